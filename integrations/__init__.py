@@ -1,0 +1,1 @@
+"""File formats, generators, estimators and viewers of others; each isolated, heavy imports inside."""

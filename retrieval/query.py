@@ -1,0 +1,44 @@
+"""What a retriever is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spmem.camera import Camera
+from spmem.retrieval.views import Views
+from spmem.types import Projection
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Cameras ``[T]`` about to be generated, with what the map shows there.
+
+    projection: the scene rendered along the cameras (visible points = its mask and depth).
+    given: views that the generator holds already (working memory); selection does not spend keyframes on their content.
+    exclude: keyframe ids that may not be answered.
+    time: seconds at which the first camera is to be generated, or None.
+    seed: for rules that draw.
+    """
+
+    cameras: Camera
+    projection: Projection
+    given: Views
+    exclude: NDArray[np.int64]
+    time: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Keyframe ids ``[m]`` int64, m <= k, best first, and the rule's own scores ``[m]`` float32 (higher is better)."""
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    @staticmethod
+    def empty() -> Selection:
+        """Nothing chosen."""
+        return Selection(np.zeros(0, np.int64), np.zeros(0, np.float32))

@@ -1,0 +1,346 @@
+"""Camera: intrinsics, pose and image size, one or a whole trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spmem import geometry
+from spmem.errors import CameraError, DeviceError
+from spmem.geometry.conventions import ColmapCamera, GsplatCamera, Pytorch3dCamera
+
+RIGID_TOLERANCE = 1e-3
+
+
+class Camera:
+    """Pinhole cameras: OpenCV axes (+x right, +y down, +z forward), pixel centres at +0.5.
+
+    Args:
+        K: ``[..., 3, 3]`` intrinsics in pixels, no skew.
+        c2w: ``[..., 4, 4]`` rigid camera-to-world transforms. The leading dims of K and c2w broadcast.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        validate: Check the values (a host-device copy on CUDA); shapes are always checked.
+
+    Array-likes are converted; both tensors are float32, on ``c2w``'s device. Immutable: operations
+    return new cameras. Leading dims are indexed, iterated and counted as a tensor's.
+
+    Raises:
+        CameraError: Wrong shape, not finite, K singular or skewed, a pose that is not rigid.
+        DeviceError: K and c2w on different devices.
+
+    Example:
+        >>> camera = Camera.look_at([0, 0, 0], [0, 0, 1], up=[0, -1, 0], fov_x=1.2, width=64, height=48)
+        >>> camera.rays().shape
+        torch.Size([48, 64, 3])
+    """
+
+    __slots__ = ("K", "c2w", "height", "width")
+    K: Float[Tensor, "*b 3 3"]
+    c2w: Float[Tensor, "*b 4 4"]
+    width: int
+    height: int
+
+    def __init__(self, K: Any, c2w: Any, *, width: int, height: int, validate: bool = True) -> None:
+        K, c2w = _as_float(K, "K"), _as_float(c2w, "c2w")
+        if K.shape[-2:] != (3, 3):
+            raise CameraError(
+                f"K must be [..., 3, 3], got {list(K.shape)}; of fx, fy, cx, cy build the matrix"
+            )
+        if c2w.shape[-2:] != (4, 4):
+            hint = "; append the row 0 0 0 1" if c2w.shape[-2:] == (3, 4) else ""
+            raise CameraError(f"c2w must be [..., 4, 4], got {list(c2w.shape)}{hint}")
+        if K.device != c2w.device:
+            raise DeviceError(f"K is on {K.device} and c2w on {c2w.device}; move one with .to(...)")
+        if width != int(width) or height != int(height) or width < 1 or height < 1:
+            raise CameraError(
+                f"width and height must be positive integers, got {width} and {height}"
+            )
+        try:
+            batch = torch.broadcast_shapes(K.shape[:-2], c2w.shape[:-2])
+        except RuntimeError as error:
+            raise CameraError(
+                f"leading dims of K {list(K.shape[:-2])} and c2w {list(c2w.shape[:-2])} do not broadcast"
+            ) from error
+        if validate:
+            _check_intrinsics(K)
+            _check_pose(c2w)
+        set_ = object.__setattr__
+        set_(self, "K", K.expand(*batch, 3, 3))
+        set_(self, "c2w", c2w.expand(*batch, 4, 4))
+        set_(self, "width", int(width))
+        set_(self, "height", int(height))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Camera is immutable; build a new one instead of setting {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("Camera is immutable")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.K, self.c2w, self.width, self.height)
+
+    def __repr__(self) -> str:
+        batch = list(self.shape) or "one"
+        return f"Camera({batch}, {self.width}x{self.height}, {self.device})"
+
+    # -- as a sequence ------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> torch.Size:
+        """The leading (batch) dims; empty for a single camera."""
+        return self.K.shape[:-2]
+
+    @property
+    def device(self) -> torch.device:
+        """Where K and c2w live."""
+        return self.K.device
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a single Camera has no length; camera[None] is a trajectory of one")
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Camera:
+        flat = torch.arange(self.shape.numel(), device=self.device).view(self.shape)
+        rows = flat[index]
+        return self._with(self.K.reshape(-1, 3, 3)[rows], self.c2w.reshape(-1, 4, 4)[rows])
+
+    def __iter__(self) -> Iterator[Camera]:
+        return (self[i] for i in range(len(self)))
+
+    @staticmethod
+    def stack(cameras: Sequence[Camera]) -> Camera:
+        """One trajectory ``[n, ...]`` of n cameras of one image size."""
+        if not cameras:
+            raise CameraError("stack needs at least one camera")
+        first = cameras[0]
+        for camera in cameras:
+            if (camera.width, camera.height) != (first.width, first.height):
+                raise CameraError(
+                    f"cameras of one trajectory share an image size, got {first.width}x{first.height} "
+                    f"and {camera.width}x{camera.height}; resize() them first"
+                )
+        K, c2w = torch.stack([c.K for c in cameras]), torch.stack([c.c2w for c in cameras])
+        return first._with(K, c2w)
+
+    def to(self, device: torch.device | str) -> Camera:
+        """The same camera on another device."""
+        return self._with(self.K.to(device), self.c2w.to(device))
+
+    def _with(self, K: Tensor, c2w: Tensor) -> Camera:
+        return Camera(K, c2w, width=self.width, height=self.height, validate=False)
+
+    # -- pose and pixels ----------------------------------------------------------------------------
+
+    @property
+    def w2c(self) -> Float[Tensor, "*b 4 4"]:
+        """World-to-camera."""
+        return geometry.inverse(self.c2w)
+
+    @property
+    def position(self) -> Float[Tensor, "*b 3"]:
+        """The optical centre in the world."""
+        return self.c2w[..., :3, 3]
+
+    @property
+    def forward(self) -> Float[Tensor, "*b 3"]:
+        """The unit viewing direction in the world."""
+        return self.c2w[..., :3, 2]
+
+    def rays(self) -> Float[Tensor, "*b h w 3"]:
+        """World directions of the pixels, scaled so that ``position + depth * ray`` is the point seen."""
+        return geometry.rays(self.K, self.width, self.height) @ self.c2w[..., None, :3, :3].mT
+
+    def plucker(self) -> Float[Tensor, "*b h w 6"]:
+        """Plücker rays (unit direction, moment); see :func:`spmem.geometry.plucker_rays`."""
+        return geometry.plucker_rays(self.K, self.c2w, self.width, self.height)
+
+    def project(self, points: Tensor) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n"]]:
+        """Pixel (x, y) and z-depth of world points ``[..., n, 3]``; depth <= 0 is behind the camera."""
+        return geometry.project(points, self.K, self.c2w)
+
+    def unproject(self, depth: Tensor) -> Float[Tensor, "*b h w 3"]:
+        """World points of a depth image ``[..., h, w]`` of this camera's size."""
+        if depth.shape[-2:] != (self.height, self.width):
+            raise CameraError(
+                f"depth is {list(depth.shape)}, the camera {self.height} high, {self.width} wide"
+            )
+        return geometry.unproject(depth, self.K, self.c2w)
+
+    def resize(self, width: int, height: int) -> Camera:
+        """The same view in other pixels (K is scaled; the field of view stays)."""
+        scale = torch.tensor([width / self.width, height / self.height, 1.0], device=self.device)
+        return Camera(self.K * scale[:, None], self.c2w, width=width, height=height, validate=False)
+
+    # -- making one ---------------------------------------------------------------------------------
+
+    @classmethod
+    def from_fov(cls, fov_x: float, c2w: Any, *, width: int, height: int) -> Camera:
+        """Square pixels, principal point in the middle, ``fov_x`` radians wide."""
+        if not 0 < fov_x < 3.14159:
+            raise CameraError(f"fov_x must be between 0 and pi radians, got {fov_x}")
+        c2w = _as_float(c2w, "c2w")
+        return cls(
+            geometry.intrinsics_from_fov(fov_x, width, height).to(c2w.device),
+            c2w,
+            width=width,
+            height=height,
+        )
+
+    @classmethod
+    def look_at(
+        cls,
+        position: Any,
+        target: Any,
+        *,
+        up: Any = (0.0, -1.0, 0.0),
+        fov_x: float = 1.2,
+        width: int,
+        height: int,
+    ) -> Camera:
+        """A camera at ``position`` that looks at ``target``; ``up`` is the world's up (default -y)."""
+        position, target, up = (
+            _as_float(v, "position, target and up") for v in (position, target, up)
+        )
+        away = target - position
+        if bool(
+            (
+                torch.linalg.cross(away, up.expand_as(away)).norm(dim=-1) < 1e-6 * away.norm(dim=-1)
+            ).any()
+        ):
+            raise CameraError(
+                "look_at: target equals position, or up is parallel to the viewing direction"
+            )
+        return cls.from_fov(
+            fov_x, geometry.look_at(position, target, up), width=width, height=height
+        )
+
+    # -- other libraries' cameras -------------------------------------------------------------------
+
+    @classmethod
+    def from_opengl(cls, K: Any, c2w: Any, *, width: int, height: int) -> Camera:
+        """From OpenGL or Blender axes (+y up, +z backward), camera-to-world."""
+        return cls(
+            K, geometry.opencv_from_opengl(_as_float(c2w, "c2w")), width=width, height=height
+        )
+
+    def to_opengl(self) -> Float[Tensor, "*b 4 4"]:
+        """c2w with OpenGL axes."""
+        return geometry.opengl_from_opencv(self.c2w)
+
+    @classmethod
+    def from_nerfstudio(cls, transform_matrix: Any, intrinsics: dict[str, Any]) -> Camera:
+        """From a ``transforms.json`` frame: its matrix and the keys fl_x, fl_y, cx, cy, w, h."""
+        try:
+            fl_x, w, h = float(intrinsics["fl_x"]), int(intrinsics["w"]), int(intrinsics["h"])
+        except KeyError as error:
+            raise CameraError(
+                f"nerfstudio intrinsics lack {error}; wanted fl_x, fl_y, cx, cy, w, h"
+            ) from None
+        K = torch.eye(3)
+        K[0, 0], K[1, 1] = fl_x, float(intrinsics.get("fl_y", fl_x))
+        K[0, 2], K[1, 2] = float(intrinsics.get("cx", w / 2)), float(intrinsics.get("cy", h / 2))
+        return cls.from_opengl(K, transform_matrix, width=w, height=h)
+
+    def to_nerfstudio(self) -> dict[str, Any]:
+        """A single camera as a ``transforms.json`` frame: plain numbers, OpenGL axes."""
+        if self.shape:
+            raise CameraError(
+                f"to_nerfstudio writes one camera, this is a trajectory of {list(self.shape)}"
+            )
+        K = self.K.tolist()
+        return {
+            "fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2], "cy": K[1][2], "w": self.width, "h": self.height,
+            "transform_matrix": self.to_opengl().tolist(),
+        }  # fmt: skip
+
+    @classmethod
+    def from_pytorch3d(
+        cls, R: Any, T: Any, focal_length: Any, principal_point: Any, *, width: int, height: int
+    ) -> Camera:
+        """From the tensors of a PyTorch3D ``PerspectiveCameras`` in NDC."""
+        parts = (_as_float(v, "PyTorch3D camera") for v in (R, T, focal_length, principal_point))
+        K, c2w = geometry.opencv_from_pytorch3d(*parts, width, height)
+        return cls(K, c2w, width=width, height=height)
+
+    def to_pytorch3d(self) -> Pytorch3dCamera:
+        """Keyword arguments for ``pytorch3d.renderer.PerspectiveCameras``."""
+        return geometry.pytorch3d_from_opencv(self.K, self.c2w, self.width, self.height)
+
+    @classmethod
+    def from_gsplat(cls, viewmats: Any, Ks: Any, *, width: int, height: int) -> Camera:
+        """From gsplat's world-to-camera matrices and intrinsics."""
+        return cls(
+            Ks,
+            geometry.opencv_from_gsplat(_as_float(viewmats, "viewmats")),
+            width=width,
+            height=height,
+        )
+
+    def to_gsplat(self) -> GsplatCamera:
+        """Keyword arguments for ``gsplat.rasterization``."""
+        return geometry.gsplat_from_opencv(self.K, self.c2w, self.width, self.height)
+
+    @classmethod
+    def from_colmap(cls, params: Any, qvec: Any, tvec: Any, *, width: int, height: int) -> Camera:
+        """From a COLMAP PINHOLE camera (fx, fy, cx, cy) and its image's qvec (wxyz) and tvec."""
+        parts = (_as_float(v, "COLMAP camera") for v in (params, qvec, tvec))
+        K, c2w = geometry.opencv_from_colmap(*parts)
+        return cls(K, c2w, width=width, height=height)
+
+    def to_colmap(self) -> ColmapCamera:
+        """PINHOLE parameters, qvec and tvec, as COLMAP writes them."""
+        return geometry.colmap_from_opencv(self.K, self.c2w, self.width, self.height)
+
+
+def _rebuild(K: Tensor, c2w: Tensor, width: int, height: int) -> Camera:
+    return Camera(K, c2w, width=width, height=height, validate=False)
+
+
+def _as_float(value: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(value).to(torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CameraError(
+            f"{name} must be a tensor or array of numbers, got {type(value).__name__}"
+        ) from error
+
+
+def _check_intrinsics(K: Tensor) -> None:
+    if not bool(torch.isfinite(K).all()):
+        raise CameraError("K has values that are not finite")
+    fx, fy = K[..., 0, 0], K[..., 1, 1]
+    if not bool(((fx > 0) & (fy > 0)).all()):
+        raise CameraError(
+            f"K is singular or mirrored: focal lengths must be positive, got fx {fx.min():g}, fy {fy.min():g}"
+        )
+    rest = torch.stack(
+        [K[..., 0, 1], K[..., 1, 0], K[..., 2, 0], K[..., 2, 1], K[..., 2, 2] - 1], -1
+    )
+    if bool((rest.abs().amax(-1) > 1e-4 * torch.maximum(fx, torch.ones_like(fx))).any()):
+        raise CameraError(
+            "K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]: rectify skewed images, do not transpose K"
+        )
+    if bool((fx < 4).any()) and bool((K[..., :2, 2].abs() <= 2).all()):
+        raise CameraError(
+            "K looks normalised by the image size; spmem wants pixels: scale the rows by width and height"
+        )
+
+
+def _check_pose(c2w: Tensor) -> None:
+    if not bool(torch.isfinite(c2w).all()):
+        raise CameraError("c2w has values that are not finite")
+    error = float(geometry.rigid_error(c2w).max()) if c2w.numel() else 0.0
+    if error <= RIGID_TOLERANCE:
+        return
+    if c2w.shape[-1] == 4 and bool((geometry.rigid_error(c2w.mT) <= RIGID_TOLERANCE).all()):
+        raise CameraError("c2w is transposed: the translation stands in its last row; pass c2w.mT")
+    raise CameraError(
+        f"c2w is not rigid (off by {error:.2g}, allowed {RIGID_TOLERANCE:g}): a rotation has orthonormal columns and "
+        "determinant +1; clean a nearly rigid one with spmem.geometry.nearest_rotation(c2w), divide out a scale yourself"
+    )

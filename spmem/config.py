@@ -1,0 +1,118 @@
+"""Configuration: nested frozen dataclasses, stored with the memory as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from spmem.errors import InputError
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """How depth becomes surfels. Lengths are relative: to depth, or to the voxel.
+
+    voxel: Edge of the voxels in world units, one surfel a voxel and orientation; None takes ``voxel_pixels`` pixels
+        at the first frame's median depth.
+    voxel_pixels: See ``voxel``.
+    edge: A depth step of more than this share of the depth is an edge; pixels beside it are left out.
+    grazing: Cosine of the viewing angle below which a pixel is left out.
+    merge: A pixel within this share of the depth from the rendered map is the same surface.
+    max_confidence: Where the running mean's weight stops growing, so that the map stays able to change.
+    """
+
+    voxel: float | None = None
+    voxel_pixels: float = 2.0
+    edge: float = 0.04
+    grazing: float = 0.15
+    merge: float = 0.03
+    max_confidence: float = 64.0
+
+    def __post_init__(self) -> None:
+        for name in ("voxel_pixels", "edge", "merge", "max_confidence"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"fusion.{name} must be > 0, got {getattr(self, name)}")
+        if self.voxel is not None and not 0 < self.voxel < float("inf"):
+            raise InputError(f"fusion.voxel must be > 0 world units or None, got {self.voxel}")
+        if not 0 <= self.grazing < 1:
+            raise InputError(f"fusion.grazing is a cosine in [0, 1), got {self.grazing}")
+
+
+@dataclass(frozen=True)
+class KeyframeConfig:
+    """When a frame becomes a keyframe, and how it is kept.
+
+    novelty: A frame is kept when this share of its pixels shows what no keyframe shows; 0 keeps every frame.
+    commit_every: Keyframes between automatic commits; 0 leaves it to you.
+    quality: Of the stored colour, 1..100.
+    """
+
+    novelty: float = 0.1
+    commit_every: int = 16
+    quality: int = 92
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.novelty <= 1:
+            raise InputError(f"keyframes.novelty is a share in 0..1, got {self.novelty}")
+        if self.commit_every < 0:
+            raise InputError(f"keyframes.commit_every must be >= 0, got {self.commit_every}")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"keyframes.quality must be in 1..100, got {self.quality}")
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """How keyframes are found.
+
+    method: The rule used where ``retrieve`` names none.
+    index: ``auto`` (faiss where installed, else flat) or an index's name.
+    candidates: Keyframes that the index hands to exact scoring.
+    dim: Length of the covisibility descriptor.
+    tolerance: Share of the depth within which a point is the one that a keyframe saw.
+    """
+
+    method: str = "covisibility"
+    index: str = "auto"
+    candidates: int = 32
+    dim: int = 512
+    tolerance: float = 0.04
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1 or self.dim < 8 or not self.tolerance > 0:
+            raise InputError("retrieval: candidates >= 1, dim >= 8 and tolerance > 0 are wanted")
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """All of a memory. ``geometry`` names the spatial store; ``recent`` is the length of working memory in frames.
+
+    check_poses: Compare each of the first frames with the map and refuse poses of another convention.
+    """
+
+    geometry: str = "surfels"
+    recent: int = 4
+    check_poses: bool = True
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+
+    def __post_init__(self) -> None:
+        if self.recent < 0:
+            raise InputError(f"recent must be >= 0 frames, got {self.recent}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> MemoryConfig:
+        """Inverse of :meth:`to_json`; keys that this version does not know are an error."""
+        parts = {"fusion": FusionConfig, "keyframes": KeyframeConfig, "retrieval": RetrievalConfig}
+        unknown = set(values) - {f.name for f in fields(cls)}
+        try:
+            nested = {name: part(**values[name]) for name, part in parts.items() if name in values}
+        except TypeError as error:
+            raise InputError(f"stored configuration: {error}") from error
+        if unknown:
+            raise InputError(f"stored configuration has unknown keys {sorted(unknown)}")
+        return cls(**{**values, **nested})

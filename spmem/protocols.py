@@ -1,0 +1,228 @@
+"""The seams: what a part must do to be used in place of ours (structural; nothing to inherit).
+
+Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part, and an
+entry-point group ``spmem.<seam>`` by which it is found by name (:mod:`spmem.plugins`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spmem.camera import Camera
+from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.views import Views
+from spmem.types import Frame, Projection, Retrieval, Snapshot, Surfels
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@runtime_checkable
+class GeometryStore(Protocol):
+    """The spatial memory: fuses posed depth into a scene, renders it, knows which keyframes saw what."""
+
+    def fuse(self, frame: Frame) -> Int[Tensor, "h w"]:
+        """Merge a frame; returns the surfel id of each pixel, -1 where the pixel went into none."""
+        ...
+
+    def render(self, cameras: Camera) -> Projection:
+        """The scene along a trajectory ``[T]``."""
+        ...
+
+    def observe(self, keyframe: int, surfel_ids: Int[Tensor, " n"]) -> None:
+        """Note that a keyframe saw these surfels (ids may repeat; -1 is skipped)."""
+        ...
+
+    def observers(
+        self, surfel_ids: Int[Tensor, " n"]
+    ) -> tuple[Int[Tensor, " n_plus_1"], Int[Tensor, " m"]]:
+        """The keyframes that saw each surfel, as CSR: ``keyframes[offsets[i]:offsets[i + 1]]``, ascending."""
+        ...
+
+    def surfels(self) -> Surfels:
+        """All living surfels, by ascending id."""
+        ...
+
+    def edit(self, surfel_ids: Int[Tensor, " n"], **fields: Tensor) -> None:
+        """Overwrite fields (position, normal, radius, colour, confidence, features) of surfels."""
+        ...
+
+    def remove(self, surfel_ids: Int[Tensor, " n"]) -> None:
+        """Delete surfels; other ids stay valid."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The whole state as arrays, for a checkpoint."""
+        ...
+
+    def restore(self, arrays: Arrays) -> None:
+        """Take back the state that :meth:`arrays` gave; renders and ids are then identical."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class KeyframeStore(Protocol):
+    """The episodic bank: keyframes by ascending id, written durably, read lazily."""
+
+    def append(self, frame: Frame) -> int:
+        """Write a keyframe (its depth and time are set); returns its id. Durable after :meth:`commit`."""
+        ...
+
+    def read(self, id: int) -> Frame:
+        """One keyframe's frame. Raises KeyframeNotFoundError, CorruptMemoryError."""
+        ...
+
+    def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The depth that reading gives back after storing this one (the codec's rounding, no I/O)."""
+        ...
+
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, ascending."""
+        ...
+
+    def times(self) -> NDArray[np.float64]:
+        """Seconds of each keyframe, in the order of ids."""
+        ...
+
+    def cameras(self) -> Sequence[Camera]:
+        """Camera of each keyframe, in the order of ids (no pixel is read)."""
+        ...
+
+    def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
+        """Replace a named group of arrays kept beside the keyframes (map checkpoint, index cache, configuration)."""
+        ...
+
+    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """A named group and its attributes (JSON values), or None."""
+        ...
+
+    def commit(self, message: str) -> str:
+        """Make all that was written durable, in one step; returns the snapshot's id."""
+        ...
+
+    def snapshots(self) -> list[Snapshot]:
+        """Committed states, latest first."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held; uncommitted writes are dropped."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class ViewIndex(Protocol):
+    """Nearest descriptors by inner product. Speaks numpy; a cache that can be rebuilt."""
+
+    def add(self, ids: NDArray[np.int64], descriptors: NDArray[np.float32]) -> None:
+        """Add ``[n]`` ids with descriptors ``[n, d]``; an id that is there already is replaced."""
+        ...
+
+    def search(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k best of each query ``[q, d]``: scores and ids ``[q, k]``, best first; -inf and -1 fill up."""
+        ...
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Forget ids; unknown ones are skipped."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """A rule that picks the keyframes to look at."""
+
+    def observe(self, views: Views, rows: slice) -> None:
+        """Rows that are new in ``views`` (a rule without an index of its own does nothing)."""
+        ...
+
+    def select(self, query: Query, views: Views, k: int) -> Selection:
+        """At most k keyframe ids, best first, none of ``query.exclude``; fewer where nothing more helps."""
+        ...
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """The two calls."""
+
+    def store(self, frame: Frame) -> int | None:
+        """Remember a frame; the keyframe's id, or None where it told nothing new."""
+        ...
+
+    def retrieve(self, cameras: Camera, *, k: int = 4, method: str | None = None) -> Retrieval:
+        """All that must stay consistent when these cameras are generated."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """An autoregressive video model: conditioned on a retrieval, it makes the frames of the cameras asked."""
+
+    def condition(self, context: Retrieval, prompt: str | None = None) -> Any:
+        """What the model takes of the context (its own type)."""
+        ...
+
+    def generate(
+        self, conditioning: Any, cameras: Camera, *, seed: int = 0
+    ) -> Float[Tensor, "t h w 3"]:
+        """The frames along cameras ``[T]``, in [0, 1]; the same seed gives the same frames."""
+        ...
+
+
+@runtime_checkable
+class DepthEstimator(Protocol):
+    """Lifts generated frames to depth, in the scale of the memory's projection."""
+
+    def __call__(
+        self, rgb: Float[Tensor, "t h w 3"], cameras: Camera, known: Projection | None = None
+    ) -> Float[Tensor, "t h w"]:
+        """z-depth of the frames, 0 = none; ``known`` is what memory renders there, to take the scale from."""
+        ...
+
+
+@runtime_checkable
+class DynamicSegmenter(Protocol):
+    """Says which pixels move by themselves, so that they stay out of the static map."""
+
+    def __call__(
+        self, frames: Sequence[Frame], known: Projection | None = None
+    ) -> Bool[Tensor, "t h w"]:
+        """True where a pixel belongs to something that moves."""
+        ...
+
+
+@runtime_checkable
+class PoseTracker(Protocol):
+    """Finds the camera of a frame against what memory knows."""
+
+    def __call__(
+        self,
+        rgb: Float[Tensor, "h w 3"],
+        depth: Float[Tensor, "h w"] | None,
+        guess: Camera,
+        memory: Memory,
+    ) -> Camera:
+        """The frame's camera, from a first guess (the last pose, odometry)."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Describes images by unit vectors whose inner product says how alike they are."""
+
+    dim: int
+
+    def __call__(self, rgb: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n dim"]:
+        """Descriptors of unit length, float32, on the images' device."""
+        ...

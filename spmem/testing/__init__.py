@@ -1,0 +1,1 @@
+"""For tests, yours and ours: procedural worlds, and a conformance class for every seam."""

@@ -1,0 +1,322 @@
+"""What goes in and what comes out: frames, keyframes, surfels, projections, retrievals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from spmem.camera import Camera
+from spmem.errors import DeviceError, DTypeError, FrameError
+
+__all__ = [
+    "Camera",
+    "Contribution",
+    "Frame",
+    "Keyframe",
+    "Projection",
+    "Retrieval",
+    "Snapshot",
+    "Surfels",
+]
+
+
+class Frame:
+    """One posed image with depth: what a camera saw, or a generator made.
+
+    Args:
+        rgb: ``[H, W, 3]``, uint8 or float in [0, 1].
+        depth: ``[H, W]`` z-depth in world units as float, 0 = none; or None where a depth estimator is to fill it in.
+        camera: A single :class:`Camera` of the same size.
+        time: Seconds, or None: the memory then counts frames.
+        confidence: ``[H, W]`` weights >= 0 of the depth values, or None.
+        features: ``[H, W, C]`` per-pixel latents to attach to the surfels, or None.
+        validate: Check the values (a host-device copy on CUDA); shapes and dtypes are always checked.
+
+    Raises:
+        FrameError: A shape that does not fit, NaN, infinite or negative depth, float rgb outside [0, 1].
+        DTypeError: Integer depth (its scale is unknown), rgb of another dtype.
+        DeviceError: Tensors on different devices.
+    """
+
+    __slots__ = ("camera", "confidence", "depth", "features", "rgb", "time")
+    rgb: Tensor
+    depth: Tensor | None
+    camera: Camera
+    time: float | None
+    confidence: Tensor | None
+    features: Tensor | None
+
+    def __init__(
+        self,
+        rgb: Any,
+        depth: Any,
+        camera: Camera,
+        time: float | None = None,
+        *,
+        confidence: Any = None,
+        features: Any = None,
+        validate: bool = True,
+    ) -> None:
+        if not isinstance(camera, Camera):
+            raise FrameError(f"camera must be a spmem.Camera, got {type(camera).__name__}")
+        if camera.shape:
+            raise FrameError(
+                f"a frame has a single camera, got a trajectory of {list(camera.shape)}; index it"
+            )
+        self.camera = camera
+        self.rgb = _rgb(rgb, camera, validate)
+        self.depth = None if depth is None else _depth(depth, camera, validate)
+        self.time = _time(time)
+        self.confidence = None if confidence is None else _confidence(confidence, camera, validate)
+        self.features = None if features is None else _features(features, camera, validate)
+        for name in ("rgb", "depth", "confidence", "features"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.device != camera.device:
+                raise DeviceError(
+                    f"{name} is on {tensor.device}, the camera on {camera.device}; move one with .to(...)"
+                )
+
+    def __repr__(self) -> str:
+        return f"Frame({self.camera.width}x{self.camera.height}, time={self.time}, {self.camera.device})"
+
+    def to(self, device: torch.device | str) -> Frame:
+        """The same frame on another device."""
+        move = {n: getattr(self, n) for n in ("rgb", "depth", "confidence", "features")}
+        moved = {n: None if t is None else t.to(device) for n, t in move.items()}
+        return self.replace(camera=self.camera.to(device), **moved)
+
+    def replace(self, **changes: Any) -> Frame:
+        """A copy with some fields changed (values are not checked again)."""
+        fields = {name: getattr(self, name) for name in self.__slots__} | changes
+        return Frame(**fields, validate=False)
+
+    def rgb_float(self) -> Float[Tensor, "h w 3"]:
+        """Colour as float32 in [0, 1]."""
+        return self.rgb.float() / 255 if self.rgb.dtype == torch.uint8 else self.rgb.float()
+
+    def rgb_uint8(self) -> Int[Tensor, "h w 3"]:
+        """Colour as uint8."""
+        return (
+            self.rgb if self.rgb.dtype == torch.uint8 else (self.rgb * 255).round().to(torch.uint8)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A frame kept in the episodic bank; pixels are read from storage when asked for."""
+
+    id: int
+    camera: Camera
+    time: float
+    _read: Callable[[int], Frame] = field(repr=False)
+
+    @property
+    def frame(self) -> Frame:
+        """The stored frame (read anew at each access; depth within the bank's stated error)."""
+        return self._read(self.id)
+
+
+@dataclass(frozen=True, eq=False)
+class Surfels:
+    """Oriented discs, as a structure of arrays in world units.
+
+    position ``[N, 3]``; normal ``[N, 3]`` unit; radius ``[N]``; colour ``[N, 3]`` in [0, 1]; confidence ``[N]`` > 0;
+    first_seen, last_seen ``[N]`` in seconds; features ``[N, C]`` or None. ``ids`` are the surfels' stable names:
+    indices that renderings and edits speak of.
+    """
+
+    ids: Int[Tensor, " n"]
+    position: Float[Tensor, "n 3"]
+    normal: Float[Tensor, "n 3"]
+    radius: Float[Tensor, " n"]
+    colour: Float[Tensor, "n 3"]
+    confidence: Float[Tensor, " n"]
+    first_seen: Float[Tensor, " n"]
+    last_seen: Float[Tensor, " n"]
+    features: Float[Tensor, "n c"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """The scene rendered along cameras ``[T]``.
+
+    rgb ``[T, H, W, 3]`` in [0, 1]; depth ``[T, H, W]`` z-depth, 0 = none; normal ``[T, H, W, 3]`` unit, world axes;
+    mask ``[T, H, W]`` what memory covers; surfel_ids ``[T, H, W]`` int64, -1 = none; features ``[T, H, W, C]`` or None.
+    A surface seen from behind hides what lies beyond it and is not covered: its mask is False, its depth kept.
+    """
+
+    cameras: Camera
+    rgb: Float[Tensor, "t h w 3"]
+    depth: Float[Tensor, "t h w"]
+    normal: Float[Tensor, "t h w 3"]
+    mask: Bool[Tensor, "t h w"]
+    surfel_ids: Int[Tensor, "t h w"]
+    features: Float[Tensor, "t h w c"] | None = None
+
+    @property
+    def coverage(self) -> Float[Tensor, " t"]:
+        """Share of each camera's pixels that memory covers."""
+        return self.mask.float().mean((-2, -1))
+
+    @property
+    def points(self) -> Float[Tensor, "t h w 3"]:
+        """World points of the pixels; meaningful where ``mask``."""
+        return self.cameras.unproject(self.depth)
+
+    def uncovered(self) -> Bool[Tensor, "t h w"]:
+        """Pixels that memory does not know: what the generator must invent."""
+        return ~self.mask
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one retrieved keyframe brings to the cameras asked about; shares of all their pixels, in 0..1."""
+
+    id: int
+    time: float
+    score: float
+    sees: float
+    """Share of the pixels that this keyframe saw."""
+    alone: float
+    """Share that it saw and no other retrieved keyframe did: what would be lost without it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """Everything that must stay consistent when these cameras are generated."""
+
+    cameras: Camera
+    projection: Projection
+    keyframes: tuple[Keyframe, ...]
+    scores: Float[Tensor, " k"]
+    recent: tuple[Frame, ...]
+    method: str
+    _explain: Callable[[], list[Contribution]] = field(repr=False)
+
+    @property
+    def coverage(self) -> Float[Tensor, " t"]:
+        """[T] in 0..1: the share of each camera's pixels that memory covers; low means "I don't know this place"."""
+        return self.projection.coverage
+
+    def explain(self) -> list[Contribution]:
+        """Per keyframe what it sees of the query, and what it alone contributes, whatever the method."""
+        return self._explain()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One committed state of a memory."""
+
+    id: str
+    message: str
+    time: float
+    """Seconds since 1970, of the commit."""
+    keyframes: int
+
+
+def _tensor(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FrameError(
+            f"{name} must be a tensor or an array, got {type(value).__name__}: {error}"
+        ) from error
+
+
+def _rgb(value: Any, camera: Camera, validate: bool) -> Tensor:
+    rgb, size = _tensor(value, "rgb"), (camera.height, camera.width)
+    if rgb.ndim == 3 and rgb.shape[0] == 3 and rgb.shape[-1] != 3:
+        raise FrameError(
+            f"rgb is channels first, {list(rgb.shape)}; spmem wants [H, W, 3]: rgb.permute(1, 2, 0)"
+        )
+    if rgb.ndim == 3 and rgb.shape[-1] == 4:
+        raise FrameError("rgb has an alpha channel; composite it, or pass rgb[..., :3]")
+    if rgb.ndim != 3 or rgb.shape[-1] != 3:
+        raise FrameError(f"rgb must be [H, W, 3], got {list(rgb.shape)}")
+    if rgb.shape[:2] != size:
+        raise FrameError(
+            f"rgb is {list(rgb.shape[:2])} (height, width), the camera {list(size)}; camera.resize() it"
+        )
+    if rgb.dtype == torch.uint8:
+        return rgb
+    if not rgb.is_floating_point():
+        raise DTypeError(f"rgb must be uint8 or float in [0, 1], got {rgb.dtype}")
+    if validate:
+        low, high = (float(v) for v in torch.aminmax(rgb.detach()))
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN fails both
+            hint = (
+                "; divide by 255"
+                if high > 2
+                else "; from [-1, 1] take (rgb + 1) / 2"
+                if low < -0.1
+                else ""
+            )
+            raise FrameError(f"float rgb must lie in [0, 1], got {low:g} to {high:g}{hint}")
+    return rgb.to(torch.float32).clamp(0, 1)
+
+
+def _depth(value: Any, camera: Camera, validate: bool) -> Tensor:
+    depth, size = _tensor(value, "depth"), (camera.height, camera.width)
+    if not depth.is_floating_point():
+        raise DTypeError(
+            f"depth must be float in world units, got {depth.dtype}: its scale is unknown; millimetres are depth.float() / 1000"
+        )
+    if depth.ndim == 3 and 1 in (depth.shape[0], depth.shape[-1]):
+        raise FrameError(f"depth must be [H, W], got {list(depth.shape)}; squeeze() it")
+    if depth.shape != size:
+        raise FrameError(
+            f"depth must be {list(size)} (height, width) as the camera, got {list(depth.shape)}"
+        )
+    depth = depth.to(torch.float32)
+    if validate:
+        low, high = (float(v) for v in torch.aminmax(depth.detach()))
+        if low < 0:
+            raise FrameError(
+                f"depth has negative values (down to {low:g}): 0 means none; OpenGL's z points backward"
+            )
+        if not (low >= 0 and high < float("inf")):
+            raise FrameError(
+                "depth has NaN or infinite values; write 0 where there is none: torch.nan_to_num(depth, 0, 0, 0)"
+            )
+    return depth
+
+
+def _time(value: float | None) -> float | None:
+    if value is None:
+        return None
+    time = float(value)
+    if time != time or time in (float("inf"), float("-inf")):
+        raise FrameError(f"time must be finite seconds, got {time}")
+    return time
+
+
+def _confidence(value: Any, camera: Camera, validate: bool) -> Tensor:
+    confidence = _tensor(value, "confidence").to(torch.float32)
+    if confidence.shape != (camera.height, camera.width):
+        raise FrameError(
+            f"confidence must be {[camera.height, camera.width]} as the depth, got {list(confidence.shape)}"
+        )
+    if validate and not bool((torch.isfinite(confidence) & (confidence >= 0)).all()):
+        raise FrameError("confidence must be finite and >= 0")
+    return confidence
+
+
+def _features(value: Any, camera: Camera, validate: bool) -> Tensor:
+    features = _tensor(value, "features").to(torch.float32)
+    if features.ndim != 3 or features.shape[:2] != (camera.height, camera.width):
+        raise FrameError(
+            f"features must be [{camera.height}, {camera.width}, C], got {list(features.shape)}"
+        )
+    if validate and not bool(torch.isfinite(features).all()):
+        raise FrameError("features have values that are not finite")
+    return features

@@ -1,0 +1,1 @@
+"""Where memory lives: surfel maps, point clouds, keyframe banks."""

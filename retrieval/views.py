@@ -111,7 +111,8 @@ def thumbnail(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     h, w = depth.shape
     y = np.minimum(((np.arange(THUMB[0]) + 0.5) * h / THUMB[0]).astype(np.int64), h - 1)
     x = np.minimum(((np.arange(THUMB[1]) + 0.5) * w / THUMB[1]).astype(np.int64), w - 1)
-    return depth[y[:, None], x[None, :]]
+    sampled: NDArray[np.float32] = depth[y[:, None], x[None, :]]
+    return sampled
 
 
 def _columns(n: int) -> dict[str, NDArray[Any]]:

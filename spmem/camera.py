@@ -61,7 +61,7 @@ class Camera:
                 f"width and height must be positive integers, got {width} and {height}"
             )
         try:
-            batch = torch.broadcast_shapes(K.shape[:-2], c2w.shape[:-2])
+            batch = torch.broadcast_tensors(K[..., 0, 0], c2w[..., 0, 0])[0].shape
         except RuntimeError as error:
             raise CameraError(
                 f"leading dims of K {list(K.shape[:-2])} and c2w {list(c2w.shape[:-2])} do not broadcast"
@@ -264,8 +264,12 @@ class Camera:
         cls, R: Any, T: Any, focal_length: Any, principal_point: Any, *, width: int, height: int
     ) -> Camera:
         """From the tensors of a PyTorch3D ``PerspectiveCameras`` in NDC."""
-        parts = (_as_float(v, "PyTorch3D camera") for v in (R, T, focal_length, principal_point))
-        K, c2w = geometry.opencv_from_pytorch3d(*parts, width, height)
+        R, T = _as_float(R, "R"), _as_float(T, "T")
+        focal, centre = (
+            _as_float(focal_length, "focal_length"),
+            _as_float(principal_point, "principal_point"),
+        )
+        K, c2w = geometry.opencv_from_pytorch3d(R, T, focal, centre, width, height)
         return cls(K, c2w, width=width, height=height)
 
     def to_pytorch3d(self) -> Pytorch3dCamera:
@@ -289,8 +293,8 @@ class Camera:
     @classmethod
     def from_colmap(cls, params: Any, qvec: Any, tvec: Any, *, width: int, height: int) -> Camera:
         """From a COLMAP PINHOLE camera (fx, fy, cx, cy) and its image's qvec (wxyz) and tvec."""
-        parts = (_as_float(v, "COLMAP camera") for v in (params, qvec, tvec))
-        K, c2w = geometry.opencv_from_colmap(*parts)
+        params, qvec, tvec = (_as_float(v, "COLMAP camera") for v in (params, qvec, tvec))
+        K, c2w = geometry.opencv_from_colmap(params, qvec, tvec)
         return cls(K, c2w, width=width, height=height)
 
     def to_colmap(self) -> ColmapCamera:

@@ -44,7 +44,7 @@ def unproject(
     """World points that the pixels see; where depth is 0 that is the camera's own position."""
     h, w = depth.shape[-2:]
     local = rays(K, w, h) * depth[..., None]
-    return transform(c2w, local.flatten(-3, -2)).unflatten(-2, (h, w))
+    return transform(c2w, local.flatten(-3, -2)).reshape(local.shape)
 
 
 def project(

@@ -49,7 +49,7 @@ def find(seam: str, name: str, builtin: Mapping[str, Callable[..., Any]]) -> Cal
         )
     point = installed[0]
     try:
-        part = point.load()
+        part: Callable[..., Any] = point.load()
     except Exception as error:
         raise PluginError(
             f"{seam} {name!r} of the package {_owner(point)} ({point.value}) failed to import: "

@@ -1,0 +1,31 @@
+# Everything is installed into .venv, at the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test gpu docs bench
+
+demo: .venv/installed-cpu,viz
+	$(BIN)/spmem demo --out out
+
+test: .venv/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pytest
+
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict
+
+bench: .venv/installed-dev
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Uses the Python that has CUDA, which may be the machine's own: nothing is installed, the checkout is the package.
+gpu:
+	PYTHONPATH=. $$($(BIN)/python -c 'import torch, sys; torch.cuda.is_available() and print(sys.executable)' \
+		2>/dev/null | grep . || echo $(PYTHON)) benchmarks/gpu.py
+
+.venv/installed-%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -61,8 +62,8 @@ class Camera:
                 f"width and height must be positive integers, got {width} and {height}"
             )
         try:
-            batch = torch.broadcast_tensors(K[..., 0, 0], c2w[..., 0, 0])[0].shape
-        except RuntimeError as error:
+            batch = np.broadcast_shapes(K.shape[:-2], c2w.shape[:-2])
+        except ValueError as error:
             raise CameraError(
                 f"leading dims of K {list(K.shape[:-2])} and c2w {list(c2w.shape[:-2])} do not broadcast"
             ) from error

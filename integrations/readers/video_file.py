@@ -1,0 +1,104 @@
+"""A video file as numbered frames, decoded by PyAV when asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spmem.errors import FormatError, MissingExtraError
+
+_READ_ON = 32
+"""So many frames ahead are reached by decoding on; a seek goes back to a keyframe and decodes as much."""
+
+
+class VideoFile:
+    """The frames of a video file by number: decoded on in sequence, else after a seek.
+
+    One decoder, guarded by a lock, so that threads may share it.
+    Raises FormatError where the file is missing, no video or broken, MissingExtraError without PyAV.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import av
+            from av.error import FFmpegError
+        except ImportError as error:
+            raise MissingExtraError("av", "formats", "reading a video") from error
+        if not path.is_file():
+            raise FormatError(path, "is missing")
+        self._path, self._broken = path, FFmpegError
+        self._lock = threading.Lock()
+        try:
+            self._container = av.open(str(path))
+            if not self._container.streams.video:
+                raise FormatError(path, "has no video stream")
+            self._stream = self._container.streams.video[0]
+            self._stream.thread_type = "AUTO"
+            packets = self._container.demux(self._stream)
+            found = [p.pts for p in packets if p.pts is not None and not p.is_discard]
+        except FFmpegError as error:
+            raise FormatError(path, f"is not a readable video: {error}") from error
+        if not found:
+            raise FormatError(path, "holds no video frames")
+        self._pts: NDArray[np.int64] = np.unique(np.array(found, np.int64))
+        self._tick = float(self._stream.time_base or 0)
+        self._next = -1  # the frame that the decoder gives next; -1: it stands nowhere
+        self._decoded: Iterator[Any] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._pts)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self._stream.width, self._stream.height
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """[n] seconds since the first frame."""
+        return np.asarray((self._pts - self._pts[0]) * self._tick, np.float64)
+
+    def rgb(self, index: int) -> UInt8[Tensor, "h w 3"]:
+        """Decode one frame. Raises FormatError where the video breaks off before it."""
+        with self._lock:
+            try:
+                frame = self._reach(index)
+            except self._broken as error:
+                raise FormatError(
+                    self._path, f"frame {index} cannot be decoded: {error}"
+                ) from error
+            if frame is None:
+                raise FormatError(self._path, f"breaks off before frame {index}")
+            return torch.from_numpy(frame.to_ndarray(format="rgb24"))
+
+    def _reach(self, index: int) -> Any:
+        if 0 <= self._next <= index <= self._next + _READ_ON:
+            return self._decode_on(index)
+        self._seek(index)
+        frame = self._decode_on(index)
+        if frame is None:  # a file whose keyframes stand elsewhere than its index says
+            self._seek(0)
+            frame = self._decode_on(index)
+        return frame
+
+    def _seek(self, index: int) -> None:
+        self._container.seek(int(self._pts[index]), stream=self._stream)
+        self._decoded = self._container.decode(self._stream)
+
+    def _decode_on(self, index: int) -> Any:
+        self._next = -1
+        for frame in self._decoded:
+            if frame.pts is not None and frame.pts >= self._pts[index]:
+                if frame.pts != self._pts[index]:
+                    return None
+                self._next = index + 1
+                return frame
+        return None

@@ -1,0 +1,311 @@
+"""Conformance of keyframe stores: subclass, give the fixtures, and pytest proves the store.
+
+Needs pytest. Example::
+
+    class TestMyStore(KeyframeStoreTests):
+        @pytest.fixture
+        def store(self, tmp_path):
+            return MyStore(tmp_path)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spmem.camera import Camera
+from spmem.errors import FrameError, InputError, KeyframeNotFoundError, StoreError
+from spmem.protocols import KeyframeStore
+from spmem.types import Frame
+
+
+def sample_frame(
+    number: int,
+    *,
+    width: int = 64,
+    height: int = 48,
+    confidence: bool = False,
+    channels: int = 0,
+) -> Frame:
+    """A frame that is the same for the same number: smooth colours and slopes, a hole in the depth."""
+    y, x = torch.meshgrid(torch.arange(height) / 64, torch.arange(width) / 64, indexing="ij")
+    waves = [0.5 + 0.4 * torch.sin(3 * x * (c + 1) + 2 * y + number) for c in range(3)]
+    depth = 2.0 + 0.05 * number + x + 0.3 * torch.sin(5 * y + number)
+    depth[: height // 4, : width // 3] = 0
+    angle = torch.tensor(0.1 * number)
+    camera = Camera.look_at(
+        [0.2 * number, 0.0, 0.0],
+        [0.2 * number + float(angle.sin()), 0.0, float(angle.cos())],
+        fov_x=1.2 - 0.01 * (number % 7),
+        width=width,
+        height=height,
+    )
+    features = torch.stack([x * (c + 1) - y for c in range(channels)], -1) if channels else None
+    return Frame(
+        (torch.stack(waves, -1) * 255).round().to(torch.uint8),
+        depth,
+        camera,
+        0.25 * number,
+        confidence=1 + x if confidence else None,
+        features=features,
+    )
+
+
+class KeyframeStoreTests:
+    """What every :class:`spmem.protocols.KeyframeStore` does. A subclass gives the fixture ``store``: an empty one."""
+
+    colour_psnr: float = 38.0
+    """Decibels that stored colour keeps at least, on the smooth sample frames."""
+    value_error: float = 1e-3
+    """Largest relative error of stored depth, confidence and features."""
+
+    def check_same(self, read: Frame, frame: Frame) -> None:
+        """A frame that was read is the one that was stored, within the bounds."""
+        assert (read.camera.width, read.camera.height) == (frame.camera.width, frame.camera.height)
+        assert torch.equal(read.camera.K, frame.camera.K)
+        assert torch.equal(read.camera.c2w, frame.camera.c2w)
+        assert read.time == frame.time
+        noise = (read.rgb_float() - frame.rgb_float()).square().mean().clamp_min(1e-12)
+        assert float(-10 * noise.log10()) >= self.colour_psnr
+        for name in ("depth", "confidence", "features"):
+            got, wanted = getattr(read, name), getattr(frame, name)
+            assert (got is None) == (wanted is None), name
+            if wanted is not None:
+                assert got.shape == wanted.shape
+                assert got.dtype == torch.float32
+                assert torch.equal(got == 0, wanted == 0), name
+                assert bool(((got - wanted).abs() <= self.value_error * wanted.abs()).all()), name
+
+    def test_it_has_the_shape_of_the_protocol(self, store: KeyframeStore) -> None:
+        assert isinstance(store, KeyframeStore)
+
+    def test_a_new_store_is_empty(self, store: KeyframeStore) -> None:
+        assert len(store) == len(store.ids()) == len(store.times()) == len(store.cameras()) == 0
+        assert store.snapshots() == []
+        assert store.ids().dtype == np.int64
+        assert store.times().dtype == np.float64
+
+    def test_reading_gives_what_was_appended(self, store: KeyframeStore) -> None:
+        frames = [sample_frame(number) for number in range(3)]
+        ids = [store.append(frame) for frame in frames]
+        for id, frame in zip(ids, frames, strict=True):
+            self.check_same(store.read(id), frame)
+
+    def test_confidence_and_features_are_kept(self, store: KeyframeStore) -> None:
+        frame = sample_frame(1, confidence=True, channels=5)
+        self.check_same(store.read(store.append(frame)), frame)
+
+    def test_float_colour_is_taken(self, store: KeyframeStore) -> None:
+        frame = sample_frame(2)
+        frame = frame.replace(rgb=frame.rgb_float())
+        self.check_same(store.read(store.append(frame)), frame)
+
+    def test_image_sizes_may_differ(self, store: KeyframeStore) -> None:
+        sizes = [(64, 48), (17, 9), (8, 6), (80, 120)]
+        frames = [sample_frame(n, width=w, height=h) for n, (w, h) in enumerate(sizes)]
+        ids = [store.append(frame) for frame in frames]
+        store.commit("sizes")
+        for id, frame in zip(ids, frames, strict=True):
+            self.check_same(store.read(id), frame)
+        assert [(c.width, c.height) for c in store.cameras()] == sizes
+
+    def test_stored_depth_is_what_reading_gives(self, store: KeyframeStore) -> None:
+        frame = sample_frame(3)
+        assert frame.depth is not None
+        depth = frame.depth * 1e-3
+        told = store.stored_depth(depth.numpy().copy())
+        read = store.read(store.append(frame.replace(depth=depth))).depth
+        assert read is not None
+        assert told.dtype == np.float32
+        assert np.array_equal(told.view(np.uint32), read.numpy().view(np.uint32))
+
+    def test_ids_ascend_and_columns_follow_them(self, store: KeyframeStore) -> None:
+        frames = [sample_frame(number) for number in range(5)]
+        ids = [store.append(frame) for frame in frames[:3]]
+        store.commit("three")
+        ids += [store.append(frame) for frame in frames[3:]]
+        assert all(a < b for a, b in pairwise(ids))
+        assert store.ids().tolist() == ids
+        assert store.times().tolist() == [frame.time for frame in frames]
+        cameras = store.cameras()
+        assert len(cameras) == len(store) == 5
+        for camera, frame in zip(cameras, frames, strict=True):
+            assert torch.equal(camera.c2w, frame.camera.c2w)
+            assert torch.equal(camera.K, frame.camera.K)
+        assert torch.equal(cameras[-1].c2w, frames[-1].camera.c2w)
+
+    def test_what_was_read_and_appended_is_nobody_elses(self, store: KeyframeStore) -> None:
+        frame = sample_frame(0)
+        assert frame.depth is not None
+        kept = frame.replace(rgb=frame.rgb.clone(), depth=frame.depth.clone())
+        id = store.append(frame)
+        frame.rgb.zero_()
+        frame.depth.zero_()
+        store.read(id).rgb.zero_()
+        self.check_same(store.read(id), kept)
+
+    def test_an_unknown_id_is_told(self, store: KeyframeStore) -> None:
+        id = store.append(sample_frame(0))
+        for unknown in (id + 1, -1, 10**12):
+            with pytest.raises(KeyframeNotFoundError, match=str(unknown)):
+                store.read(unknown)
+
+    @pytest.mark.parametrize("missing", ["depth", "time"])
+    def test_a_keyframe_has_depth_and_time(self, store: KeyframeStore, missing: str) -> None:
+        with pytest.raises(FrameError, match=missing):
+            store.append(sample_frame(0).replace(**{missing: None}))
+        assert len(store) == 0
+
+    def test_groups_of_arrays_come_back(self, store: KeyframeStore) -> None:
+        arrays = {
+            "position": np.linspace(-1, 1, 30, dtype=np.float32).reshape(10, 3),
+            "ids": np.arange(10),
+            "seen": np.arange(10) % 3 == 0,
+            "scale": np.array(2.5),
+            "none": np.zeros((0, 4), np.float16),
+        }
+        attributes = {"voxel": 0.25, "nested": {"names": ["a", None, True]}}
+        store.write_arrays("map", arrays, attributes)
+        before = store.read_arrays("map")
+        store.commit("map")
+        for found in (before, store.read_arrays("map")):
+            assert found is not None
+            assert found[1] == attributes
+            assert set(found[0]) == set(arrays)
+            for name, array in arrays.items():
+                assert found[0][name].dtype == array.dtype
+                assert np.array_equal(found[0][name], array)
+                assert found[0][name].shape == array.shape
+
+    def test_a_group_replaces_the_one_of_its_name(self, store: KeyframeStore) -> None:
+        store.write_arrays("map", {"a": np.arange(3), "b": np.arange(3)}, {"x": 1})
+        store.write_arrays("index", {"a": np.arange(4)}, {})
+        store.commit("first")
+        store.write_arrays("map", {"a": np.arange(5.0)}, {"y": 2})
+        store.commit("second")
+        found, other = store.read_arrays("map"), store.read_arrays("index")
+        assert found is not None
+        assert other is not None
+        assert set(found[0]) == {"a"}
+        assert found[0]["a"].tolist() == [0, 1, 2, 3, 4]
+        assert found[1] == {"y": 2}
+        assert other[0]["a"].tolist() == [0, 1, 2, 3]
+        assert store.read_arrays("nothing") is None
+
+    def test_written_arrays_are_copies(self, store: KeyframeStore) -> None:
+        array = np.arange(3)
+        store.write_arrays("map", {"a": array}, {})
+        array[:] = 9
+        found = store.read_arrays("map")
+        assert found is not None
+        assert found[0]["a"].tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize(
+        ("group", "arrays", "attributes"),
+        [
+            ("../map", {}, {}),
+            ("", {}, {}),
+            ("keyframes", {}, {}),
+            ("map", {"a/b": np.arange(3)}, {}),
+            ("map", {"a": np.array([object()])}, {}),
+            ("map", {"a": np.array(["text"])}, {}),
+            ("map", {}, {"device": torch.device("cpu")}),
+            ("map", {}, {"scale": float("nan")}),
+        ],
+    )
+    def test_groups_that_cannot_be_kept_are_refused(
+        self, store: KeyframeStore, group: str, arrays: Any, attributes: Any
+    ) -> None:
+        with pytest.raises(InputError):
+            store.write_arrays(group, arrays, attributes)
+
+    def test_commits_are_snapshots_latest_first(self, store: KeyframeStore) -> None:
+        made = []
+        for count in range(3):
+            store.append(sample_frame(count))
+            made.append(store.commit(f"with {count + 1}"))
+        again = store.commit("nothing new")
+        snapshots = store.snapshots()
+        assert [s.id for s in snapshots] == [again, *reversed(made)]
+        assert len(set(made) | {again}) == 4
+        assert [s.message for s in snapshots] == ["nothing new", "with 3", "with 2", "with 1"]
+        assert [s.keyframes for s in snapshots] == [3, 3, 2, 1]
+        assert all(a.time >= b.time for a, b in pairwise(snapshots))
+
+    def test_a_closed_store_says_so(self, store: KeyframeStore) -> None:
+        id = store.append(sample_frame(0))
+        store.close()
+        store.close()
+        for use in (
+            lambda: store.append(sample_frame(1)),
+            lambda: store.read(id),
+            lambda: store.commit("late"),
+            lambda: store.write_arrays("map", {}, {}),
+            lambda: store.read_arrays("map"),
+        ):
+            with pytest.raises(StoreError, match="closed"):
+                use()
+
+
+class DurableKeyframeStoreTests(KeyframeStoreTests):
+    """What a store that outlives its process does besides.
+
+    A subclass gives ``store`` and ``reopen``: a function that opens the memory of ``store``, which is closed, anew.
+    """
+
+    def test_committed_keyframes_survive(
+        self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
+    ) -> None:
+        frames = [sample_frame(n, confidence=n > 2, channels=n % 3) for n in range(20)]
+        ids = [store.append(frame) for frame in frames]
+        before = [store.read(id) for id in ids]
+        snapshot = store.commit("all")
+        store.close()
+        again = reopen()
+        assert again.ids().tolist() == ids
+        assert again.times().tolist() == [frame.time for frame in frames]
+        assert [s.id for s in again.snapshots()] == [snapshot]
+        for id, frame, was in zip(ids, frames, before, strict=True):
+            read = again.read(id)
+            self.check_same(read, frame)
+            assert torch.equal(read.rgb, was.rgb)
+            for name in ("depth", "confidence", "features"):
+                assert (value := getattr(read, name)) is None or torch.equal(
+                    value, getattr(was, name)
+                )
+
+    def test_uncommitted_work_is_dropped(
+        self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
+    ) -> None:
+        kept = [store.append(sample_frame(n)) for n in range(2)]
+        store.write_arrays("map", {"a": np.arange(2)}, {})
+        store.commit("kept")
+        for n in range(2, 40):
+            store.append(sample_frame(n))
+        store.write_arrays("map", {"a": np.arange(7)}, {})
+        store.close()
+        again = reopen()
+        assert again.ids().tolist() == kept
+        found = again.read_arrays("map")
+        assert found is not None
+        assert found[0]["a"].tolist() == [0, 1]
+
+    def test_appending_goes_on_after_reopening(
+        self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
+    ) -> None:
+        ids = [store.append(sample_frame(n)) for n in range(3)]
+        store.commit("first")
+        store.close()
+        again = reopen()
+        ids += [again.append(sample_frame(n)) for n in range(3, 6)]
+        again.commit("second")
+        assert again.ids().tolist() == ids
+        assert ids == sorted(set(ids))
+        for n, id in enumerate(ids):
+            self.check_same(again.read(id), sample_frame(n))
+        assert [s.keyframes for s in again.snapshots()] == [6, 3]

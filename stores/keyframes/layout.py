@@ -1,0 +1,80 @@
+"""Where keyframes lie in a memory's Zarr hierarchy.
+
+``keyframes/records`` is uint8 ``[ids, longest]``: row ``id`` is that keyframe's record, padded with zeros, in chunks of
+its own that are written once. The other arrays of the group are the columns of :mod:`spmem.stores.keyframes.rows`, one
+row a keyframe that the bank holds; ``bytes`` tells a record's parts. All use codecs of the Zarr v3 core (Zstandard,
+crc32c), so any Zarr library reads them without spmem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from spmem.stores.keyframes.groups import KEYFRAMES
+from spmem.stores.keyframes.record import FORMATS
+from spmem.stores.keyframes.rows import COLUMNS, Rows
+
+_ROWS = 1024
+_WIDTH = 1 << 18
+
+
+def lay_out(root: zarr.Group) -> None:
+    """Make the empty arrays."""
+    group = root.create_group(KEYFRAMES, attributes={"records": FORMATS})
+    _create(group, "records", (0, _WIDTH), (1, _WIDTH), np.uint8)
+    for name, (dtype, shape) in COLUMNS.items():
+        _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
+
+
+def load_rows(root: zarr.Group) -> Rows:
+    """The table of keyframes; ValueError where its columns do not belong together."""
+    columns = {name: np.asarray(array(root, name)[...]) for name in COLUMNS}
+    ids = columns["id"]
+    if {len(column) for column in columns.values()} != {len(ids)} or np.any(np.diff(ids) <= 0):
+        raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")
+    return Rows(columns)
+
+
+def save_rows(root: zarr.Group, rows: Rows, saved: int) -> None:
+    """Write the rows from ``saved`` on (from the start of its chunk, so that nothing is read back)."""
+    start = saved - saved % _ROWS
+    for name in COLUMNS:
+        column = array(root, name)
+        column.resize((len(rows), *column.shape[1:]))
+        column[start:] = rows[name][start:]
+
+
+def write_records(records: zarr.Array[Any], first: int, parts: Sequence[bytes]) -> None:
+    """Write the records of consecutive ids from ``first`` on."""
+    width = max(map(len, parts), default=0)
+    width += -width % _WIDTH  # whole chunks: none is read to be written
+    block = np.zeros((len(parts), width), np.uint8)
+    for row, part in zip(block, parts, strict=True):
+        row[: len(part)] = np.frombuffer(part, np.uint8)
+    records.resize((first + len(parts), max(records.shape[1], width)))
+    records[first:, :width] = block
+
+
+def array(root: zarr.Group, name: str) -> zarr.Array[Any]:
+    """An array of the group; ValueError where something else bears its name."""
+    found = root[f"{KEYFRAMES}/{name}"]
+    if not isinstance(found, zarr.Array):
+        raise ValueError(f"{KEYFRAMES}/{name} is no array")
+    return found
+
+
+def _create(
+    group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any
+) -> None:
+    group.create_array(
+        name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+    )

@@ -1,0 +1,46 @@
+"""The mark that a stored memory carries: which schema its arrays follow, and which spmem wrote it.
+
+The root group's attributes hold ``{"spmem": {"schema": 1, "version": "0.1.0"}}``. The schema number rises when
+arrays change their meaning; a reader takes every schema up to its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from spmem.errors import NotAMemoryError, SchemaError
+
+SCHEMA = 1
+
+
+def mark() -> dict[str, Any]:
+    """Attributes for the root group of a new memory."""
+    return {"spmem": {"schema": SCHEMA, "version": version("spmem")}}
+
+
+def is_marked(attributes: Mapping[str, Any]) -> bool:
+    """Whether these are the root attributes of an spmem memory, of whatever schema."""
+    return isinstance(attributes.get("spmem"), dict)
+
+
+def check(attributes: Mapping[str, Any], path: Path) -> None:
+    """Raise unless this version reads the memory whose root attributes are given.
+
+    Raises:
+        NotAMemoryError: The mark is missing.
+        SchemaError: The schema is newer than this version's, or no number.
+    """
+    if not is_marked(attributes):
+        raise NotAMemoryError(f"{path} holds Zarr arrays on Icechunk, but not an spmem memory")
+    mark = attributes["spmem"]
+    schema, writer = mark.get("schema"), mark.get("version", "of unknown version")
+    if not isinstance(schema, int) or schema < 1:
+        raise SchemaError(f"{path}: the schema number is {schema!r}, wanted 1 to {SCHEMA}")
+    if schema > SCHEMA:
+        raise SchemaError(
+            f"{path} was written by spmem {writer} with schema {schema}; this is spmem {version('spmem')}, "
+            f"which reads schemas up to {SCHEMA}: pip install --upgrade spmem"
+        )

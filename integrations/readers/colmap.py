@@ -42,7 +42,7 @@ def fits(path: Path) -> bool:
 
 
 def open_colmap(
-    path: Path,
+    path: str | Path,
     *,
     images: str | Path | None = None,
     depth: str | Path | None = None,
@@ -60,9 +60,10 @@ def open_colmap(
         FormatError: A file is missing or wrong, or a camera has lens distortion.
         MissingExtraError: pycolmap is not installed.
     """
+    path = Path(path)
     model = _model_folder(path)
     if model is None:
-        raise FormatError(path, f"holds no {SIGN}")
+        raise FormatError(path, f"lacks {SIGN}")
     posed = _registered(model)
     w2c, rows = tracked(model, torch.stack([image.w2c for image in posed]))
     kept = [posed[i] for i in rows]

@@ -42,7 +42,7 @@ def fits(path: Path) -> bool:
 
 
 def open_folders(
-    path: Path,
+    path: str | Path,
     *,
     K: Any = None,
     depth_scale: float = 0.001,
@@ -65,14 +65,14 @@ def open_folders(
     Frames whose pose is not finite are left out with a warning.
     Raises FormatError naming the file, and the line, that is wrong.
     """
+    path = Path(path)
     images = list_images(path / "images")
-    source, poses = _read_poses(path, images)
-    poses, rows = tracked(source, poses)
+    poses, rows = tracked(*_read_poses(path, images))
     c2w = opencv_poses(geometry.inverse(poses) if world_to_camera else poses, axes)
     depths = _depths(path / "depth", images)
-    K_file = path / "K.txt"
-    K = read_matrix(K_file, 3) if K is None else K
-    cameras = cameras_of(K_file, K, c2w, *image_size(images[0]))
+    source = path / "K.txt" if K is None else path
+    K = read_matrix(source, 3) if K is None else K
+    cameras = cameras_of(source, K, c2w, *image_size(images[0]))
     return walk_of_files(
         path,
         [images[i] for i in rows],
@@ -89,7 +89,7 @@ def read_pose_table(path: Path) -> Float[Tensor, "n 4 4"]:
     return poses_from_rows(read_rows(path, (16, 12), "a row-major 4x4 or 3x4 pose"))
 
 
-def _read_poses(path: Path, images: list[Path]) -> tuple[Path, Tensor]:
+def _read_poses(path: Path, images: list[Path]) -> tuple[Path, Tensor, list[Path] | None]:
     table, folder = path / "poses.txt", path / "poses"
     if table.is_file():
         poses = read_pose_table(table)
@@ -97,12 +97,12 @@ def _read_poses(path: Path, images: list[Path]) -> tuple[Path, Tensor]:
             raise FormatError(
                 table, f"has {len(poses)} poses; {path / 'images'} has {len(images)} images"
             )
-        return table, poses
+        return table, poses, None
     if not folder.is_dir():
         raise FormatError(table, "is missing, and there is no folder poses/")
     files = _beside(folder, images, (".txt",), "pose")
     rows = np.stack([read_matrix(file, 4).reshape(16) for file in files])
-    return folder, poses_from_rows(rows)
+    return folder, poses_from_rows(rows), files
 
 
 def _depths(folder: Path, images: list[Path]) -> list[Path] | list[None]:

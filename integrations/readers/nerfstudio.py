@@ -55,7 +55,7 @@ def fits(path: Path) -> bool:
 
 
 def open_nerfstudio(
-    path: Path, *, depth_scale: float | None = None, undistorted: bool = False
+    path: str | Path, *, depth_scale: float | None = None, undistorted: bool = False
 ) -> Walk:
     """Open a nerfstudio data set, by its folder or its JSON file.
 
@@ -69,6 +69,7 @@ def open_nerfstudio(
 
     Raises FormatError naming the file that is missing or wrong; images with lens distortion are refused.
     """
+    path = Path(path)
     transforms = read_transforms(path, undistorted=undistorted)
     files = [image for image in transforms.images if image is not None]
     if len(files) != len(transforms.images):
@@ -113,7 +114,7 @@ def read_transforms(path: Path, *, undistorted: bool = False) -> Transforms:
 def _load(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         shared = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise FormatError(file, f"is not JSON: {error}") from error
     frames = shared.get("frames") if isinstance(shared, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
@@ -136,7 +137,7 @@ def _pose(file: Path, index: int, frame: Mapping[str, Any]) -> Tensor:
         matrix = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
     except KeyError:
         raise FormatError(file, f"frame {index} lacks transform_matrix") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise FormatError(file, f"frame {index}: transform_matrix: {error}") from error
     return _four_rows(file, matrix, f"frame {index}: transform_matrix")
 
@@ -146,7 +147,7 @@ def _applied(file: Path, shared: Mapping[str, Any]) -> Tensor | None:
         return None
     try:
         matrix = torch.tensor(shared["applied_transform"], dtype=torch.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise FormatError(file, f"applied_transform: {error}") from error
     return _four_rows(file, matrix, "applied_transform")
 

@@ -106,6 +106,14 @@ def left_out(path: Path, count: int, total: int, why: str) -> None:
         warnings.warn(f"{path}: {count} of {total} frames have {why}, left out", stacklevel=4)
 
 
+def scaled(K: Any, size: tuple[int, int], width: int, height: int) -> Float[Tensor, "*b 3 3"]:
+    """Intrinsics given in pixels of one image size (width, height), in those of another."""
+    pixels: Tensor = torch.as_tensor(K, dtype=torch.float64)
+    return (
+        pixels * torch.tensor([width / size[0], height / size[1], 1.0], dtype=pixels.dtype)[:, None]
+    )
+
+
 def cameras_of(path: Path, K: Any, c2w: Any, width: int, height: int) -> Camera:
     """A Camera whose errors name the file that its numbers came from."""
     try:

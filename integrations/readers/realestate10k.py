@@ -63,8 +63,9 @@ def fits(path: Path) -> bool:
         return file.read(4) == b"http"
 
 
-def read_realestate10k(path: Path) -> Clip:
+def read_realestate10k(path: str | Path) -> Clip:
     """Read a clip's cameras. Raises FormatError naming the line that is wrong."""
+    path = Path(path)
     lines = read_lines(path)
     if not lines or not lines[0][1][0].startswith("http"):
         raise FormatError(path, "does not start with a video's address, as RealEstate10K clips do")
@@ -93,7 +94,7 @@ def read_realestate10k(path: Path) -> Clip:
 
 
 def open_realestate10k(
-    path: Path,
+    path: str | Path,
     *,
     images: str | Path | None = None,
     depth: str | Path | None = None,
@@ -110,6 +111,7 @@ def open_realestate10k(
     Raises FormatError where a file is wrong, or no images are given (cameras alone:
     :func:`read_realestate10k`).
     """
+    path = Path(path)
     if images is None:
         raise FormatError(
             path, "holds cameras only: name the folder of images (images=...), or use read_cameras"

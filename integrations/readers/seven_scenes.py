@@ -18,30 +18,33 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.errors import FormatError
 from spmem.integrations.readers.pixels import image_size, read_depth
-from spmem.integrations.readers.poses import cameras_of, tracked
+from spmem.integrations.readers.poses import cameras_of, scaled, tracked
 from spmem.integrations.readers.text import read_matrix
 from spmem.integrations.readers.walk import Walk, walk_of_files
 
 SIGN = "frame-000000.pose.txt files"
 FPS = 30.0
+_SIZE = (640, 480)
 _K = [[585.0, 0, 320], [0, 585, 240], [0, 0, 1]]
 _POSE = re.compile(r"frame-(\d+)\.pose\.txt")
 
 
 def fits(path: Path) -> bool:
     """Whether a folder, or one of its sequences, is laid out so."""
-    return path.is_dir() and bool(_numbers(path) or _sequences(path))
+    return bool(_numbers(path) or _sequences(path))
 
 
-def open_7scenes(path: Path, *, K: Any = None) -> Walk:
+def open_7scenes(path: str | Path, *, K: Any = None) -> Walk:
     """Open one sequence of the 7-Scenes layout.
 
     Intrinsics are ``K`` (pixels of the colour image), or those of ``camera-intrinsics.txt`` beside the frames,
-    or the documented ones. ``time`` is the frame's number / 30. Where depth pixels hold 0 or 65535 there is
+    or the documented ones (scaled where the images
+    are not 640x480). ``time`` is the frame's number / 30. Where depth pixels hold 0 or 65535 there is
     none. Frames whose pose is not finite (the files say ``-1.#IND``) are left out with a warning.
 
     Raises FormatError naming the file that is missing or wrong.
     """
+    path = Path(path)
     numbers = _numbers(path)
     if not numbers:
         found = _sequences(path)
@@ -56,8 +59,9 @@ def open_7scenes(path: Path, *, K: Any = None) -> Walk:
     missing = next((p for p in depths if not p.exists()), None)
     if missing is not None:
         raise FormatError(missing, "is missing; every pose wants a depth image")
-    source, K = (path, K) if K is not None else _intrinsics(path)
-    cameras = cameras_of(source, K, c2w, *image_size(images[0]))
+    width, height = image_size(images[0])
+    source, K = (path, K) if K is not None else _intrinsics(path, width, height)
+    cameras = cameras_of(source, K, c2w, width, height)
     times = np.array([int(numbers[i]) for i in rows]) / FPS
     skipped = len(numbers) - len(rows)
     return walk_of_files(path, images, depths, cameras, times, _depth, skipped=skipped)
@@ -68,6 +72,8 @@ def _depth(path: Path, camera: Camera) -> Tensor:
 
 
 def _numbers(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
     found = (_POSE.fullmatch(p.name) for p in path.iterdir())
     return sorted((m[1] for m in found if m), key=int)
 
@@ -83,6 +89,8 @@ def _colour(path: Path, number: str) -> Path:
     return png if png.exists() else jpg
 
 
-def _intrinsics(path: Path) -> tuple[Path, Any]:
+def _intrinsics(path: Path, width: int, height: int) -> tuple[Path, Any]:
     file = path / "camera-intrinsics.txt"
-    return (file, read_matrix(file, 3)) if file.exists() else (path, _K)
+    if file.exists():
+        return file, read_matrix(file, 3)
+    return path, scaled(_K, _SIZE, width, height)

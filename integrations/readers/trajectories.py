@@ -6,9 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from spmem import geometry
 from spmem.camera import Camera
 from spmem.errors import FormatError
@@ -21,6 +18,7 @@ from spmem.integrations.readers.poses import (
     opencv_poses,
     poses_from_quaternions,
     poses_from_rows,
+    scaled,
     tracked,
 )
 from spmem.integrations.readers.text import read_matrix, read_rows
@@ -103,13 +101,9 @@ def _intrinsics(path: Path, count: int, width: int, height: int) -> Any:
     file, images = path.parent / "K.txt", path.parent / "images"
     if file.is_file():
         size = image_size(list_images(images)[0]) if images.is_dir() else (width, height)
-        return _scaled(torch.from_numpy(read_matrix(file, 3)), size, width, height)
+        return scaled(read_matrix(file, 3), size, width, height)
     if count == 8:
-        return _scaled(torch.tensor(tum.default_intrinsics(path.parent)), tum.SIZE, width, height)
+        return scaled(tum.default_intrinsics(path.parent), tum.SIZE, width, height)
     if count == 7:
         return geometry.intrinsics_from_fov(TARTANAIR_FOV_X, width, height)
     raise FormatError(path, "has no intrinsics: give K or fov_x, or put K.txt beside it")
-
-
-def _scaled(K: Tensor, size: tuple[int, int], width: int, height: int) -> Tensor:
-    return K * torch.tensor([width / size[0], height / size[1], 1.0], dtype=K.dtype)[:, None]

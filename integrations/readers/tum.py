@@ -21,6 +21,7 @@ from spmem.integrations.readers.poses import (
     cameras_of,
     left_out,
     poses_from_quaternions,
+    scaled,
     tracked,
 )
 from spmem.integrations.readers.text import parse, read_lines, read_rows
@@ -42,7 +43,7 @@ def fits(path: Path) -> bool:
 
 
 def open_tum(
-    path: Path, *, K: Any = None, max_difference: float = 0.02, depth_scale: float = 1 / 5000
+    path: str | Path, *, K: Any = None, max_difference: float = 0.02, depth_scale: float = 1 / 5000
 ) -> Walk:
     """Open a TUM RGB-D sequence; ``time`` is seconds since the first image of ``rgb.txt``.
 
@@ -53,12 +54,13 @@ def open_tum(
         path: The sequence's folder.
         K: ``[3, 3]`` in pixels with centres at +0.5, or None: the calibration that TUM documents for
             freiburg1, 2 or 3 where that is part of the folder's name, else TUM's ROS default (525). Lens
-            distortion is not removed (the freiburg3 images have none).
+            distortion is not removed (the freiburg3 images have none). Defaults are scaled to images that are not 640x480.
         max_difference: Seconds.
         depth_scale: Metres of one step of the depth images.
 
     Raises FormatError naming the file and line that is wrong.
     """
+    path = Path(path)
     images, image_times = _read_list(path, "rgb.txt")
     has_depth = (path / "depth.txt").is_file()
     depths, depth_times = _read_list(path, "depth.txt") if has_depth else (images, image_times)
@@ -83,8 +85,9 @@ def open_tum(
     left_out(path, skipped, len(images), f"no depth or pose within {max_difference:g} s")
     files = [images[i] for i in kept]
     partners = [depths[nearest_depth[i]] if has_depth else None for i in kept]
-    intrinsics = default_intrinsics(path) if K is None else K
-    cameras = cameras_of(path, intrinsics, c2w[nearest_pose[kept]], *image_size(files[0]))
+    size = image_size(files[0])
+    K = scaled(default_intrinsics(path), SIZE, *size) if K is None else K
+    cameras = cameras_of(path, K, c2w[nearest_pose[kept]], *size)
     times = image_times[kept] - image_times[0]
     depth_of = partial(read_depth, scale=depth_scale)
     return walk_of_files(path, files, partners, cameras, times, depth_of, skipped=skipped)

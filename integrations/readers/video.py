@@ -35,7 +35,7 @@ def fits(path: Path) -> bool:
 
 
 def open_video(
-    path: Path,
+    path: str | Path,
     *,
     poses: str | Path | None = None,
     K: Any = None,
@@ -61,6 +61,7 @@ def open_video(
         FormatError: A file is missing or wrong, or counts do not match.
         MissingExtraError: PyAV is not installed.
     """
+    path = Path(path)
     file = _video_in(path)
     video = VideoFile(file)
     source = _poses_beside(file) if poses is None else Path(poses)

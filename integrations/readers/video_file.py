@@ -82,12 +82,15 @@ class VideoFile:
     def _reach(self, index: int) -> Any:
         if 0 <= self._next <= index <= self._next + _READ_ON:
             return self._decode_on(index)
-        self._seek(index)
-        frame = self._decode_on(index)
-        if frame is None:  # a file whose keyframes stand elsewhere than its index says
-            self._seek(0)
+        back = 0
+        while True:
+            start = max(index - back, 0)
+            self._seek(start)
             frame = self._decode_on(index)
-        return frame
+            if frame is not None or start == 0:
+                return frame
+            # An open group of pictures: the frame needs the keyframe before the one that was sought.
+            back = 4 * back or 16
 
     def _seek(self, index: int) -> None:
         self._container.seek(int(self._pts[index]), stream=self._stream)

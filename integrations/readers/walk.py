@@ -99,7 +99,7 @@ def walk_of_files(
     return Walk(path, cameras, times, read, rows, skipped, applied_transform)
 
 
-def track(items: Sequence[T] | Iterable[T], description: str = "Reading") -> Iterator[T]:
+def track(items: Iterable[T], description: str = "Reading") -> Iterator[T]:
     """Iterate with a progress bar on standard error; no bar where that is not a terminal.
 
     Example:

@@ -52,15 +52,15 @@ def read_ply(path: str | Path) -> Surfels:
     try:
         with path.open("rb") as file:
             count, fields = _read_header(path, file)
-            body = file.read(count * fields.itemsize)
+            body = file.read()
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    if len(body) != count * fields.itemsize:
+    if len(body) < count * fields.itemsize:
         raise FormatError(
             path,
             f"breaks off: {count} vertices of {fields.itemsize} bytes wanted, {len(body)} there",
         )
-    table = np.frombuffer(body, fields)
+    table = np.frombuffer(body, fields, count)
     lacking = [name for name, _ in _FIELDS if name not in (table.dtype.names or ())]
     if lacking:
         raise FormatError(path, f"its vertices lack {', '.join(lacking)}")

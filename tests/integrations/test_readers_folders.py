@@ -1,4 +1,4 @@
-"""7-Scenes, TUM RGB-D, plain folders and RealEstate10K: written by hand, read back, broken one file at a time."""
+"""7-Scenes and plain folders: written by hand, read back, broken one file at a time."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from PIL import Image
 
 from spmem import Camera, geometry
 from spmem.errors import FormatError
-from spmem.integrations.readers import open_walk, read_realestate10k
+from spmem.integrations.readers import open_7scenes, open_walk
 
 W, H, N = 16, 12, 4
 K = np.array([[14.0, 0, 8.25], [0, 15.0, 5.75], [0, 0, 1]])
@@ -55,22 +55,6 @@ def make_7scenes(root):
     np.savetxt(root / "camera-intrinsics.txt", K)
 
 
-def make_tum(root):
-    root.mkdir(exist_ok=True)
-    rgb, dep, truth = ["# colour"], ["# depth"], ["# t tx ty tz qx qy qz qw"]
-    for i, pose in enumerate(poses()):
-        t = 1305031102.0 + 0.1 * i
-        save(root / "rgb" / f"{t:.6f}.png", colour(i))
-        save(root / "depth" / f"{t:.6f}.png", depth(i))
-        rgb.append(f"{t:.6f} rgb/{t:.6f}.png")
-        dep.append(f"{t + 0.011:.6f} depth/{t:.6f}.png")
-        w, x, y, z = geometry.quaternion_from_matrix(pose[:3, :3]).tolist()
-        position = " ".join(repr(v) for v in pose[:3, 3].tolist())
-        truth.append(f"{t - 0.006:.6f} {position} {x!r} {y!r} {z!r} {w!r}")
-    for name, lines in (("rgb", rgb), ("depth", dep), ("groundtruth", truth)):
-        (root / f"{name}.txt").write_text("\n".join(lines))
-
-
 def make_folders(root):
     root.mkdir(exist_ok=True)
     for i in range(N):
@@ -80,33 +64,14 @@ def make_folders(root):
     np.savetxt(root / "K.txt", K)
 
 
-def make_realestate10k(root, clip="clip.txt"):
-    root.mkdir(exist_ok=True)
-    lines = ["https://www.youtube.com/watch?v=none"]
-    for i, pose in enumerate(poses()):
-        stamp = 1_000_000 + 250_000 * i
-        w2c = np.linalg.inv(pose.numpy())[:3].reshape(-1)
-        share = [K[0, 0] / W, K[1, 1] / H, K[0, 2] / W, K[1, 2] / H, 0.0, 0.0]
-        lines.append(" ".join([str(stamp), *(repr(float(v)) for v in [*share, *w2c])]))
-        save(root / "frames" / f"{stamp}.png", colour(i))
-        save(root / "depth" / f"{stamp}.png", depth(i))
-    (root / clip).write_text("\n".join(lines))
+MAKERS = {"7scenes": make_7scenes, "folders": make_folders}
 
 
-MAKERS = {"7scenes": make_7scenes, "tum": make_tum, "folders": make_folders}
-
-
-@pytest.mark.parametrize(
-    ("name", "scale", "times"),
-    [
-        ("7scenes", 0.001, [0, 10 / 30, 20 / 30, 1]),
-        ("tum", 0.0002, [0, 0.1, 0.2, 0.3]),
-        ("folders", 0.001, None),
-    ],
-)
-def test_reads_back_what_was_written(tmp_path, name, scale, times):
+@pytest.mark.parametrize("name", MAKERS)
+def test_reads_back_what_was_written(tmp_path, name):
     MAKERS[name](tmp_path / "set")
-    walk = open_walk(tmp_path / "set", **({"K": K} if name == "tum" else {}))
+    times = [0, 10 / 30, 20 / 30, 1] if name == "7scenes" else None
+    walk = open_walk(tmp_path / "set")
     assert len(walk) == N
     assert walk.skipped == 0
     torch.testing.assert_close(walk.cameras.c2w, poses().float(), atol=1e-5, rtol=0)
@@ -117,7 +82,7 @@ def test_reads_back_what_was_written(tmp_path, name, scale, times):
         np.testing.assert_allclose(walk.times, times, atol=1e-6)
     for i, frame in enumerate(walk):
         assert np.array_equal(frame.rgb.numpy(), colour(i))
-        expected = depth(i).astype(np.float64) * scale
+        expected = depth(i) / 1000
         if name == "7scenes":
             expected[1, 1] = 0
         np.testing.assert_allclose(frame.depth.numpy(), expected, atol=1e-6)
@@ -206,47 +171,17 @@ def test_a_slice_is_a_walk(tmp_path):
 def test_7scenes_defaults_to_the_documented_intrinsics(tmp_path):
     make_7scenes(tmp_path)
     (tmp_path / "camera-intrinsics.txt").unlink()
-    K = open_walk(tmp_path).cameras.K[0]
-    assert [K[0, 0], K[1, 1], K[0, 2], K[1, 2]] == [585, 585, 320, 240]
+    small = open_7scenes(str(tmp_path)).cameras.resize(640, 480)
+    assert small.K[0].tolist() == [[585, 0, 320], [0, 585, 240], [0, 0, 1]]
+    assert open_walk(tmp_path, K=K).cameras.K[0].tolist() == K.tolist()
+    with pytest.raises(FormatError, match="holds no frame-000000"):
+        open_7scenes(tmp_path / "nowhere")
 
 
 def test_7scenes_scene_folder_names_its_sequences(tmp_path):
     make_7scenes(tmp_path / "seq-01")
     with pytest.raises(FormatError, match="holds the sequences seq-01: open one of them"):
         open_walk(tmp_path)
-
-
-def test_tum_leaves_out_what_has_no_partner_in_time(tmp_path):
-    make_tum(tmp_path)
-    lines = (tmp_path / "depth.txt").read_text().splitlines()
-    (tmp_path / "depth.txt").write_text("\n".join([*lines[:2], *lines[3:]]))
-    with pytest.warns(UserWarning, match=r"1 of 4 frames have no depth or pose within 0\.02 s"):
-        walk = open_walk(tmp_path)
-    assert walk.skipped == 1
-    assert np.array_equal(walk[1].rgb.numpy(), colour(2))
-    with pytest.raises(FormatError, match=r"within 0\.001 s; the nearest are 0\.01"):
-        open_walk(tmp_path, max_difference=0.001)
-
-
-@pytest.mark.parametrize(
-    ("name", "focal", "centre"),
-    [
-        ("rgbd_dataset_freiburg1_xyz", 517.3, 319.1),
-        ("rgbd_dataset_freiburg3_office", 535.4, 320.6),
-        ("other", 525.0, 320.0),
-    ],
-)
-def test_tum_intrinsics_by_the_folders_name(tmp_path, name, focal, centre):
-    make_tum(tmp_path / name)
-    K = open_walk(tmp_path / name).cameras.K[0]
-    assert float(K[0, 0]) == pytest.approx(focal)
-    assert float(K[0, 2]) == pytest.approx(centre)  # TUM counts pixel centres from 0
-
-
-def test_tum_without_depth_list_has_no_depth(tmp_path):
-    make_tum(tmp_path)
-    (tmp_path / "depth.txt").unlink()
-    assert open_walk(tmp_path)[0].depth is None
 
 
 def test_a_pose_file_an_image(tmp_path):
@@ -258,27 +193,6 @@ def test_a_pose_file_an_image(tmp_path):
     walk = open_walk(tmp_path, fps=10)
     torch.testing.assert_close(walk.cameras.c2w, poses().float(), atol=1e-5, rtol=0)
     np.testing.assert_allclose(walk.times, [0, 0.1, 0.2, 0.3])
-
-
-def test_realestate10k_cameras_and_frames(tmp_path):
-    make_realestate10k(tmp_path)
-    clip = read_realestate10k(tmp_path / "clip.txt")
-    torch.testing.assert_close(clip.cameras(W, H).c2w, poses().float(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(clip.cameras(W, H).K[0], torch.tensor(K, dtype=torch.float32))
-    np.testing.assert_allclose(clip.times, [0, 0.25, 0.5, 0.75])
-    walk = open_walk(tmp_path / "clip.txt", images=tmp_path / "frames", depth=tmp_path / "depth")
-    assert np.array_equal(walk[2].rgb.numpy(), colour(2))
-    np.testing.assert_allclose(walk[2].depth.numpy(), depth(2) / 1000, atol=1e-6)
-    for i, file in enumerate(sorted((tmp_path / "frames").iterdir())):
-        file.rename(file.with_name(f"{i}.png"))
-    renamed = open_walk(tmp_path / "clip.txt", images=tmp_path / "frames")
-    assert np.array_equal(renamed[3].rgb.numpy(), colour(3))
-    assert renamed[3].depth is None
-    (tmp_path / "frames" / "0.png").unlink()
-    with pytest.raises(FormatError, match="has 3 images, neither named by timestamp"):
-        open_walk(tmp_path / "clip.txt", images=tmp_path / "frames")
-    with pytest.raises(FormatError, match="cameras only"):
-        open_walk(tmp_path / "clip.txt")
 
 
 def edit(file, old, new, count=1):
@@ -401,41 +315,16 @@ BROKEN = {
         lambda r: np.savetxt(r / "K.txt", K / [[W], [H], [1]]),
         r"K\.txt: K looks normalised",
     ),
+    "a folder in a file's place": (
+        "folders",
+        lambda r: [(r / "K.txt").unlink(), (r / "K.txt").mkdir()],
+        r"K\.txt: cannot be read: ",
+    ),
     "no intrinsics": ("folders", lambda r: (r / "K.txt").unlink(), r"K\.txt: is missing"),
     "no images": (
         "folders",
         lambda r: [p.unlink() for p in (r / "images").iterdir()],
         r"images: holds no images",
-    ),
-    "a quaternion of another length": (
-        "tum",
-        lambda r: edit(r / "groundtruth.txt", r"\S+$", "7"),
-        r"groundtruth\.txt: pose 3: .* no unit quaternion",
-    ),
-    "a trajectory of seven numbers": (
-        "tum",
-        lambda r: edit(r / "groundtruth.txt", r" \S+$", ""),
-        r"groundtruth\.txt: line 5 has 7 numbers",
-    ),
-    "a list of three words": (
-        "tum",
-        lambda r: edit(r / "rgb.txt", r"rgb/", "rgb / "),
-        r"rgb\.txt: line 2 has 4 words; wanted timestamp and file name",
-    ),
-    "an empty list": (
-        "tum",
-        lambda r: (r / "depth.txt").write_text("# nothing\n"),
-        r"depth\.txt: lists no images",
-    ),
-    "a timestamp that is none": (
-        "tum",
-        lambda r: edit(r / "rgb.txt", r"13\S+ ", "nan "),
-        r"rgb\.txt: has a timestamp that is not finite",
-    ),
-    "a listed image that is missing": (
-        "tum",
-        lambda r: next((r / "rgb").iterdir()).unlink(),
-        r"rgb/.*\.png: is missing",
     ),
 }
 
@@ -448,23 +337,6 @@ def test_every_wrong_file_is_named(tmp_path, case):
     with pytest.raises(FormatError, match=message) as caught:
         list(open_walk(tmp_path, name))
     assert tmp_path in Path(caught.value.path).parents
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (r" 0\.0 0\.0 ", " 0.1 0.0 ", "has lens distortion"),
-        (r" \S+$", "", "line 5 has 18 numbers; wanted 19"),
-        (r"^https", "ftp", "does not start with a video's address"),
-        (r"\n[\s\S]*", "", "lists no cameras"),
-        (r"\n1000000", "\nnan", "timestamp that is not finite"),
-    ],
-)
-def test_a_wrong_clip_is_named(tmp_path, old, new, message):
-    make_realestate10k(tmp_path)
-    edit(tmp_path / "clip.txt", old, new)
-    with pytest.raises(FormatError, match=rf"clip\.txt: .*{message}"):
-        read_realestate10k(tmp_path / "clip.txt")
 
 
 def test_cameras_and_frames_agree_in_geometry(tmp_path):

@@ -173,6 +173,8 @@ def without(key):
             r"is \[2, 2\]; wanted",
         ),
         (lambda t: t["frames"][1].update(transform_matrix=[["a"]]), "frame 0: transform_matrix"),
+        (lambda t: t["frames"][1].update(transform_matrix=None), "frame 0: transform_matrix"),
+        (lambda t: t["frames"][1].update(transform_matrix=[[10**400]]), "frame 0: transform_mat"),
         (lambda t: t["frames"][0].update(transform_matrix=(2 * np.eye(4)).tolist()), "not rigid"),
         (lambda t: t.update(applied_transform=[1]), r"applied_transform is \[1\]"),
         (lambda t: t.update(applied_transform="none"), "applied_transform: "),
@@ -300,7 +302,7 @@ def test_without_pycolmap_the_install_command_is_told(tmp_path, monkeypatch):
 def test_a_model_of_two_files_is_none(tmp_path):
     make_colmap(tmp_path)
     (tmp_path / "sparse" / "0" / "points3D.txt").unlink()
-    with pytest.raises(FormatError, match="holds no a COLMAP model"):
+    with pytest.raises(FormatError, match="lacks a COLMAP model"):
         open_walk(tmp_path, "colmap")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,7 @@ def test_read_ply_passes_over_other_properties_and_elements(tmp_path):
         (lambda raw: raw.replace(b"element vertex", b"element face"), "does not start with vert"),
         (lambda raw: raw.replace(b"vertex 3", b"vertex some"), "cannot be read"),
         (lambda raw: raw.replace(b"vertex 3", b"vertex -3"), "cannot be read"),
+        (lambda raw: raw.replace(b"vertex 3", b"vertex 9" + 20 * b"9"), "breaks off"),
     ],
 )
 def test_a_wrong_ply_is_named(tmp_path, change, message):
@@ -286,6 +288,22 @@ def test_what_fails_half_way_leaves_the_old_folder(tmp_path, write):
         write(tmp_path / "out", frames(), overwrite=True)
     with pytest.raises(InputError, match="at least one frame"):
         write(tmp_path / "out", [], overwrite=True)
+    assert torch.equal(open_walk(tmp_path / "out")[0].rgb, frame(0).rgb)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_where_the_rename_fails_the_old_folder_comes_back(tmp_path, monkeypatch):
+    write_nerfstudio(tmp_path / "out", [frame(0)])
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.suffix == ".partial":
+            raise OSError("the disk went away")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="the disk went away"):
+        write_nerfstudio(tmp_path / "out", [frame(1)], overwrite=True)
     assert torch.equal(open_walk(tmp_path / "out")[0].rgb, frame(0).rgb)
     assert os.listdir(tmp_path) == ["out"]
 

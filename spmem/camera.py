@@ -68,8 +68,8 @@ class Camera:
                 f"leading dims of K {list(K.shape[:-2])} and c2w {list(c2w.shape[:-2])} do not broadcast"
             ) from error
         if validate:
-            _check_intrinsics(K)
-            _check_pose(c2w)
+            _check_intrinsics(K.detach(), int(width))
+            _check_pose(c2w.detach())
         set_ = object.__setattr__
         set_(self, "K", K.expand(*batch, 3, 3))
         set_(self, "c2w", c2w.expand(*batch, 4, 4))
@@ -316,7 +316,7 @@ def _as_float(value: Any, name: str) -> Tensor:
         ) from error
 
 
-def _check_intrinsics(K: Tensor) -> None:
+def _check_intrinsics(K: Tensor, width: int) -> None:
     if not bool(torch.isfinite(K).all()):
         raise CameraError("K has values that are not finite")
     fx, fy = K[..., 0, 0], K[..., 1, 1]
@@ -331,7 +331,7 @@ def _check_intrinsics(K: Tensor) -> None:
         raise CameraError(
             "K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]: rectify skewed images, do not transpose K"
         )
-    if bool((fx < 4).any()) and bool((K[..., :2, 2].abs() <= 2).all()):
+    if width > 16 and bool((fx < 4).any()) and bool((K[..., :2, 2].abs() <= 2).all()):
         raise CameraError(
             "K looks normalised by the image size; spmem wants pixels: scale the rows by width and height"
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
@@ -60,8 +61,8 @@ class GeometryStore(Protocol):
         """The whole state as arrays, for a checkpoint."""
         ...
 
-    def restore(self, arrays: Arrays) -> None:
-        """Take back the state that :meth:`arrays` gave; renders and ids are then identical."""
+    def restore(self, arrays: Arrays, device: torch.device) -> None:
+        """Take back, onto a device, what :meth:`arrays` gave; renders and ids are then identical."""
         ...
 
     def __len__(self) -> int: ...

@@ -319,11 +319,10 @@ class SurfelMap:
         scalars = np.array([self.voxel or 0.0, self._frames], np.float64)
         return {**self._columns.arrays(), **self._postings.arrays(), "scalars": scalars}
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what :meth:`arrays` gave (onto the CPU, where the map is new)."""
+    def restore(self, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> None:
+        """Take back, onto a device, what :meth:`arrays` gave."""
         if not arrays:
             return
-        device = torch.device("cpu") if self._columns is None else self._columns.device
         self._columns = Columns.restore(arrays, device)
         self._postings = Postings.restore(arrays, device)
         self.voxel, self._frames = float(arrays["scalars"][0]) or None, int(arrays["scalars"][1])

@@ -101,7 +101,7 @@ def match(
     rows = (height + BANDS - 1) // BANDS
     for band in prange(BANDS):
         top, bottom = band * rows, min((band + 1) * rows, height)
-        gap = np.full((max(bottom - top, 0), width), np.inf, np.float32)
+        off_centre = np.full((max(bottom - top, 0), width), np.inf, np.float32)
         front = np.full((max(bottom - top, 0), width), np.inf, np.float32)
         for m in range(len(disc)):
             if box[m, 1] >= bottom or box[m, 3] <= top:
@@ -119,17 +119,18 @@ def match(
                     along = nx * dx + ny * dy + nz
                     z = against / along if along != 0 else np.float32(0)
                     ex, ey, ez = z * dx - X, z * dy - Y, z - Z
-                    if not (z > 0 and ex * ex + ey * ey + ez * ez <= r2):
+                    central = 1 - (ex * ex + ey * ey + ez * ez) / r2
+                    if not (z > 0 and central >= 0):
                         u, v = fx * (X / Z - dx), fy * (Y / Z - dy)
                         if u * u + v * v > HALF:
                             continue
-                        z = Z
+                        z, central = Z, np.float32(-1)
                     z0 = depth[y, x]
                     off = abs(z - z0)
-                    if off <= merge * z0 and off < gap[y - top, x]:
+                    if off <= merge * z0 and -central < off_centre[y - top, x]:
                         facing = nx * seen[y, x, 0] + ny * seen[y, x, 1] + nz * seen[y, x, 2]
                         if facing > ALIGNED:
-                            gap[y - top, x] = off
+                            off_centre[y - top, x] = -central
                             shown[y, x] = kept[m]
                     if z < z0 * (1 - merge) and z < front[y - top, x]:
                         front[y - top, x] = z

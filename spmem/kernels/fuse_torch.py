@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spmem.geometry.projection import rays
-from spmem.kernels.raster_torch import cull, hits
+from spmem.kernels.raster_torch import assign_first, cull, hits
 
 TAPS = 2
 """The plane fit looks at (2 TAPS + 1)^2 pixels, ``stride`` apart."""
@@ -93,20 +93,22 @@ def match(
 ) -> tuple[Int[Tensor, "h w"], Int[Tensor, "h w"]]:
     """Per usable pixel the surfel it shows and the surfel it sees through, -1 = none.
 
-    Shown is the hit nearest to the observed depth, within ``merge`` x depth, of a surfel whose normal agrees with
-    the one ``seen`` (camera axes). Seen through is the nearest hit where it lies more than that in front.
+    Shown is the most central hit within ``merge`` x depth of the observed one, of a surfel whose normal agrees with
+    the one ``seen`` (camera axes). (The hit nearest in depth would be the wrong one: among neighbours at different
+    depths each would draw the pixels that confirm its error, and nothing would be averaged.) Seen through is the
+    nearest hit that lies more than ``merge`` in front.
     """
     h, w = depth.shape
     kept, disc, box = cull(position, normal, radius, confidence, w2c, K, w, h, near)
     z0, n0, usable = depth.reshape(-1), seen.reshape(-1, 3), weight.reshape(-1) > 0
-    gap, front = (depth.new_full((h * w,), torch.inf) for _ in range(2))
+    off_centre, front = (depth.new_full((h * w,), torch.inf) for _ in range(2))
     shown, through = (kept.new_full((h * w,), -1) for _ in range(2))
-    for m, pixel, z, _ in hits(disc, box, K, w):
+    for m, pixel, z, central in hits(disc, box, K, w):
         on = usable[pixel]
-        m, pixel, z = m[on], pixel[on], z[on]
+        m, pixel, z, central = m[on], pixel[on], z[on], central[on]
         off = (z - z0[pixel]).abs()
         same = (off <= merge * z0[pixel]) & ((disc[m, 3:6] * n0[pixel]).sum(-1) > ALIGNED)
-        _keep_least(gap, shown, pixel[same], off[same], kept[m[same]])
+        _keep_least(off_centre, shown, pixel[same], -central[same], kept[m[same]])
         before = z < z0[pixel] * (1 - merge)
         _keep_least(front, through, pixel[before], z[before], kept[m[before]])
     return shown.reshape(h, w), through.reshape(h, w)
@@ -115,8 +117,7 @@ def match(
 def _keep_least(least: Tensor, which: Tensor, at: Tensor, value: Tensor, index: Tensor) -> None:
     better = value < least[at]
     least.scatter_reduce_(0, at, value, "amin")
-    winner = better & (value == least[at])
-    which[at[winner]] = index[winner]
+    assign_first(which, better & (value == least[at]), at, index)
 
 
 def group(keys: Int[Tensor, "p c"]) -> tuple[int, Int[Tensor, " p"]]:

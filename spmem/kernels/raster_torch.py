@@ -89,8 +89,7 @@ def rasterize(
         mixed.index_add_(0, pixel, w[:, None] * value)
         better = w > best[pixel]
         best.scatter_reduce_(0, pixel, w, "amax")
-        winner = better & (w == best[pixel])
-        ids[pixel[winner]] = surfel[winner]
+        assign_first(ids, better & (w == best[pixel]), pixel, surfel)
 
     covered = total > 0
     mixed = mixed / torch.where(covered, total, torch.ones_like(total))[:, None]
@@ -102,6 +101,13 @@ def rasterize(
         torch.nn.functional.normalize(mixed[:, 4:7], dim=-1).reshape(height, width, 3),
         ids.reshape(height, width),
     )
+
+
+def assign_first(which: Tensor, winner: Tensor, at: Tensor, index: Tensor) -> None:
+    """Write ``index`` at the winners' places; among equals the smallest, so that the result is one."""
+    at, index = at[winner], index[winner]
+    which[at] = torch.iinfo(which.dtype).max
+    which.scatter_reduce_(0, at, index, "amin")
 
 
 def hits(

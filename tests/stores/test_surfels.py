@@ -1,0 +1,329 @@
+"""The surfel map: fusion that averages, carves and refines; the point cloud that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from spmem import Camera, Frame
+from spmem.config import FusionConfig
+from spmem.errors import DeviceError, FrameError, InputError
+from spmem.kernels import fuse, raster
+from spmem.stores.columns import Columns
+from spmem.stores.points import PointCloud
+from spmem.stores.surfels import SurfelMap
+from spmem.testing.box import BoxRoom
+from spmem.testing.geometry_store import GeometryStoreTests
+
+WALL = 2.0
+
+
+class TestSurfelMap(GeometryStoreTests):
+    @pytest.fixture
+    def make(self) -> Callable[[], SurfelMap]:
+        return SurfelMap
+
+
+class TestSurfelMapInPlainTorch(GeometryStoreTests):
+    @pytest.fixture
+    def make(self) -> Callable[[], SurfelMap]:
+        return lambda: SurfelMap(kernel="torch")
+
+
+class TestPointCloud(GeometryStoreTests):
+    @pytest.fixture
+    def make(self) -> Callable[[], PointCloud]:
+        return PointCloud
+
+
+def wall_frame(depth: torch.Tensor | float, *, x: float = 0.0, rgb: float = 0.5) -> Frame:
+    """A camera at (x, 0, 0) that looks along z at a wall."""
+    camera = Camera.look_at([x, 0.0, 0.0], [x, 0.0, 1.0], width=64, height=48)
+    z = torch.full((48, 64), depth) if isinstance(depth, float) else depth
+    return Frame(torch.full((48, 64, 3), rgb), z, camera)
+
+
+def off_wall(store: SurfelMap) -> torch.Tensor:
+    return (store.surfels().position[:, 2] - WALL).abs()
+
+
+def noisy(seed: int, share: float = 0.01) -> torch.Tensor:
+    noise = torch.randn(48, 64, generator=torch.Generator().manual_seed(seed))
+    return WALL * (1 + share * noise.clamp(-2.5, 2.5))
+
+
+def test_averaging_beats_a_single_look_as_a_tsdf_would() -> None:
+    """The mean error of n independent looks falls about as 1 / sqrt(n); the point cloud's stays."""
+    surfels, points = SurfelMap(FusionConfig(merge=0.06)), PointCloud(FusionConfig(merge=0.06))
+    surfels.fuse(wall_frame(noisy(0)))
+    first = off_wall(surfels).mean()
+    for seed in range(16):
+        surfels.fuse(wall_frame(noisy(seed)))
+        points.fuse(wall_frame(noisy(seed)))
+    assert off_wall(surfels).mean() < 0.45 * first
+    assert off_wall(points).mean() > 0.8 * first
+    assert off_wall(surfels).mean() < 0.6 * off_wall(points).mean()
+
+
+def test_no_second_layer_where_a_revisit_is_off_by_a_little() -> None:
+    store = SurfelMap()
+    store.fuse(wall_frame(WALL))
+    n = len(store)
+    for off in (0.005, -0.01, 0.015, -0.015):
+        store.fuse(wall_frame(WALL * (1 + off)))
+    assert len(store) <= 1.02 * n
+    assert off_wall(store).max() < 0.01 * WALL
+
+
+def test_no_surfel_flies_between_foreground_and_background() -> None:
+    """Depth images mix the two at an edge; neither the mixed pixels nor a bridge of discs get in."""
+    depth = torch.full((48, 64), 3.0)
+    depth[12:36, 20:44] = 1.0
+    for ring, mixed in ((19, 1.5), (44, 2.2)):  # the flying pixels of a time-of-flight edge
+        depth[12:36, ring] = mixed
+    store = SurfelMap()
+    store.fuse(wall_frame(depth))
+    z = store.surfels().position[:, 2]
+    assert bool((((z - 1).abs() < 0.02) | ((z - 3).abs() < 0.06)).all())
+
+
+def test_grazing_pixels_stay_out() -> None:
+    camera = Camera.look_at([0.0, 0, 0], [0.0, 0, 1], width=64, height=48)
+    rays = camera.rays()
+    slanted = 0.4 / (rays[..., 0] + 0.1 * rays[..., 1].abs() + 0.02).clamp(min=1e-6)
+    depth = torch.where((slanted > 0.3) & (slanted < 8), slanted, torch.zeros(()))
+    strict, loose = (SurfelMap(FusionConfig(grazing=g)) for g in (0.6, 0.0))
+    frame = Frame(torch.zeros(48, 64, 3), depth, camera)
+    strict.fuse(frame)
+    loose.fuse(frame)
+    assert len(strict) < 0.8 * len(loose)
+
+
+def test_what_rays_pass_through_goes() -> None:
+    store = SurfelMap()
+    box = torch.full((48, 64), 3.0)
+    box[16:32, 24:40] = 1.5
+    for _ in range(3):
+        store.fuse(wall_frame(box))
+    assert (store.surfels().position[:, 2] < 2).any()
+    for _ in range(4):
+        store.fuse(wall_frame(3.0))
+    assert not (store.surfels().position[:, 2] < 2).any()
+    seen = store.render(wall_frame(3.0).camera[None])
+    assert seen.mask.float().mean() > 0.98
+    assert (seen.depth[seen.mask] - 3).abs().max() < 0.1
+
+
+def test_what_comes_into_view_is_in_front() -> None:
+    store = SurfelMap()
+    for _ in range(3):
+        store.fuse(wall_frame(3.0))
+    box = torch.full((48, 64), 3.0)
+    box[16:32, 24:40] = 1.5
+    ids = store.fuse(wall_frame(box))
+    assert len(torch.unique(ids[18:30, 26:38])) > 10
+    depth = store.render(wall_frame(box).camera[None]).depth[0, 18:30, 26:38]
+    assert (depth - 1.5).abs().max() < 0.1
+
+
+def test_a_closer_look_makes_finer_surfels() -> None:
+    store = SurfelMap(FusionConfig(voxel=0.002))
+    store.fuse(wall_frame(4.0))
+    coarse = store.surfels().radius.median()
+    near = Camera.look_at([0.0, 0, 3.0], [0.0, 0, 4.0], width=64, height=48)
+    store.fuse(Frame(torch.full((48, 64, 3), 0.5), torch.full((48, 64), 1.0), near))
+    seen = store.render(near[None])
+    radius = torch.zeros(int(seen.surfel_ids.max()) + 1)
+    surfels = store.surfels()
+    radius[surfels.ids[surfels.ids < len(radius)]] = surfels.radius[surfels.ids < len(radius)]
+    assert radius[seen.surfel_ids[seen.mask]].median() < 0.5 * coarse
+
+
+def test_the_back_of_a_wall_hides_and_is_not_known() -> None:
+    store = SurfelMap()
+    store.fuse(wall_frame(2.0))
+    behind = Camera.look_at([0.0, 0, 4.0], [0.0, 0, 0.0], width=64, height=48)
+    seen = store.render(behind[None])
+    middle = (0, slice(12, 36), slice(16, 48))
+    assert not seen.mask[middle].any()
+    assert (seen.depth[middle] > 0).all()
+
+
+def test_confidence_of_zero_leaves_a_pixel_out() -> None:
+    frame = wall_frame(2.0)
+    confidence = torch.ones(48, 64)
+    confidence[:, :32] = 0
+    ids = SurfelMap().fuse(frame.replace(confidence=confidence))
+    assert (ids[:, :32] == -1).all()
+    assert (ids[4:-4, 36:-4] >= 0).all()
+
+
+def test_features_travel_with_the_surfels() -> None:
+    features = torch.zeros(48, 64, 5)
+    features[:, :32, 1], features[:, 32:, 4] = 1, 1
+    store = SurfelMap()
+    store.fuse(wall_frame(2.0).replace(features=features))
+    seen = store.render(wall_frame(2.0).camera[None])
+    assert seen.features is not None
+    assert seen.features.shape == (1, 48, 64, 5)
+    assert (seen.features[0, :, :28, 1] > 0.9).float().mean() > 0.95
+    assert (seen.features[0, :, 36:, 4] > 0.9).float().mean() > 0.95
+    with pytest.raises(FrameError, match="channels"):
+        store.fuse(wall_frame(2.0).replace(features=features[..., :3]))
+
+
+def test_seen_times() -> None:
+    store = SurfelMap()
+    store.fuse(wall_frame(2.0).replace(time=5.0))
+    store.fuse(wall_frame(2.0).replace(time=9.0))
+    surfels = store.surfels()
+    assert surfels.first_seen.unique().tolist() == [5.0]
+    assert surfels.last_seen.max() == 9.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fast_and_plain_fusion_agree(seed: int) -> None:
+    room = BoxRoom()
+    frames = room.frames(room.walk(5, width=80, height=60, sweep=1.0 + seed))
+    generator = torch.Generator().manual_seed(seed)
+    fast, plain = SurfelMap(kernel="numba"), SurfelMap(kernel="torch")
+    for frame in frames:
+        assert frame.depth is not None
+        depth = frame.depth * (1 + 0.004 * torch.randn(60, 80, generator=generator))
+        depth[torch.rand(60, 80, generator=generator) < 0.05] = 0
+        frame = frame.replace(depth=depth)
+        assert (fast.fuse(frame) == plain.fuse(frame)).float().mean() > 0.98
+    assert abs(len(fast) - len(plain)) <= 0.005 * len(plain)
+    cameras = Camera.stack([f.camera for f in frames])
+    a, b = fast.render(cameras), plain.render(cameras)
+    both = a.mask & b.mask
+    assert (a.mask == b.mask).float().mean() > 0.998
+    assert (a.depth - b.depth).abs()[both].quantile(0.99) < 0.01
+
+
+def discs(n: int, seed: int) -> Columns:
+    g = torch.Generator().manual_seed(seed)
+    columns = Columns(torch.device("cpu"))
+    normal = torch.nn.functional.normalize(torch.randn(n, 3, generator=g), dim=-1)
+    columns.append(
+        {
+            "position": torch.randn(n, 3, generator=g) * 2,
+            "normal": normal,
+            "radius": 0.02 + 0.2 * torch.rand(n, generator=g) ** 3,
+            "colour": torch.rand(n, 3, generator=g),
+            "confidence": torch.rand(n, generator=g),
+        }
+    )
+    return columns
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fast_and_plain_rendering_agree(seed: int) -> None:
+    camera = Camera.look_at([0.1, 0.2, -3.0], [0, 0, 0], width=97, height=61)
+    columns = discs(3000, seed)
+    fast, plain = (raster.rasterize(columns, camera, kernel=k) for k in ("numba", "torch"))
+    assert (fast[3] == plain[3]).float().mean() > 0.999
+    same = fast[3] == plain[3]
+    for a, b in zip(fast[:3], plain[:3], strict=True):
+        assert torch.allclose(a[same], b[same], atol=2e-3)
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_cpu() -> None:
+    room = BoxRoom()
+    frames = room.frames(room.walk(4, width=80, height=60))
+    cpu, cuda = SurfelMap(kernel="torch"), SurfelMap()
+    for frame in frames:
+        ids = cuda.fuse(frame.to("cuda"))
+        assert (ids.cpu() == cpu.fuse(frame)).float().mean() > 0.98
+    cameras = Camera.stack([f.camera for f in frames])
+    a, b = cpu.render(cameras), cuda.render(cameras.to("cuda"))
+    assert (a.mask == b.mask.cpu()).float().mean() > 0.995
+    with pytest.raises(DeviceError):
+        cuda.render(cameras)
+
+
+def test_a_disc_is_rendered_where_geometry_says() -> None:
+    columns = Columns(torch.device("cpu"))
+    columns.append(
+        {
+            "position": torch.tensor([[0.5, 0.0, 4.0]]),
+            "normal": torch.tensor([[0.0, 0.0, -1.0]]),
+            "radius": torch.tensor([1.0]),
+            "colour": torch.tensor([[0.2, 0.4, 0.6]]),
+            "confidence": torch.tensor([1.0]),
+        }
+    )
+    camera = Camera([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]], torch.eye(4), width=128, height=96)
+    rgb, depth, normal, rows = raster.rasterize(columns, camera)
+    xy = torch.stack(torch.meshgrid(torch.arange(128.0), torch.arange(96.0), indexing="xy"), -1)
+    inside = ((xy + 0.5 - torch.tensor([64 + 12.5, 48])).norm(dim=-1)) <= 25
+    assert torch.equal(rows >= 0, inside)
+    assert torch.allclose(depth[inside], torch.tensor(4.0))
+    assert torch.allclose(rgb[inside], torch.tensor([0.2, 0.4, 0.6]).expand(int(inside.sum()), 3))
+    assert torch.allclose(normal[inside][:, 2], torch.tensor(-1.0))
+
+
+def test_a_disc_smaller_than_a_pixel_is_not_lost() -> None:
+    columns = Columns(torch.device("cpu"))
+    columns.append(
+        {
+            "position": torch.tensor([[0.003, 0.002, 4.0]]),
+            "normal": torch.tensor([[0.0, 0.0, -1.0]]),
+            "radius": torch.tensor([1e-4]),
+            "colour": torch.ones(1, 3),
+            "confidence": torch.ones(1),
+        }
+    )
+    camera = Camera.look_at([0.0, 0, 0], [0.0, 0, 1], width=32, height=24)
+    for kernel in ("numba", "torch"):
+        rows = raster.rasterize(columns, camera, kernel=kernel)[3]
+        assert 1 <= int((rows >= 0).sum()) <= 2
+
+
+def test_group_numbers_rows_by_first_occurrence() -> None:
+    keys = torch.tensor([[5, 1], [2, 2], [5, 1], [-3, 0], [2, 2]])
+    for kernel in ("numba", "torch"):
+        count, segment = fuse.group(keys, kernel=kernel)
+        assert (count, segment.tolist()) == (3, [0, 1, 0, 2, 1])
+
+
+def test_prepare_agrees_and_knows_the_wall() -> None:
+    camera = Camera.look_at([0.0, 0, 0], [0.4, 0.2, 1.0], width=64, height=48)
+    depth = 2.0 / camera.rays()[..., 2]
+    depth = torch.where(
+        torch.rand(48, 64, generator=torch.Generator().manual_seed(1)) < 0.1, 0, depth
+    )
+    settings = {"edge": 0.04, "grazing": 0.1, "reference": 9.0}
+    fast = fuse.prepare(depth, None, camera, kernel="numba", **settings)
+    plain = fuse.prepare(depth, None, camera, kernel="torch", **settings)
+    assert torch.allclose(fast[1], plain[1], atol=1e-4)
+    used = fast[1] > 0
+    assert used.float().mean() > 0.8
+    world = fast[0][used] @ camera.c2w[:3, :3].T
+    assert torch.allclose(world, torch.tensor([0.0, 0, -1]).expand_as(world), atol=1e-3)
+
+
+def test_a_render_needs_a_trajectory() -> None:
+    with pytest.raises(InputError, match="trajectory"):
+        SurfelMap().render(wall_frame(2.0).camera)
+
+
+def test_growth_keeps_ids_and_bytes_in_bounds() -> None:
+    room = BoxRoom()
+    store = SurfelMap()
+    frames = room.frames(room.walk(6, width=96, height=72, sweep=2.0))
+    first = store.fuse(frames[0])
+    before = store.surfels()
+    for frame in frames[1:]:
+        store.fuse(frame)
+    after = store.surfels()
+    kept = torch.isin(before.ids, after.ids)
+    moved = after.position[torch.isin(after.ids, before.ids)] - before.position[kept]
+    assert moved.norm(dim=-1).median() < 0.01
+    assert int(first.max()) < len(before.ids)
+    arrays = store.arrays()
+    columns = sum(a.nbytes for n, a in arrays.items() if not n.startswith(("posting", "scalars")))
+    assert columns / len(arrays["radius"]) <= 64

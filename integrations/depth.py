@@ -97,9 +97,10 @@ def align_depth(
     """An estimator's depth brought to the scale of the map: ``scale * depth + shift`` of each frame.
 
     Least squares of the relative error ``(scale * depth + shift) / known - 1`` over the pixels that memory covers
-    (the alignment of MiDaS, arXiv 1907.01341, section 5, on depth instead of disparity), started from medians as
-    there, and reweighted ``rounds`` times by Geman and McClure's function so that wrong pixels drop out. A frame
-    that memory covers in fewer than 1 % of its pixels takes the fit over all frames.
+    (the alignment of MiDaS, arXiv 1907.01341, section 5, on depth instead of disparity), started from the least
+    median of errors (Rousseeuw 1984) and reweighted ``rounds`` times by Geman and McClure's function, so that wrong
+    pixels drop out while they are fewer than half. A frame that memory covers in fewer than 1 % of its pixels takes
+    the fit over all frames.
 
     Args:
         depth: ``[T, H, W]`` z-depth up to scale and shift, 0 = none. Take the reciprocal of a disparity first.
@@ -124,9 +125,12 @@ def align_depth(
             "memory covers less than 1 % of these frames, which gives no scale; "
             "store a posed frame with depth first, or estimate metric depth"
         )
-    together = _fit(depth[None], known.depth[None], both[None], rounds)
-    alone = _fit(depth, known.depth, both, rounds)
-    scale, shift = torch.where(share[:, None] >= 0.01, alone, together).unbind(-1)
+    common = _fit(depth[both], known.depth[both], rounds)
+    fits = [
+        _fit(x[inside], z[inside], rounds) if float(enough) >= 0.01 else common
+        for x, z, inside, enough in zip(depth, known.depth, both, share, strict=True)
+    ]
+    scale, shift = torch.stack(fits).unbind(-1)
     aligned = scale[:, None, None] * depth + shift[:, None, None]
     return torch.where((depth > 0) & (aligned > 0), aligned, torch.zeros_like(aligned))
 
@@ -146,34 +150,29 @@ def _plane_depth(known: Projection, at: Int[Tensor, "t h w"]) -> Float[Tensor, "
     return torch.where(along.abs() > 1e-6, across / along, torch.inf)
 
 
-def _fit(
-    depth: Float[Tensor, "t ..."],
-    known: Float[Tensor, "t ..."],
-    both: Bool[Tensor, "t ..."],
-    rounds: int,
-) -> Float[Tensor, "t 2"]:
-    """Scale and shift ``[T, 2]`` of each row; no shift where the depth is constant and leaves it open."""
-    x, z, inside = depth.flatten(1).double(), known.flatten(1).double(), both.flatten(1)
-    x_mid, x_spread = _middle(x, inside)
-    z_mid, z_spread = _middle(z, inside)
-    scale = torch.where(x_spread > 1e-6 * x_mid, z_spread / x_spread, z_mid / x_mid)
-    fit = torch.stack([scale, z_mid - scale * x_mid], -1)
-    rows = (
-        torch.stack([x, torch.ones_like(x)], -1) / z.clamp(min=1e-12)[..., None]
-    )  # rows @ fit = 1
+def _fit(x: Float[Tensor, " n"], z: Float[Tensor, " n"], rounds: int) -> Float[Tensor, "2"]:
+    """Scale and shift that take x to z; no shift where x is constant and leaves it open."""
+    rows = torch.stack([x, torch.ones_like(x)], -1).double() / z[:, None]  # rows @ fit = 1
+    fit = _start(x.double(), z.double())
     for _ in range(rounds):
-        residual = ((rows @ fit[..., None])[..., 0] - 1).abs()
-        typical = residual.masked_fill(~inside, torch.nan).nanmedian(-1, keepdim=True).values
-        weight = inside / (1 + (residual / (2 * typical + 1e-3)) ** 2) ** 2
-        normal = (rows * weight[..., None]).mT @ rows
-        normal[:, 1, 1] += 1e-6 * normal.diagonal(dim1=-2, dim2=-1).sum(-1) + 1e-30
-        normal[:, 0, 0] += 1e-30
-        fit = torch.linalg.solve(normal, (rows * weight[..., None]).sum(1))
-    return fit.to(depth.dtype)
+        residual = (rows @ fit - 1).abs()
+        weight = 1 / (1 + (residual / (2 * residual.median() + 1e-3)) ** 2) ** 2
+        normal = (rows * weight[:, None]).mT @ rows
+        normal[1, 1] += 1e-10 * normal.trace()
+        fit = torch.linalg.solve(normal, (rows * weight[:, None]).sum(0))
+    return fit.to(x.dtype)
 
 
-def _middle(values: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Median of each row's values and the median distance from it."""
-    kept = values.masked_fill(~inside, torch.nan)
-    middle = kept.nanmedian(-1).values
-    return middle, (kept - middle[:, None]).abs().nanmedian(-1).values
+def _start(x: Float[Tensor, " n"], z: Float[Tensor, " n"]) -> Float[Tensor, "2"]:
+    """Of 128 lines through two random points each, and one without shift, that of the least median error."""
+    draw = torch.Generator().manual_seed(0)
+    first, second, judges = torch.randint(len(x), (3, 128), generator=draw).to(x.device)
+    apart = x[first] - x[second]
+    usable = apart.abs() > 1e-3 * x[judges].median()
+    scale = (z[first] - z[second])[usable] / apart[usable]
+    lines = torch.stack([scale, z[first][usable] - scale * x[first][usable]], -1)
+    plain = torch.stack([(z[judges] / x[judges]).median(), torch.zeros_like(x[0])])
+    lines = torch.cat([plain[None], lines])
+    error = (lines[:, :1] * x[judges] + lines[:, 1:]) / z[judges] - 1
+    best: Tensor = lines[error.abs().median(-1).values.argmin()]
+    return best

@@ -86,9 +86,8 @@ class ProjectiveIcp:
                 f"depth is {list(depth.shape)}, the guess {[guess.height, guess.width]} (height, width)"
             )
         pose, pairs = guess.c2w, None
-        strides = sorted({max(guess.height // h, 1) for h in self.heights}, reverse=True)
-        for level, stride in enumerate(strides):
-            small, camera = _thin_out(depth, guess, pose, stride)
+        for level, height in enumerate(self.heights):
+            small, camera = _thin_out(depth, guess, pose, max(guess.height // height, 1))
             known = memory.retrieve(camera[None], k=1).projection
             seen = small > 0
             points = geometry.rays(camera.K, camera.width, camera.height)[seen] * small[seen, None]

@@ -1,0 +1,162 @@
+"""The autoregressive loop, end to end with the simplest generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from spmem.camera import Camera
+from spmem.errors import FrameError, InputError, UnknownNameError
+from spmem.rollout import rollout
+from spmem.testing.box import BoxRoom
+from spmem.testing.projection_generator import ProjectionGenerator
+from spmem.testing.room_memory import RoomMemory
+from spmem.types import Projection, Retrieval
+
+WIDTH, HEIGHT = 64, 48
+
+
+@pytest.fixture
+def room() -> BoxRoom:
+    return BoxRoom()
+
+
+@pytest.fixture
+def cameras(room: BoxRoom) -> Camera:
+    return room.walk(10, width=WIDTH, height=HEIGHT)
+
+
+class Told(ProjectionGenerator):
+    """Notes what it is told; ``made`` replaces its frames."""
+
+    def __init__(self, made: Any = None) -> None:
+        self.prompts: list[str | None] = []
+        self.seeds: list[int] = []
+        self.keyframes: list[int] = []
+        self.made = made
+
+    def condition(self, context: Retrieval, prompt: str | None = None) -> Projection:
+        self.prompts.append(prompt)
+        self.keyframes.append(len(context.keyframes))
+        return super().condition(context, prompt)
+
+    def generate(self, conditioning: Projection, cameras: Camera, *, seed: int = 0) -> Tensor:
+        self.seeds.append(seed)
+        rgb = super().generate(conditioning, cameras, seed=seed)
+        return rgb if self.made is None else self.made(rgb)
+
+
+def test_every_camera_gets_its_frame_in_order(room: BoxRoom, cameras: Camera) -> None:
+    memory = RoomMemory(room)
+    chunks = list(rollout(ProjectionGenerator(), memory, cameras, chunk=4))
+    assert [len(chunk.frames) for chunk in chunks] == [4, 4, 2]
+    frames = [frame for chunk in chunks for frame in chunk.frames]
+    truth = room.render(cameras)
+    for i, frame in enumerate(frames):
+        assert torch.equal(frame.camera.c2w, cameras[i].c2w)
+        assert torch.allclose(frame.rgb, truth.rgb[i])
+        assert frame.depth is not None
+        assert torch.allclose(frame.depth, truth.depth[i])
+    assert memory.stored == frames
+    assert [id for chunk in chunks for id in chunk.keyframes] == list(range(10))
+    assert chunks[0].rgb.shape == (4, HEIGHT, WIDTH, 3)
+
+
+def test_chunks_are_made_when_asked_for(room: BoxRoom, cameras: Camera) -> None:
+    memory = RoomMemory(room)
+    made = rollout(ProjectionGenerator(), memory, cameras, chunk=4)
+    assert not memory.stored
+    next(made)
+    assert len(memory.stored) == 4
+
+
+def test_each_chunk_is_conditioned_on_what_the_ones_before_left(
+    room: BoxRoom, cameras: Camera
+) -> None:
+    generator = Told()
+    list(rollout(generator, RoomMemory(room), cameras, prompt="dusk", chunk=4, seed=5, k=6))
+    assert generator.keyframes == [0, 4, 6]
+    assert generator.prompts == ["dusk"] * 3
+    assert generator.seeds == [5, 9, 13]
+
+
+def test_the_same_seed_gives_the_same_video(room: BoxRoom, cameras: Camera) -> None:
+    videos = [
+        torch.cat(
+            [
+                chunk.rgb
+                for chunk in rollout(
+                    ProjectionGenerator(), RoomMemory(room, unknown=0.2), cameras, seed=seed
+                )
+            ]
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(videos[0], videos[1])
+    assert not torch.equal(videos[0], videos[2])
+
+
+def test_a_depth_estimator_of_your_own_lifts_the_frames(room: BoxRoom, cameras: Camera) -> None:
+    def flat(rgb: Tensor, cameras: Camera, known: Projection | None = None) -> Tensor:
+        return torch.full(rgb.shape[:-1], 2.5)
+
+    (chunk,) = rollout(
+        ProjectionGenerator(), RoomMemory(room, unknown=1.0), cameras[:3], depth=flat
+    )
+    depths = [frame.depth for frame in chunk.frames]
+    assert all(depth is not None and bool((depth == 2.5).all()) for depth in depths)
+
+
+def test_a_memory_that_knows_nothing_is_said(room: BoxRoom, cameras: Camera) -> None:
+    memory = RoomMemory(room, unknown=1.0)
+    with pytest.raises(InputError, match="store a frame with depth"):
+        next(rollout(ProjectionGenerator(), memory, cameras))
+    assert not memory.stored
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda rgb: rgb.movedim(-1, 1), r"returned \[8, 3, 48, 64\].*move the channels last"),
+        (lambda rgb: rgb[:2], r"returned \[2, 48, 64, 3\], wanted \[8, 48, 64, 3\]"),
+        (lambda rgb: (rgb * 255).byte(), "torch.uint8"),
+        (lambda rgb: rgb.numpy(), "returned ndarray"),
+        (lambda rgb: rgb * 255, "divide by 255"),
+        (lambda rgb: rgb * 2 - 1, r"\(rgb \+ 1\) / 2"),
+        (lambda rgb: rgb * torch.nan, "nan"),
+    ],
+)
+def test_a_generator_that_returns_something_else_is_told(
+    room: BoxRoom, cameras: Camera, made: Any, words: str
+) -> None:
+    memory = RoomMemory(room)
+    with pytest.raises(FrameError, match=words):
+        next(rollout(Told(made), memory, cameras))
+    assert not memory.stored
+
+
+def test_a_depth_estimator_that_returns_something_else_is_told(
+    room: BoxRoom, cameras: Camera
+) -> None:
+    def half(rgb: Tensor, cameras: Camera, known: Projection | None = None) -> Tensor:
+        return torch.ones(rgb.shape[:-1])[:, ::2]
+
+    with pytest.raises(FrameError, match="depth estimator function returned"):
+        next(rollout(ProjectionGenerator(), RoomMemory(room), cameras, depth=half))
+
+
+def test_bad_arguments_are_refused_at_once(room: BoxRoom, cameras: Camera) -> None:
+    memory = RoomMemory(room)
+    with pytest.raises(InputError, match="trajectory"):
+        rollout(ProjectionGenerator(), memory, cameras[0])
+    with pytest.raises(InputError, match="at least 1"):
+        rollout(ProjectionGenerator(), memory, cameras, chunk=0)
+    with pytest.raises(UnknownNameError, match="projection-depth"):
+        rollout(ProjectionGenerator(), memory, cameras, depth="projection")
+
+
+def test_no_cameras_give_no_chunks(room: BoxRoom, cameras: Camera) -> None:
+    assert list(rollout(ProjectionGenerator(), RoomMemory(room), cameras[:0])) == []

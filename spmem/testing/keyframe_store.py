@@ -138,6 +138,9 @@ class KeyframeStoreTests:
             assert torch.equal(camera.c2w, frame.camera.c2w)
             assert torch.equal(camera.K, frame.camera.K)
         assert torch.equal(cameras[-1].c2w, frames[-1].camera.c2w)
+        assert [float(c.c2w[0, 3]) for c in cameras[1:3]] == [
+            float(f.camera.c2w[0, 3]) for f in frames[1:3]
+        ]
 
     def test_what_was_read_and_appended_is_nobody_elses(self, store: KeyframeStore) -> None:
         frame = sample_frame(0)

@@ -37,8 +37,9 @@ _PENDING_BYTES = 1 << 24
 class ZarrKeyframes:
     """Keyframes in a local folder, durable from commit to commit.
 
-    A :class:`spmem.protocols.KeyframeStore`. Between commits a keyframe is readable and not yet durable: a process
-    that dies leaves the last commit. One writer at a time; readers see the commit they opened. Made by :meth:`open`.
+    A :class:`spmem.protocols.KeyframeStore`, made by :meth:`open`. Between commits a keyframe is readable and not yet
+    durable: a process that dies leaves the last commit (Icechunk does not force local files to the disk, so a loss of
+    power may take the latest commits too). One writer at a time; readers see the commit they opened.
     """
 
     def __init__(
@@ -201,9 +202,9 @@ class ZarrKeyframes:
             self._root.attrs["parent"] = self._session.snapshot_id
             with commit_lock(self._path):
                 snapshot = self._session.commit(message, {"keyframes": len(self)})
+                self._begin()  # here, so that what comes next builds on this commit and on no other
             self._groups.clear()
             self._saved = len(self._rows)
-            self._begin()
         return snapshot
 
     def snapshots(self) -> list[Snapshot]:

@@ -32,8 +32,11 @@ def lay_out(root: zarr.Group) -> None:
 
 
 def load_rows(root: zarr.Group) -> Rows:
-    """The table of keyframes; ValueError where its columns do not belong together."""
+    """The table of keyframes; ValueError where its columns are not what they were written as, or do not fit."""
     columns = {name: np.asarray(array(root, name)[...]) for name in COLUMNS}
+    for name, (dtype, shape) in COLUMNS.items():
+        if columns[name].dtype != dtype or columns[name].shape[1:] != shape:
+            raise ValueError(f"column {name} holds {columns[name].dtype} {columns[name].shape[1:]}")
     ids = columns["id"]
     if {len(column) for column in columns.values()} != {len(ids)} or np.any(np.diff(ids) <= 0):
         raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")

@@ -108,8 +108,9 @@ def commit_lock(path: Path) -> Iterator[None]:
 
 
 def cause_of(error: Exception) -> str:
-    """One line: Icechunk's messages are trees, of which the last branch is the cause."""
-    lines = [line.strip(" |`->x") for line in str(error).splitlines()]
+    """One line: Icechunk's messages are trees, where the system's own words or else the last branch tell the cause."""
+    told = re.search(r"[^:\n]+\(os error \d+\)", str(error))
+    lines = [line.strip(" |`->x") for line in (told[0] if told else str(error)).splitlines()]
     return next((line for line in reversed(lines) if line), type(error).__name__)
 
 

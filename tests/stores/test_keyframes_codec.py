@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import icechunk
 import numpy as np
@@ -108,7 +109,7 @@ def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
 
     storage = icechunk.local_filesystem_storage(str(tmp_path / "walk.spmem"))
     session = icechunk.Repository.open(storage).readonly_session("main")
-    bank = zarr.open_group(session.store, mode="r")["keyframes"]
+    bank: Any = zarr.open_group(session.store, mode="r")["keyframes"]
     assert set(bank.attrs["records"]) == {"colour", "depth", "confidence", "features"}
     record = bank["records"][3].tobytes()
     colour_bytes, depth_bytes, confidence_bytes, features_bytes = bank["bytes"][3]

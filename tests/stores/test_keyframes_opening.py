@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import icechunk
 import pytest
@@ -33,7 +34,7 @@ def content(folder: Path) -> dict[Path, tuple[int, int]]:
     return {f: (f.stat().st_mtime_ns, f.stat().st_size) for f in [folder, *folder.rglob("*")]}
 
 
-def mark(path: Path, attributes: dict[str, object]) -> None:
+def mark(path: Path, attributes: dict[str, Any]) -> None:
     """Make an Icechunk repository with these root attributes."""
     storage = icechunk.local_filesystem_storage(str(path))
     repository = icechunk.Repository.open_or_create(storage)

@@ -90,7 +90,9 @@ class ProjectiveIcp:
             small, camera = _thin_out(depth, guess, pose, max(guess.height // height, 1))
             known = memory.retrieve(camera[None], k=1).projection
             seen = small > 0
-            points = geometry.rays(camera.K, camera.width, camera.height)[seen] * small[seen, None]
+            points = (
+                geometry.rays(camera.K, camera.width, camera.height)[seen] * small[seen][:, None]
+            )
             for _ in range(self.iterations):
                 pairs = _associate(geometry.transform(pose, points), known, self.gate)
                 pose = _improve(pairs, pose, self.gate / 4**level)

@@ -15,7 +15,7 @@ test: .venv/installed-dev
 	$(BIN)/pytest
 
 docs: .venv/installed-dev
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -49,7 +49,7 @@ class KeyframeConfig:
 
     novelty: float = 0.1
     commit_every: int = 16
-    quality: int = 92
+    quality: int = 95
 
     def __post_init__(self) -> None:
         if not 0 <= self.novelty <= 1:

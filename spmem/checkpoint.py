@@ -1,0 +1,99 @@
+"""What a memory keeps beside its keyframes, so that it opens as it was: map, views, working memory, configuration.
+
+The keyframes are the truth. Views are a cache: where they are missing or behind, they are made again from the
+keyframes, and come out the same. The map also holds frames that did not become keyframes; after a crash it is as of
+its last checkpoint, with the keyframes committed since fused again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spmem.camera import Camera
+from spmem.errors import CorruptMemoryError
+from spmem.retrieval.views import Views
+from spmem.types import Frame
+
+if TYPE_CHECKING:
+    from spmem.memory import SpatialMemory
+    from spmem.protocols import GeometryStore, KeyframeStore
+
+GEOMETRY, VIEWS, RECENT, CONFIG = "geometry", "views", "recent", "config"
+
+
+def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
+    """Write the groups; durable with the bank's next commit."""
+    bank.write_arrays(GEOMETRY, memory.geometry.arrays(), {"keyframes": _last(bank)})
+    bank.write_arrays(VIEWS, memory.views.arrays(), {"keyframes": _last(bank)})
+    arrays, attributes = _recent_arrays(list(memory.recent))
+    bank.write_arrays(RECENT, arrays, attributes)
+    bank.write_arrays(CONFIG, {}, memory.config.to_json())
+
+
+def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch.device) -> None:
+    """The map as of its checkpoint, with later keyframes fused again."""
+    stored = bank.read_arrays(GEOMETRY)
+    last = -1
+    if stored is not None:
+        arrays, attributes = stored
+        try:
+            geometry.restore(arrays, device)
+        except (KeyError, IndexError, ValueError) as error:
+            raise CorruptMemoryError(
+                f"the map's checkpoint does not fit together: {error}"
+            ) from error
+        last = int(attributes["keyframes"])
+    for id in bank.ids()[bank.ids() > last].tolist():
+        geometry.observe(id, geometry.fuse(bank.read(id).to(device)).reshape(-1))
+
+
+def restore_views(bank: KeyframeStore) -> Views:
+    """The cached views, or views made from the keyframes where the cache is not theirs."""
+    stored = bank.read_arrays(VIEWS)
+    ids = bank.ids()
+    views = Views()
+    if stored is not None and np.array_equal(stored[0]["ids"], ids[: len(stored[0]["ids"])]):
+        views = Views.restore(stored[0])
+    for id in ids[len(views) :].tolist():
+        frame = bank.read(id)
+        assert frame.depth is not None
+        assert frame.time is not None
+        views.append(id, frame.time, frame.camera, frame.depth.numpy())
+    return views
+
+
+def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:
+    """The working memory."""
+    stored = bank.read_arrays(RECENT)
+    if stored is None:
+        return []
+    arrays, attributes = stored
+    frames = []
+    for i, time in enumerate(attributes["times"]):
+        depth = arrays[f"depth_{i}"]
+        height, width = depth.shape
+        camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
+        frames.append(Frame(arrays[f"rgb_{i}"], depth, camera, time=time).to(device))
+    return frames
+
+
+def _recent_arrays(frames: list[Frame]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, frame in enumerate(frames):
+        assert frame.depth is not None
+        parts = {
+            "rgb": frame.rgb,
+            "depth": frame.depth,
+            "K": frame.camera.K,
+            "c2w": frame.camera.c2w,
+        }
+        arrays |= {f"{name}_{i}": part.cpu().numpy() for name, part in parts.items()}
+    return arrays, {"times": [frame.time for frame in frames]}
+
+
+def _last(bank: KeyframeStore) -> int:
+    return int(bank.ids()[-1]) if len(bank) else -1

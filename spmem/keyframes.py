@@ -1,0 +1,38 @@
+"""The episodic bank as a mapping: keyframes by id, pixels read when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spmem.errors import KeyframeNotFoundError
+from spmem.types import Keyframe
+
+if TYPE_CHECKING:
+    from spmem.protocols import KeyframeStore
+
+
+class Keyframes(Mapping[int, Keyframe]):
+    """Read-only, lazy: cameras and times come from memory, ``keyframe.frame`` from storage."""
+
+    def __init__(self, store: KeyframeStore) -> None:
+        self._store = store
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._store.ids().tolist())
+
+    def __getitem__(self, id: int) -> Keyframe:
+        ids = self._store.ids()
+        row = int(np.searchsorted(ids, id))
+        if row == len(ids) or ids[row] != id:
+            raise KeyframeNotFoundError(f"no keyframe has the id {id}; there are {len(ids)}")
+        camera, time = self._store.cameras()[row], float(self._store.times()[row])
+        return Keyframe(int(id), camera, time, self._store.read)
+
+    def __repr__(self) -> str:
+        return f"Keyframes({len(self)})"

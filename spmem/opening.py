@@ -1,0 +1,109 @@
+"""``spmem.open``: the one place that knows concrete parts and puts them together."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+
+import torch
+
+from spmem import checkpoint
+from spmem.config import MemoryConfig
+from spmem.errors import InputError
+from spmem.memory import SpatialMemory
+from spmem.plugins import find
+from spmem.protocols import DepthEstimator, DynamicSegmenter, GeometryStore, KeyframeStore
+from spmem.retrieval.rules import retriever
+from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes
+from spmem.stores.points import PointCloud
+from spmem.stores.surfels import SurfelMap
+
+GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
+
+
+def open(
+    path: str | PathLike[str] | None = None,
+    *,
+    mode: str = "a",
+    config: MemoryConfig | None = None,
+    device: torch.device | str | None = None,
+    depth: DepthEstimator | None = None,
+    segmenter: DynamicSegmenter | None = None,
+) -> SpatialMemory:
+    """Open a memory.
+
+    Args:
+        path: A local folder, or None: RAM only, gone with the process.
+        mode: ``a`` opens or makes; ``r`` only reads; ``w`` makes anew in place of the memory there.
+        config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
+            with (``geometry``, ``fusion``) cannot be changed by opening.
+        device: Where a stored map is to live (default CPU); a new map goes where its first frame is.
+        depth: Lifts frames that come without depth.
+        segmenter: Keeps what moves out of the map.
+
+    Returns:
+        A context manager; leaving it commits and closes.
+
+    Raises:
+        NotAMemoryError: Something else is at ``path``, or nothing and mode is ``r``.
+        SchemaError: A newer spmem wrote it.
+        ReadOnlyError: The folder cannot be written and mode is not ``r``.
+        UnknownNameError: A part that the configuration names does not exist.
+        InputError: An unknown mode, or a configuration that the stored map was not built with.
+
+    Example:
+        >>> import spmem
+        >>> with spmem.open() as memory:
+        ...     len(memory.keyframes)
+        0
+    """
+    if mode not in ("a", "r", "w"):
+        raise InputError(f'mode must be "a", "r" or "w", got {mode!r}')
+    if path is not None and "://" in fspath(path):
+        raise InputError(f"{fspath(path)!r} is an address; memories live in local folders so far")
+    if path is None and mode == "r":
+        raise InputError('a memory in RAM starts empty; mode="r" needs a path')
+    bank: KeyframeStore = RamKeyframes() if path is None else _durable(path, mode, config)
+    try:
+        config = _configuration(bank, config, writable=mode != "r")
+        geometry: GeometryStore = find("geometry_store", config.geometry, GEOMETRY)(config.fusion)
+        where = torch.device(device or "cpu")
+        checkpoint.restore_geometry(geometry, bank, where)
+        return SpatialMemory(
+            geometry,
+            bank,
+            lambda name: retriever(name, config.retrieval),
+            config,
+            views=checkpoint.restore_views(bank),
+            recent=checkpoint.restore_recent(bank, where),
+            depth=depth,
+            segmenter=segmenter,
+            save=lambda memory: checkpoint.save(memory, bank),
+            writable=mode != "r",
+        )
+    except BaseException:
+        bank.close()
+        raise
+
+
+def _durable(path: str | PathLike[str], mode: str, config: MemoryConfig | None) -> KeyframeStore:
+    return ZarrKeyframes.open(path, mode, None if config is None else config.keyframes)
+
+
+def _configuration(
+    bank: KeyframeStore, given: MemoryConfig | None, *, writable: bool
+) -> MemoryConfig:
+    stored = bank.read_arrays(checkpoint.CONFIG)
+    if stored is None:
+        new = given or MemoryConfig()
+        if writable:
+            bank.write_arrays(checkpoint.CONFIG, {}, new.to_json())
+        return new
+    built = MemoryConfig.from_json(stored[1])
+    if given is None:
+        return built
+    if (given.geometry, given.fusion) != (built.geometry, built.fusion):
+        raise InputError(
+            f"the stored map was built with geometry={built.geometry!r} and {built.fusion}; "
+            "open it without a config, or with these"
+        )
+    return given

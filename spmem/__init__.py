@@ -1,6 +1,11 @@
 """spmem: geometry-grounded episodic memory for autoregressive video world models."""
 
+from spmem import errors
 from spmem.camera import Camera
+from spmem.config import FusionConfig, KeyframeConfig, MemoryConfig, RetrievalConfig
+from spmem.memory import SpatialMemory
+from spmem.opening import open
+from spmem.rollout import rollout
 from spmem.types import Contribution, Frame, Keyframe, Projection, Retrieval, Snapshot, Surfels
 
 __version__ = "0.1.0"
@@ -8,10 +13,18 @@ __all__ = [
     "Camera",
     "Contribution",
     "Frame",
+    "FusionConfig",
     "Keyframe",
+    "KeyframeConfig",
+    "MemoryConfig",
     "Projection",
     "Retrieval",
+    "RetrievalConfig",
     "Snapshot",
+    "SpatialMemory",
     "Surfels",
     "__version__",
+    "errors",
+    "open",
+    "rollout",
 ]

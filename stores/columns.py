@@ -18,8 +18,9 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "confidence": (),
     "first_seen": (),
     "last_seen": (),
+    "detail": (),
 }
-"""Trailing shape of each float32 column: 52 bytes a surfel, and 4 a feature channel."""
+"""Trailing shape of each float32 column: 56 bytes a surfel, and 4 a feature channel."""
 
 
 class Columns:
@@ -32,6 +33,7 @@ class Columns:
     confidence: Float[Tensor, " n"]
     first_seen: Float[Tensor, " n"]
     last_seen: Float[Tensor, " n"]
+    detail: Float[Tensor, " n"]
     features: Float[Tensor, "n c"] | None
 
     def __init__(self, device: torch.device) -> None:

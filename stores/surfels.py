@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import FusionConfig
 from spmem.errors import DeviceError, FrameError, InputError
-from spmem.geometry.projection import rays
 from spmem.kernels import fuse, raster
+from spmem.kernels.fuse_torch import COARSE, FINER, MERGED, NEW, Observed
 from spmem.stores.columns import WIDTHS, Columns
 from spmem.stores.postings import Postings
 from spmem.types import Frame, Projection, Surfels
@@ -26,48 +25,26 @@ CARVED = 0.6
 """A surfel is carved when rays pass through more than this share of its pixels."""
 CARVE = 2.0
 """Confidence that a carved surfel loses in a frame; seeing it adds at most 1."""
-COARSE = 0.5
-"""A surfel gives way to pixels that see finer than this share of its radius."""
-
-
-@dataclass(frozen=True, eq=False)
-class Observations:
-    """The usable pixels of a frame, as oriented points in world axes; weights > 0."""
-
-    pixel: Int[Tensor, " p"]
-    point: Float[Tensor, "p 3"]
-    normal: Float[Tensor, "p 3"]
-    radius: Float[Tensor, " p"]
-    weight: Float[Tensor, " p"]
-    colour: Float[Tensor, "p 3"]
-    features: Float[Tensor, "p c"] | None
-
-    def __getitem__(self, rows: Tensor) -> Observations:
-        return Observations(
-            self.pixel[rows],
-            self.point[rows],
-            self.normal[rows],
-            self.radius[rows],
-            self.weight[rows],
-            self.colour[rows],
-            None if self.features is None else self.features[rows],
-        )
+FORGET = 0.98
+"""Per frame, what is left of the claim of the view that gave a surfel its colour."""
 
 
 class SurfelMap:
     """One surfel for each voxel-sized patch of surface; a GeometryStore on CPU or CUDA.
 
-    A pixel merges with the surfel that it shows: the rendered disc nearest to the observed depth,
-    within ``config.merge`` of it and facing alike. The surfel moves along its normal only, by a
+    A pixel merges with the surfel that it shows: the most central of the discs within
+    ``config.merge`` of its depth that face alike. The surfel moves along its normal only, by a
     weighted running mean of point-to-plane distances (the averaging of a truncated signed distance
-    volume, Curless and Levoy 1996, at one surfel). Pixels that show nothing known become new
+    volume, Curless and Levoy 1996, at one surfel). Its colour is that of the view with the most
+    pixels on it, slowly forgotten: a mean over views whose colour and depth are not registered to
+    the pixel is a blur. Pixels that show nothing known become new
     surfels, one for each voxel and main direction. A surfel much coarser than the pixels that now
     see it gives way to finer ones; one that rays pass through loses confidence and goes.
 
     Sources: Keller et al. 2013, Real-time 3D Reconstruction in Dynamic Scenes using Point-based
     Fusion, sections 4 and 5 (association, averaging, free-space violations).
 
-    A surfel is 52 bytes (and 4 a feature channel), a posting 8. Ids are row numbers and never
+    A surfel is 56 bytes (and 4 a feature channel), a posting 8. Ids are row numbers and never
     change.
     """
 
@@ -109,21 +86,27 @@ class SurfelMap:
             reference=self.voxel * float(camera.K[0, 0]),
             kernel=self._kernel,
         )
-        seen = _observations(frame, depth, normal, weight, self.voxel)
-        shown, through = (
-            which.reshape(-1)[seen.pixel]
-            for which in fuse.match(
-                columns, camera, depth, normal, weight, merge=config.merge, kernel=self._kernel
-            )
+        seen = Observed(
+            depth,
+            normal,
+            weight,
+            frame.rgb_float(),
+            frame.features,
+            camera.K,
+            camera.c2w,
+            self.voxel,
         )
-        old, coarse = shown >= 0, torch.zeros_like(shown, dtype=torch.bool)
-        coarse[old] = seen.radius[old] < COARSE * columns.radius[shown[old]]
-        old &= ~coarse
-        self._merge(columns, seen[old], shown[old], time)
-        self._retire(columns, shown, coarse, through)
-        fused = shown.clone()
-        fused[~old] = self._create(columns, seen[~old], self.voxel, time)
-        ids[seen.pixel] = fused
+        shown, through = fuse.match(
+            columns, camera, depth, normal, weight, merge=config.merge, kernel=self._kernel
+        )
+        kind = fuse.classify(seen, shown, columns.radius, kernel=self._kernel)
+        shown, through = shown.reshape(-1), through.reshape(-1)
+        old = (kind == MERGED).nonzero()[:, 0]
+        new = (kind >= NEW).nonzero()[:, 0]
+        ids[old] = shown[old]
+        self._merge(columns, seen, old, shown[old], time)
+        self._retire(columns, shown[old], shown[kind == FINER], through[through >= 0])
+        ids[new] = self._create(columns, seen, new, time)
         return ids.reshape(depth.shape)
 
     def _accept(self, frame: Frame) -> tuple[Columns, Float[Tensor, "h w"]]:
@@ -148,81 +131,82 @@ class SurfelMap:
             self.voxel = self.config.voxel_pixels * pixel
         return self._columns, frame.depth
 
-    def _merge(self, columns: Columns, seen: Observations, rows: Tensor, time: float) -> None:
+    def _merge(
+        self, columns: Columns, seen: Observed, pixels: Tensor, rows: Tensor, time: float
+    ) -> None:
         """Running means of the surfels that pixels show."""
         if not len(rows):
             return
-        count, segment = fuse.group(rows[:, None], kernel=self._kernel)
-        surfel = torch.empty(count, dtype=torch.long, device=rows.device)
-        surfel[segment] = rows
+        surfel, segment = self._grouped(rows)
         columns.last_seen[surfel] = time
         if not self.averages:
             return
-        off = (seen.point - columns.position[rows]) * columns.normal[rows]
-        parts = [off.sum(-1, keepdim=True), seen.normal, seen.colour]
-        if seen.features is not None and columns.features is not None:
-            parts.append(seen.features)
-        weight, mean = self._means(seen.weight, parts, segment, count)
-        before = columns.confidence[surfel]
+        weight, mean = self._means(seen, pixels, segment, len(surfel))
+        before, normal = columns.confidence[surfel], columns.normal[surfel]
         share = (weight / (before + weight))[:, None]
-        columns.position[surfel] += columns.normal[surfel] * mean[:, :1] * share
-        for name, start, stop in (("normal", 1, 4), ("colour", 4, 7), ("features", 7, None)):
-            column = getattr(columns, name)
-            if column is not None and mean.shape[1] > start:
-                column[surfel] += (mean[:, start:stop] - column[surfel]) * share
-        columns.normal[surfel] = torch.nn.functional.normalize(columns.normal[surfel], dim=-1)
+        off = ((mean[:, :3] - columns.position[surfel]) * normal).sum(-1, keepdim=True)
+        columns.position[surfel] += normal * off * share
+        normal = torch.nn.functional.normalize(normal + (mean[:, 3:6] - normal) * share, dim=-1)
+        columns.normal[surfel] = normal
+        remembered = columns.detail[surfel] * FORGET
+        sharper = mean[:, 10] >= remembered
+        columns.detail[surfel] = torch.where(sharper, mean[:, 10], remembered)
+        columns.colour[surfel[sharper]] = mean[sharper, 6:9]
+        if columns.features is not None and seen.features is not None:
+            columns.features[surfel] += (mean[:, 11:] - columns.features[surfel]) * share
         columns.confidence[surfel] = (before + weight).clamp(max=self.config.max_confidence)
 
-    def _retire(self, columns: Columns, shown: Tensor, coarse: Tensor, through: Tensor) -> None:
+    def _retire(self, columns: Columns, merged: Tensor, finer: Tensor, through: Tensor) -> None:
         """Take away coarse surfels that finer ones replace, and confidence where rays pass through."""
-        tally = torch.zeros(columns.n, 3, device=columns.device)
-        for at, rows in enumerate((shown[(shown >= 0) & ~coarse], shown[coarse], through)):
-            rows = rows[rows >= 0]
-            tally[:, at].index_add_(0, rows, torch.ones(len(rows), device=rows.device))
-        total = tally.sum(1).clamp(min=1)
-        columns.confidence[tally[:, 1] > COARSE * total] = 0
-        share = tally[:, 2] / total
+        surfel, _ = self._grouped(torch.cat([finer, through]))
+        merged, finer, through = (
+            torch.bincount(rows, minlength=columns.n)[surfel] for rows in (merged, finer, through)
+        )
+        total = merged + finer + through
+        share = through / total
         loss = torch.where(share > CARVED, CARVE * share, torch.zeros_like(share))
-        columns.confidence.sub_(loss).clamp_(min=0)
+        left = (columns.confidence[surfel] - loss).clamp(min=0)
+        columns.confidence[surfel] = left * (finer <= COARSE * total)
 
     def _create(
-        self, columns: Columns, seen: Observations, voxel: float, time: float
+        self, columns: Columns, seen: Observed, pixels: Tensor, time: float
     ) -> Int[Tensor, " p"]:
         """New surfels, the weighted means of the pixels of one voxel and main direction."""
-        if not len(seen.pixel):
-            return seen.pixel
-        axis = seen.normal.abs().argmax(-1, keepdim=True)
-        side = 2 * axis + (seen.normal.gather(1, axis) > 0)
-        cell = torch.cat([(seen.point / voxel).floor().long(), side], -1)
+        if not len(pixels):
+            return pixels
+        cell = fuse.cells(seen, pixels, kernel=self._kernel)
         count, segment = fuse.group(cell, kernel=self._kernel)
-        parts = [seen.point, seen.normal, seen.colour, seen.radius[:, None]]
-        if seen.features is not None:
-            parts.append(seen.features)
-        weight, mean = self._means(seen.weight, parts, segment, count)
+        weight, mean = self._means(seen, pixels, segment, count)
         when = torch.full((count,), time, device=columns.device)
         rows = {
             "position": mean[:, :3],
             "normal": torch.nn.functional.normalize(mean[:, 3:6], dim=-1),
             "colour": mean[:, 6:9],
             "radius": mean[:, 9],
+            "detail": mean[:, 10],
             "confidence": weight,
             "first_seen": when,
             "last_seen": when,
         }
         if seen.features is not None:
-            rows["features"] = mean[:, 10:]
+            rows["features"] = mean[:, 11:]
         start = columns.n
         columns.append(rows)
         return start + segment
 
+    def _grouped(self, rows: Int[Tensor, " p"]) -> tuple[Int[Tensor, " s"], Int[Tensor, " p"]]:
+        """The distinct rows, and the place of each among them."""
+        count, segment = fuse.group(rows[:, None], kernel=self._kernel)
+        distinct = torch.empty(count, dtype=torch.long, device=rows.device)
+        distinct[segment] = rows
+        return distinct, segment
+
     def _means(
-        self, weight: Tensor, parts: list[Tensor], segment: Tensor, count: int
+        self, seen: Observed, pixels: Tensor, segment: Tensor, count: int
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s c"]]:
-        """Mean weight, and weighted means of the parts side by side, of each segment."""
-        w = weight[:, None]
-        values = torch.cat([torch.ones_like(w), w, torch.cat(parts, -1) * w], -1)
-        sums = fuse.segment_sum(values, segment, count, kernel=self._kernel)
-        return sums[:, 1] / sums[:, 0], sums[:, 2:] / sums[:, 1:2]
+        """Mean weight of each segment, and its point, normal, colour, radius, detail (and features)."""
+        total = fuse.sums(seen, pixels, segment, count, kernel=self._kernel)
+        return total[:, 1] / total[:, 0], total[:, 2:] / total[:, 1:2]
 
     # -- rendering ----------------------------------------------------------------------------------
 
@@ -274,7 +258,7 @@ class SurfelMap:
         """All living surfels, by ascending id (copies)."""
         columns = self._columns or Columns(torch.device("cpu"))
         ids = (columns.confidence > 0).nonzero()[:, 0]
-        named = {name: getattr(columns, name)[ids] for name in WIDTHS}
+        named = {name: getattr(columns, name)[ids] for name in WIDTHS if name != "detail"}
         features = None if columns.features is None else columns.features[ids]
         return Surfels(ids=ids, features=features, **named)
 
@@ -326,25 +310,3 @@ class SurfelMap:
         self._columns = Columns.restore(arrays, device)
         self._postings = Postings.restore(arrays, device)
         self.voxel, self._frames = float(arrays["scalars"][0]) or None, int(arrays["scalars"][1])
-
-
-def _observations(
-    frame: Frame, depth: Tensor, normal: Tensor, weight: Tensor, voxel: float
-) -> Observations:
-    camera = frame.camera
-    pixel = (weight > 0).reshape(-1).nonzero()[:, 0]
-    n = normal.reshape(-1, 3)[pixel]
-    z = depth.reshape(-1)[pixel, None]
-    ray = rays(camera.K, camera.width, camera.height).reshape(-1, 3)[pixel]
-    cosine = -(n * ray).sum(-1) / ray.norm(dim=-1)
-    footprint = 0.8 * z[:, 0] / camera.K[0, 0] / cosine.clamp(min=0.25)
-    rotation = camera.c2w[:3, :3]
-    return Observations(
-        pixel=pixel,
-        point=(ray * z) @ rotation.T + camera.position,
-        normal=n @ rotation.T,
-        radius=footprint.clamp(min=voxel),
-        weight=weight.reshape(-1)[pixel],
-        colour=frame.rgb_float().reshape(-1, 3)[pixel],
-        features=None if frame.features is None else frame.features.flatten(0, 1)[pixel],
-    )

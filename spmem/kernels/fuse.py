@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.kernels import fuse_numba, fuse_torch
+from spmem.kernels.fuse_torch import Observed
 from spmem.kernels.raster import NEAR, Discs, cull, kernel_for
 
 
@@ -72,17 +73,55 @@ def group(keys: Int[Tensor, "p c"], *, kernel: str | None = None) -> tuple[int, 
     return count, torch.from_numpy(segment)
 
 
-def segment_sum(
-    values: Float[Tensor, "p c"],
+def classify(
+    seen: Observed,
+    shown: Int[Tensor, "h w"],
+    radius: Float[Tensor, " n"],
+    *,
+    kernel: str | None = None,
+) -> Int[Tensor, " hw"]:
+    """What becomes of each pixel; see :func:`spmem.kernels.fuse_torch.classify`."""
+    if kernel_for(shown.device, kernel) == "torch":
+        return fuse_torch.classify(seen, shown, radius)
+    depth, normal, weight, K, c2w = _arrays(seen)
+    kind = fuse_numba.classify(
+        depth, normal, weight, K, c2w, seen.voxel, _numpy(shown), _numpy(radius)
+    )
+    return torch.from_numpy(kind)
+
+
+def cells(
+    seen: Observed, pixels: Int[Tensor, " p"], *, kernel: str | None = None
+) -> Int[Tensor, "p 4"]:
+    """Voxel and main direction of each pixel's point."""
+    if kernel_for(pixels.device, kernel) == "torch":
+        return fuse_torch.cells(seen, pixels)
+    depth, normal, _, K, c2w = _arrays(seen)
+    return torch.from_numpy(fuse_numba.cells(depth, normal, K, c2w, seen.voxel, _numpy(pixels)))
+
+
+def sums(
+    seen: Observed,
+    pixels: Int[Tensor, " p"],
     segment: Int[Tensor, " p"],
     count: int,
     *,
     kernel: str | None = None,
 ) -> Float[Tensor, "count c"]:
-    """Sum of the rows of each segment."""
-    if kernel_for(values.device, kernel) == "torch":
-        return fuse_torch.segment_sum(values, segment, count)
-    return torch.from_numpy(fuse_numba.segment_sum(_numpy(values), _numpy(segment), count))
+    """Sums over the pixels of each segment; see :func:`spmem.kernels.fuse_torch.sums`."""
+    if kernel_for(pixels.device, kernel) == "torch":
+        return fuse_torch.sums(seen, pixels, segment, count)
+    depth, normal, weight, K, c2w = _arrays(seen)
+    features = seen.rgb[..., :0] if seen.features is None else seen.features
+    total = fuse_numba.sums(
+        depth, normal, weight, _numpy(seen.rgb), _numpy(features), K, c2w, seen.voxel,
+        _numpy(pixels), _numpy(segment), count,
+    )  # fmt: skip
+    return torch.from_numpy(total)
+
+
+def _arrays(seen: Observed) -> tuple[NDArray[Any], ...]:
+    return tuple(_numpy(t) for t in (seen.depth, seen.normal, seen.weight, seen.K, seen.c2w))
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

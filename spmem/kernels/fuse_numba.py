@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.kernels.fuse_torch import ALIGNED, SUPPORT, TAPS
+from spmem.kernels.fuse_torch import (
+    ALIGNED,
+    COARSE,
+    FINER,
+    MERGED,
+    NEW,
+    SUPPORT,
+    TAPS,
+    UNUSED,
+)
 from spmem.kernels.jit import njit, prange
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
 
 BANDS = 16
 HALF = np.float32(0.5)
@@ -175,10 +185,91 @@ def group(keys: I64) -> tuple[int, I64]:
 
 
 @njit()
-def segment_sum(values: F32, segment: I64, count: int) -> F32:
+def _oriented(
+    z: np.float32, n: F32, x: int, y: int, K: F32, c2w: F32, voxel: np.float32, out: F32
+) -> None:
+    """World point, world normal, radius and detail of a pixel into out [8]."""
+    dx = (np.float32(x) + HALF - K[0, 2]) / K[0, 0]
+    dy = (np.float32(y) + HALF - K[1, 2]) / K[1, 1]
+    for a in range(3):
+        out[a] = c2w[a, 0] * dx * z + c2w[a, 1] * dy * z + c2w[a, 2] * z + c2w[a, 3]
+        out[3 + a] = c2w[a, 0] * n[0] + c2w[a, 1] * n[1] + c2w[a, 2] * n[2]
+    length = np.sqrt(dx * dx + dy * dy + np.float32(1))
+    cosine = -(n[0] * dx + n[1] * dy + n[2]) / length
+    footprint = z / K[0, 0]
+    out[6] = max(np.float32(0.8) * footprint / max(cosine, np.float32(0.25)), voxel)
+    out[7] = cosine * (voxel / footprint) * (voxel / footprint)
+
+
+@njit(parallel=True)
+def classify(
+    depth: F32, normal: F32, weight: F32, K: F32, c2w: F32, voxel: float, shown: I64, radius: F32
+) -> U8:
     """See the twin."""
-    total = np.zeros((count, values.shape[1]), np.float32)
-    for p in range(len(values)):
-        for c in range(values.shape[1]):
-            total[segment[p], c] += values[p, c]
+    height, width = depth.shape
+    kind = np.full(height * width, UNUSED, np.uint8)
+    for y in prange(height):
+        point = np.empty(8, np.float32)
+        for x in range(width):
+            if weight[y, x] > 0:
+                at = y * width + x
+                kind[at] = NEW
+                if shown[y, x] >= 0:
+                    _oriented(depth[y, x], normal[y, x], x, y, K, c2w, np.float32(voxel), point)
+                    finer = point[6] < np.float32(COARSE) * radius[shown[y, x]]
+                    kind[at] = FINER if finer else MERGED
+    return kind
+
+
+@njit()
+def cells(depth: F32, normal: F32, K: F32, c2w: F32, voxel: float, pixels: I64) -> I64:
+    """See the twin."""
+    width = depth.shape[1]
+    out = np.empty((len(pixels), 4), np.int64)
+    point = np.empty(8, np.float32)
+    edge = np.float32(voxel)
+    for p in range(len(pixels)):
+        y, x = pixels[p] // width, pixels[p] % width
+        _oriented(depth[y, x], normal[y, x], x, y, K, c2w, edge, point)
+        axis = 0
+        for a in range(3):
+            out[p, a] = np.int64(np.floor(point[a] / edge))
+            if abs(point[3 + a]) > abs(point[3 + axis]):
+                axis = a
+        out[p, 3] = 2 * axis + (1 if point[3 + axis] > 0 else 0)
+    return out
+
+
+@njit()
+def sums(
+    depth: F32,
+    normal: F32,
+    weight: F32,
+    rgb: F32,
+    features: F32,
+    K: F32,
+    c2w: F32,
+    voxel: float,
+    pixels: I64,
+    segment: I64,
+    count: int,
+) -> F32:
+    """See the twin; features [H, W, 0] where there are none."""
+    width, channels = depth.shape[1], features.shape[2]
+    total = np.zeros((count, 13 + channels), np.float32)
+    point = np.empty(8, np.float32)
+    for p in range(len(pixels)):
+        y, x, s = pixels[p] // width, pixels[p] % width, segment[p]
+        w = weight[y, x]
+        _oriented(depth[y, x], normal[y, x], x, y, K, c2w, np.float32(voxel), point)
+        total[s, 0] += 1
+        total[s, 1] += w
+        for a in range(6):
+            total[s, 2 + a] += w * point[a]
+        for a in range(3):
+            total[s, 8 + a] += w * rgb[y, x, a]
+        total[s, 11] += w * point[6]
+        total[s, 12] += w * point[7]
+        for c in range(channels):
+            total[s, 13 + c] += w * features[y, x, c]
     return total

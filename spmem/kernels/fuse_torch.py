@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,6 +17,24 @@ SUPPORT = 8
 """Of them so many must lie on the same surface."""
 ALIGNED = 0.3
 """Cosine between two normals above which they may be of one surface."""
+COARSE = 0.5
+"""A surfel gives way to pixels that see finer than this share of its radius."""
+UNUSED, MERGED, NEW, FINER = range(4)
+"""What becomes of a pixel: nothing; part of the surfel it shows; a new surfel where none was, or for a coarser one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """A frame as fusion takes it; normals in camera axes, weight 0 where a pixel is not to be used."""
+
+    depth: Float[Tensor, "h w"]
+    normal: Float[Tensor, "h w 3"]
+    weight: Float[Tensor, "h w"]
+    rgb: Float[Tensor, "h w 3"]
+    features: Float[Tensor, "h w c"] | None
+    K: Float[Tensor, "3 3"]
+    c2w: Float[Tensor, "4 4"]
+    voxel: float
 
 
 def prepare(
@@ -131,8 +151,54 @@ def group(keys: Int[Tensor, "p c"]) -> tuple[int, Int[Tensor, " p"]]:
     return count, rank[inverse]
 
 
-def segment_sum(
-    values: Float[Tensor, "p c"], segment: Int[Tensor, " p"], count: int
+def oriented(seen: Observed, pixels: Int[Tensor, " p"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """World points [p, 3], world normals [p, 3], disc radii [p] and detail [p] of pixels.
+
+    A disc reaches its pixel's neighbours on the surface, and is at least a voxel. Detail is the number of pixels
+    that a voxel's area fills from here.
+    """
+    h, w = seen.depth.shape
+    normal = seen.normal.reshape(-1, 3)[pixels]
+    z = seen.depth.reshape(-1)[pixels, None]
+    ray = rays(seen.K, w, h).reshape(-1, 3)[pixels]
+    cosine = -(normal * ray).sum(-1) / ray.norm(dim=-1)
+    footprint = z[:, 0] / seen.K[0, 0]
+    radius = (0.8 * footprint / cosine.clamp(min=0.25)).clamp(min=seen.voxel)
+    R, t = seen.c2w[:3, :3], seen.c2w[:3, 3]
+    detail = cosine * (seen.voxel / footprint).square()
+    return (ray * z) @ R.T + t, normal @ R.T, radius, detail
+
+
+def classify(
+    seen: Observed, shown: Int[Tensor, "h w"], radius: Float[Tensor, " n"]
+) -> Int[Tensor, " hw"]:
+    """UNUSED, MERGED, NEW or FINER for each pixel, given what it shows and the surfels' radii."""
+    kind = torch.full((shown.numel(),), UNUSED, dtype=torch.uint8, device=shown.device)
+    pixels = (seen.weight.reshape(-1) > 0).nonzero()[:, 0]
+    surfel = shown.reshape(-1)[pixels]
+    known = surfel >= 0
+    kind[pixels] = NEW
+    finer = oriented(seen, pixels[known])[2] < COARSE * radius[surfel[known]]
+    kind[pixels[known]] = torch.where(finer, FINER, MERGED).to(torch.uint8)
+    return kind
+
+
+def cells(seen: Observed, pixels: Int[Tensor, " p"]) -> Int[Tensor, "p 4"]:
+    """Voxel and main direction (0..5) of each pixel's point."""
+    point, normal, _, _ = oriented(seen, pixels)
+    axis = normal.abs().argmax(-1, keepdim=True)
+    side = 2 * axis + (normal.gather(1, axis) > 0)
+    return torch.cat([(point / seen.voxel).floor().long(), side], -1)
+
+
+def sums(
+    seen: Observed, pixels: Int[Tensor, " p"], segment: Int[Tensor, " p"], count: int
 ) -> Float[Tensor, "count c"]:
-    """Sum of the rows of each segment."""
+    """Per segment: pixels, weight, and weighted point, normal, colour, radius, detail (and features)."""
+    point, normal, radius, detail = oriented(seen, pixels)
+    w = seen.weight.reshape(-1)[pixels, None]
+    parts = [point, normal, seen.rgb.reshape(-1, 3)[pixels], torch.stack([radius, detail], -1)]
+    if seen.features is not None:
+        parts.append(seen.features.flatten(0, 1)[pixels])
+    values = torch.cat([torch.ones_like(w), w, torch.cat(parts, -1) * w], -1)
     return values.new_zeros(count, values.shape[1]).index_add_(0, segment, values)

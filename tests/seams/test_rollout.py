@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import spmem
 from spmem.camera import Camera
 from spmem.errors import FrameError, InputError, UnknownNameError
 from spmem.rollout import rollout
@@ -160,3 +161,17 @@ def test_bad_arguments_are_refused_at_once(room: BoxRoom, cameras: Camera) -> No
 
 def test_no_cameras_give_no_chunks(room: BoxRoom, cameras: Camera) -> None:
     assert list(rollout(ProjectionGenerator(), RoomMemory(room), cameras[:0])) == []
+
+
+def test_a_rollout_that_turns_away_and_back_finds_the_room_as_it_was(room: BoxRoom) -> None:
+    walk = room.walk(9, width=96, height=72, sweep=0.6)
+    there_and_back = Camera.stack([*walk, *list(walk)[::-1]])
+    with spmem.open() as memory:
+        memory.store(room.frames(walk)[0])
+        chunks = list(rollout(ProjectionGenerator(), memory, there_and_back, chunk=3))
+        seen = torch.cat([chunk.rgb for chunk in chunks])
+        coverage = torch.cat([chunk.context.coverage for chunk in chunks])
+    assert coverage[:9].min() < 0.8  # it went where memory knew little
+    assert coverage[9:].min() > 0.9  # and on the way back knew what it had made
+    drift = (seen[:9] - seen[9:].flip(0)).abs().mean((1, 2, 3))
+    assert drift.max() < 0.05

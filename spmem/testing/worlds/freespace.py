@@ -16,7 +16,7 @@ from spmem.testing.worlds.movers import swept
 STEP = 0.08
 """Side of the grid's cells."""
 
-RADIUS = 0.18
+RADIUS = 0.2
 """How far walkers stay from walls, furniture and the paths of what moves."""
 
 FloatArray = NDArray[np.float64]
@@ -46,8 +46,9 @@ class FreeSpace(NamedTuple):
 
     def clear(self, points: FloatArray) -> FloatArray:
         """``[n]`` clearance at points ``[n, 2]``."""
-        i, j = self.cell(points).T
-        return self.clearance[i, j]
+        cells = self.cell(points)
+        clearance: FloatArray = self.clearance[cells[:, 0], cells[:, 1]]
+        return clearance
 
     def way(self, start: FloatArray, goal: FloatArray) -> FloatArray:
         """``[n, 2]`` points from start to goal that keep ``RADIUS`` from everything, and more where there is room."""
@@ -80,15 +81,14 @@ def _measure(building: Building) -> FreeSpace:
     for (x0, z0, x1, z1), axis in zip(plan.doors, plan.axes, strict=True):
         a, b = (STEP, 0.0) if axis == 0 else (0.0, STEP)
         is_open |= (x > x0 - a) & (x < x1 + a) & (z > z0 - b) & (z < z1 + b)
-    for x0, z0, x1, z1 in [
-        *(r for rects in building.taken for r in rects),
-        *swept(building.orbits),
-    ]:
-        is_open &= ~((x > x0 - STEP) & (x < x1 + STEP) & (z > z0 - STEP) & (z < z1 + STEP))
-    clearance = np.where(is_open, np.inf, 0.0)
-    _spread(np.ones((nx, nz)), clearance)
-    # Steps to eight neighbours make up to 8 % too much of a distance.
-    clearance = 0.92 * STEP * np.maximum(clearance - 1, 0)
+    steps = np.where(is_open, np.inf, 0.0)
+    _spread(np.ones((nx, nz)), steps)
+    # Steps to eight neighbours make up to 8 % too much of a distance, and a wall begins up to a step before its cells.
+    clearance = STEP * np.maximum(0.92 * steps - 1, 0)
+    standing = [rect for rects in building.taken for rect in rects]
+    for x0, z0, x1, z1 in [*standing, *swept(building.orbits)]:
+        apart = np.hypot(np.maximum(x0 - x, x - x1).clip(0), np.maximum(z0 - z, z - z1).clip(0))
+        clearance = np.minimum(clearance, apart)
     widest = np.unravel_index(int(np.argmax(clearance)), clearance.shape)
     walkable = np.isfinite(_away(clearance, int(widest[0]), int(widest[1])))
     return FreeSpace(origin, clearance, walkable, room)

@@ -15,7 +15,7 @@ from spmem.testing.worlds.floorplan import FloorPlan
 from spmem.testing.worlds.materials import Palette
 from spmem.testing.worlds.shapes import Piece
 
-BODY = 0.28
+BODY = 0.32
 """Half the width of the gap that a walker needs."""
 
 Rect = tuple[float, float, float, float]

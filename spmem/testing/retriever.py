@@ -1,0 +1,191 @@
+"""Conformance of retrieval rules: subclass, give the fixture, and pytest proves the rule.
+
+Needs pytest. Example::
+
+    class TestMyRule(RetrieverTests):
+        @pytest.fixture
+        def make(self):
+            return MyRule
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from spmem.camera import Camera
+from spmem.protocols import Retriever
+from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.views import Views
+from spmem.testing.box import BoxRoom
+from spmem.types import Projection
+
+TWO_ROOMS = BoxRoom(
+    room=((-4.0, -1.5, -2.5), (4.0, 1.2, 2.5)),
+    solids=(
+        ((-0.03, -1.5, -2.5), (0.03, 1.2, 1.5)),
+        ((1.5, 0.2, 0.4), (2.3, 1.2, 1.6)),
+        ((-3.0, -0.2, -0.5), (-2.2, 1.2, 0.3)),
+    ),
+)
+"""Two rooms side by side; between them a thin wall with a doorway at its far end, a box in each."""
+
+
+def stand(x: float, z: float, turn: float, *, width: int = 64, height: int = 48) -> Camera:
+    """A camera at (x, 0, z) in the two rooms, turned by radians from +z towards +x."""
+    ahead = [x + float(np.sin(turn)), 0.05, z + float(np.cos(turn))]
+    return Camera.look_at([x, 0.0, z], ahead, width=width, height=height)
+
+
+def views_of(cameras: Sequence[Camera], first_id: int = 0, room: BoxRoom = TWO_ROOMS) -> Views:
+    """Views of cameras that look at the room, a second and an id apart."""
+    views, depth = Views(), room.render(Camera.stack(cameras)).depth.numpy()
+    for i, camera in enumerate(cameras):
+        views.append(first_id + i, float(first_id + i), camera, depth[i])
+    return views
+
+
+def query_of(
+    cameras: Sequence[Camera],
+    *,
+    given: Views | None = None,
+    exclude: Sequence[int] = (),
+    seed: int = 0,
+    known: bool = True,
+    room: BoxRoom = TWO_ROOMS,
+) -> Query:
+    """What cameras would see in the room; of a place that memory does not know where ``known`` is False."""
+    together = Camera.stack(cameras)
+    seen = room.render(together)
+    if not known:
+        nothing = torch.zeros_like(seen.depth)
+        seen = Projection(
+            together,
+            torch.zeros_like(seen.rgb),
+            nothing,
+            torch.zeros_like(seen.normal),
+            nothing > 0,
+            torch.full_like(seen.surfel_ids, -1),
+        )
+    return Query(together, seen, given or Views(), np.array(exclude, np.int64), 100.0, seed)
+
+
+def tour(n: int = 12) -> list[Camera]:
+    """Cameras of a walk that looks around the left room, then the right one."""
+    left = [stand(-2.0, -1.0, turn) for turn in np.linspace(-1.2, 1.2, n - n // 2)]
+    right = [stand(2.0, -1.0, turn) for turn in np.linspace(1.2, -1.2, n // 2)]
+    return left + right
+
+
+class RetrieverTests:
+    """What every :class:`spmem.protocols.Retriever` does, whatever it prefers. A subclass gives ``make``."""
+
+    @pytest.fixture
+    def make(self) -> Callable[[], Retriever]:
+        """Override: makes a rule that has seen nothing."""
+        raise AssertionError("subclasses give the fixture `make`: a callable that makes a rule")
+
+    @pytest.fixture
+    def views(self) -> Views:
+        """Twelve views, ids from 5."""
+        return Views.restore(_rendered())
+
+    @pytest.fixture
+    def rule(self, make: Callable[[], Retriever], views: Views) -> Retriever:
+        """A rule that has observed the views, in two goes."""
+        rule = make()
+        rule.observe(views, slice(0, 7))
+        rule.observe(views, slice(7, len(views)))
+        return rule
+
+    def test_is_a_retriever(self, make: Callable[[], Retriever]) -> None:
+        assert isinstance(make(), Retriever)
+
+    def test_answers_at_most_k_different_ids_with_a_score_each(
+        self, rule: Retriever, views: Views
+    ) -> None:
+        for k in (1, 3, len(views), 50):
+            chosen = rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, k)
+            _is_sound(chosen, views.ids, k)
+
+    def test_k_of_zero_answers_nothing(self, rule: Retriever, views: Views) -> None:
+        assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 0).ids) == 0
+
+    def test_an_empty_bank_answers_nothing(self, make: Callable[[], Retriever]) -> None:
+        rule, views = make(), Views()
+        rule.observe(views, slice(0, 0))
+        assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 4).ids) == 0
+
+    def test_excluded_ids_are_never_answered(self, rule: Retriever, views: Views) -> None:
+        asked = [stand(-2.0, -1.2, 0.1)]
+        first = rule.select(query_of(asked), views, 4).ids
+        exclude = [*first.tolist(), 999]
+        again = rule.select(query_of(asked, exclude=exclude), views, 4)
+        _is_sound(again, np.setdiff1d(views.ids, first), 4)
+        every = rule.select(query_of(asked, exclude=views.ids.tolist()), views, 4)
+        assert len(every.ids) == 0
+
+    def test_the_same_question_has_the_same_answer(self, rule: Retriever, views: Views) -> None:
+        asked = query_of([stand(-2.0, -1.2, 0.1), stand(-1.8, -1.0, 0.3)], seed=3)
+        first, second = rule.select(asked, views, 4), rule.select(asked, views, 4)
+        assert first.ids.tolist() == second.ids.tolist()
+        assert first.scores.tolist() == second.scores.tolist()
+
+    def test_selecting_changes_no_view(self, rule: Retriever, views: Views) -> None:
+        before = {name: column.copy() for name, column in views.arrays().items()}
+        rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 4)
+        for name, column in views.arrays().items():
+            np.testing.assert_array_equal(column, before[name])
+
+    def test_observing_again_changes_no_answer(self, rule: Retriever, views: Views) -> None:
+        asked = query_of([stand(2.0, -1.2, -0.1)])
+        before = rule.select(asked, views, 4)
+        rule.observe(views, slice(0, len(views)))
+        assert rule.select(asked, views, 4).ids.tolist() == before.ids.tolist()
+
+    def test_dropped_views_are_not_answered(self, rule: Retriever, views: Views) -> None:
+        asked = query_of([stand(-2.0, -1.2, 0.1)])
+        dropped = views.ids[::2].copy()
+        views.remove(dropped)
+        _is_sound(rule.select(asked, views, 50), views.ids, 50)
+
+    def test_a_place_that_memory_does_not_know_is_no_error(
+        self, rule: Retriever, views: Views
+    ) -> None:
+        _is_sound(
+            rule.select(query_of([stand(-2.0, -1.2, 0.1)], known=False), views, 4), views.ids, 4
+        )
+
+    def test_views_without_depth_are_no_error(self, make: Callable[[], Retriever]) -> None:
+        views, rule = Views(), make()
+        for id, camera in enumerate(tour()):
+            views.append(id, float(id), camera, np.zeros((48, 64), np.float32))
+        rule.observe(views, slice(0, len(views)))
+        _is_sound(rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 4), views.ids, 4)
+
+    def test_what_the_generator_holds_is_no_error(self, rule: Retriever, views: Views) -> None:
+        given = views_of([stand(-2.0, -1.1, 0.0)], first_id=80)
+        asked = query_of([stand(-2.0, -1.2, 0.1)], given=given)
+        _is_sound(rule.select(asked, views, 4), views.ids, 4)
+
+
+@cache
+def _rendered() -> dict[str, NDArray[Any]]:
+    return views_of(tour(), first_id=5).arrays()
+
+
+def _is_sound(selection: Selection, possible: NDArray[np.int64], k: int) -> None:
+    ids, scores = selection.ids, selection.scores
+    assert ids.dtype == np.int64
+    assert scores.dtype == np.float32
+    assert ids.shape == scores.shape
+    assert len(ids) <= k
+    assert len(set(ids.tolist())) == len(ids)
+    assert np.isin(ids, possible).all()
+    assert np.isfinite(scores).all()

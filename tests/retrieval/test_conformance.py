@@ -1,0 +1,38 @@
+"""Every shipped rule and index passes the suites that third parties are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from spmem.config import RetrievalConfig
+from spmem.protocols import Retriever, ViewIndex
+from spmem.retrieval.covisibility import Covisibility
+from spmem.retrieval.index import INDICES, make_index
+from spmem.retrieval.rules import RULES, retriever
+from spmem.testing.retriever import RetrieverTests
+from spmem.testing.view_index import ViewIndexTests
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+class TestRules(RetrieverTests):
+    @pytest.fixture
+    def make(self, name: str) -> Callable[[], Retriever]:
+        return partial(retriever, name)
+
+
+class TestCovisibilityByItsIndex(RetrieverTests):
+    @pytest.fixture
+    def make(self) -> Callable[[], Retriever]:
+        return lambda: Covisibility(RetrievalConfig(candidates=2), scan=0)
+
+
+@pytest.mark.parametrize("name", sorted(INDICES))
+class TestIndices(ViewIndexTests):
+    @pytest.fixture
+    def make(self, name: str) -> Callable[[int], ViewIndex]:
+        if name == "faiss":
+            pytest.importorskip("faiss")
+        return partial(make_index, name)

@@ -1,0 +1,32 @@
+"""Rules by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from spmem.config import RetrievalConfig
+from spmem.errors import UnknownNameError
+from spmem.retrieval.covisibility import Covisibility
+from spmem.retrieval.rules import RULES, retriever
+
+
+def test_each_name_makes_a_rule_of_its_own() -> None:
+    assert len({type(retriever(name)) for name in RULES}) == len(RULES)
+
+
+def test_the_default_method_exists() -> None:
+    assert isinstance(retriever(RetrievalConfig().method), Covisibility)
+
+
+def test_the_configuration_reaches_the_rule() -> None:
+    config = RetrievalConfig(candidates=7, dim=64, index="flat")
+    rule = retriever("covisibility", config)
+    assert isinstance(rule, Covisibility)
+    assert rule.config is config
+
+
+def test_an_unknown_rule_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'covisibility'"):
+        retriever("covisiblity")
+    with pytest.raises(UnknownNameError, match="did you mean 'fais"):
+        retriever("covisibility", RetrievalConfig(index="fais"))

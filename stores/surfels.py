@@ -35,11 +35,11 @@ class SurfelMap:
     A pixel merges with the surfel that it shows: the most central of the discs within
     ``config.merge`` of its depth that face alike. The surfel moves along its normal only, by a
     weighted running mean of point-to-plane distances (the averaging of a truncated signed distance
-    volume, Curless and Levoy 1996, at one surfel). Its colour is that of the view with the most
-    pixels on it, slowly forgotten: a mean over views whose colour and depth are not registered to
-    the pixel is a blur. Pixels that show nothing known become new
-    surfels, one for each voxel and main direction. A surfel much coarser than the pixels that now
-    see it gives way to finer ones; one that rays pass through loses confidence and goes.
+    volume, Curless and Levoy 1996, at one surfel). Its colour follows the views with the most
+    pixels on it, which are slowly forgotten: a mean over all views is a blur where colour and depth
+    are not registered to the pixel. Pixels that show nothing known become new surfels, one for each
+    voxel and main direction. A surfel much coarser than the pixels that now see it gives way to
+    finer ones; one that rays pass through loses confidence and goes.
 
     Sources: Keller et al. 2013, Real-time 3D Reconstruction in Dynamic Scenes using Point-based
     Fusion, sections 4 and 5 (association, averaging, free-space violations).
@@ -148,10 +148,10 @@ class SurfelMap:
         columns.position[surfel] += normal * off * share
         normal = torch.nn.functional.normalize(normal + (mean[:, 3:6] - normal) * share, dim=-1)
         columns.normal[surfel] = normal
-        remembered = columns.detail[surfel] * FORGET
-        sharper = mean[:, 10] >= remembered
-        columns.detail[surfel] = torch.where(sharper, mean[:, 10], remembered)
-        columns.colour[surfel[sharper]] = mean[sharper, 6:9]
+        detail, remembered = mean[:, 10], columns.detail[surfel] * FORGET
+        columns.detail[surfel] = torch.maximum(detail, remembered)
+        sharper = ((detail / remembered - 0.7) / 0.6).clamp(0, 1)[:, None]
+        columns.colour[surfel] += (mean[:, 6:9] - columns.colour[surfel]) * sharper
         if columns.features is not None and seen.features is not None:
             columns.features[surfel] += (mean[:, 11:] - columns.features[surfel]) * share
         columns.confidence[surfel] = (before + weight).clamp(max=self.config.max_confidence)

@@ -198,7 +198,7 @@ def _oriented(
     cosine = -(n[0] * dx + n[1] * dy + n[2]) / length
     footprint = z / K[0, 0]
     out[6] = max(np.float32(0.8) * footprint / max(cosine, np.float32(0.25)), voxel)
-    out[7] = cosine * (voxel / footprint) * (voxel / footprint)
+    out[7] = (voxel / footprint) * (voxel / footprint)
 
 
 @njit(parallel=True)

@@ -165,7 +165,7 @@ def oriented(seen: Observed, pixels: Int[Tensor, " p"]) -> tuple[Tensor, Tensor,
     footprint = z[:, 0] / seen.K[0, 0]
     radius = (0.8 * footprint / cosine.clamp(min=0.25)).clamp(min=seen.voxel)
     R, t = seen.c2w[:3, :3], seen.c2w[:3, 3]
-    detail = cosine * (seen.voxel / footprint).square()
+    detail = (seen.voxel / footprint).square()
     return (ray * z) @ R.T + t, normal @ R.T, radius, detail
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test gpu docs bench
 
-demo: .venv/installed-cpu,viz
+demo: .venv/installed-cpu,formats
 	$(BIN)/spmem demo --out out
 
 test: .venv/installed-dev
@@ -20,10 +20,12 @@ docs: .venv/installed-dev
 bench: .venv/installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-# Uses the Python that has CUDA, which may be the machine's own: nothing is installed, the checkout is the package.
+# With the first Python that has CUDA, which may be the machine's own: nothing is installed, the checkout is the package.
 gpu:
-	PYTHONPATH=. $$($(BIN)/python -c 'import torch, sys; torch.cuda.is_available() and print(sys.executable)' \
-		2>/dev/null | grep . || echo $(PYTHON)) benchmarks/gpu.py
+	@for python in $(BIN)/python $(PYTHON); do \
+		if $$python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then \
+			PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} exec $$python benchmarks/gpu.py; fi; done; \
+	echo "no CUDA device: no torch of $(BIN)/python or $(PYTHON) finds one; nothing to do"
 
 .venv/installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

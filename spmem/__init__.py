@@ -5,12 +5,13 @@ from spmem.camera import Camera
 from spmem.config import FusionConfig, KeyframeConfig, MemoryConfig, RetrievalConfig
 from spmem.memory import SpatialMemory
 from spmem.opening import open
-from spmem.rollout import rollout
+from spmem.rollout import Chunk, rollout
 from spmem.types import Contribution, Frame, Keyframe, Projection, Retrieval, Snapshot, Surfels
 
 __version__ = "0.1.0"
 __all__ = [
     "Camera",
+    "Chunk",
     "Contribution",
     "Frame",
     "FusionConfig",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.errors import ConventionError, InputError, ReadOnlyError
+from spmem.errors import ConventionError, InputError, ReadOnlyError, StoreError
 from spmem.geometry.consistency import pose_agreement
 from spmem.keyframes import Keyframes
 from spmem.protocols import (
@@ -53,12 +53,11 @@ class SpatialMemory:
         save: Callable[[SpatialMemory], None] | None = None,
         writable: bool = True,
     ) -> None:
-        self.geometry = geometry
         self.keyframes = Keyframes(bank)
         self.config = config
         self.recent = deque(recent, maxlen=config.recent)
         self.views = Views() if views is None else views
-        self._bank = bank
+        self._geometry, self._bank = geometry, bank
         self._rule = rule
         self._rules: dict[str, Retriever] = {}
         self._observed: dict[str, int] = {}
@@ -66,8 +65,15 @@ class SpatialMemory:
         self._writable = writable
         self._changed = self._closed = False
         self._uncommitted = 0
+        self._next_time = 1.0 + max([-1.0, *self.views.times[-1:], *_times(recent)])
         self._reference: Frame | None = None
         self._poses_checked = not config.check_poses
+
+    @property
+    def geometry(self) -> GeometryStore:
+        """The spatial memory. What is changed through it is kept by the next commit."""
+        self._changed = True
+        return self._geometry
 
     # -- store --------------------------------------------------------------------------------------
 
@@ -78,8 +84,8 @@ class SpatialMemory:
         (``config.keyframes.novelty``).
 
         Args:
-            frame: With depth, unless the memory has a depth estimator. Without a time it gets the number of frames
-                that went before.
+            frame: With depth, unless the memory has a depth estimator. Without a time it comes one second
+                after the frame before it; the first is at 0.
 
         Returns:
             The keyframe's id, or None where the frame told nothing new.
@@ -96,7 +102,7 @@ class SpatialMemory:
             )
         frame = self._lift(self._dated(frame))
         self._check_poses(frame)
-        surfel_ids = self.geometry.fuse(self._static(frame))
+        surfel_ids = self._geometry.fuse(self._static(frame))
         self._changed = True
         self.recent.append(frame)
         if len(self.keyframes) and self._novelty(surfel_ids) < self.config.keyframes.novelty:
@@ -107,7 +113,7 @@ class SpatialMemory:
         assert frame.depth is not None
         assert frame.time is not None
         id = self._bank.append(frame)
-        self.geometry.observe(id, surfel_ids.reshape(-1))
+        self._geometry.observe(id, surfel_ids.reshape(-1))
         depth = self._bank.stored_depth(frame.depth.cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
         self._uncommitted += 1
@@ -120,29 +126,28 @@ class SpatialMemory:
         """Share of the pixels that show surfels which no keyframe saw."""
         ids, counts = torch.unique(surfel_ids, return_counts=True)
         ids, counts = ids[ids >= 0], counts[ids >= 0]
-        offsets, _ = self.geometry.observers(ids)
+        offsets, _ = self._geometry.observers(ids)
         return float(counts[offsets.diff() == 0].sum()) / surfel_ids.numel()
 
     def _dated(self, frame: Frame) -> Frame:
         if not isinstance(frame, Frame):
             raise InputError(f"store takes a spmem.Frame, got {type(frame).__name__}")
-        last = self.recent[-1].time if self.recent else None
-        if frame.time is None:
-            return frame.replace(time=0.0 if last is None else last + 1.0)
-        return frame
+        time = self._next_time if frame.time is None else frame.time
+        self._next_time = time + 1.0
+        return frame if frame.time is not None else frame.replace(time=time)
 
     def _lift(self, frame: Frame) -> Frame:
         if frame.depth is not None or self._depth is None:
             return frame
         cameras = frame.camera[None]
-        known = self.geometry.render(cameras)
+        known = self._geometry.render(cameras)
         return frame.replace(depth=self._depth(frame.rgb_float()[None], cameras, known)[0])
 
     def _static(self, frame: Frame) -> Frame:
         """The frame with no confidence in the pixels of what moves."""
         if self._segmenter is None or frame.depth is None:
             return frame
-        known = self.geometry.render(frame.camera[None])
+        known = self._geometry.render(frame.camera[None])
         still = ~self._segmenter([frame], known)[0]
         confidence = torch.ones_like(frame.depth) if frame.confidence is None else frame.confidence
         return frame.replace(confidence=confidence * still)
@@ -214,7 +219,7 @@ class SpatialMemory:
         cameras = cameras if cameras.shape else cameras[None]
         method = method or self.config.retrieval.method
         rule = self._observing(method)
-        projection = self.geometry.render(cameras)
+        projection = self._geometry.render(cameras)
         recent = tuple(self.recent)
         held = _views(recent if given is None else given)
         excluded = np.asarray(list(exclude), np.int64)
@@ -227,7 +232,9 @@ class SpatialMemory:
             torch.from_numpy(chosen.scores.astype(np.float32)),
             recent,
             method,
-            lambda: contributions(query, self.views, chosen),
+            lambda: contributions(
+                query, self.views, chosen, tolerance=self.config.retrieval.tolerance
+            ),
         )
 
     def _observing(self, method: str) -> Retriever:
@@ -264,7 +271,7 @@ class SpatialMemory:
         """Commit what is not yet durable and release the storage; closing twice is fine."""
         if self._closed:
             return
-        if self._writable:
+        if self._writable and self._changed:
             self.commit("closed")
         self._bank.close()
         self._closed = True
@@ -281,11 +288,15 @@ class SpatialMemory:
         self.close()
 
     def __repr__(self) -> str:
-        return f"SpatialMemory({len(self.keyframes)} keyframes, {len(self.geometry)} surfels)"
+        return f"SpatialMemory({len(self.keyframes)} keyframes, {len(self._geometry)} surfels)"
 
     def _require_open(self) -> None:
         if self._closed:
-            raise InputError("the memory is closed; spmem.open it again")
+            raise StoreError("the memory is closed; spmem.open it again")
+
+
+def _times(frames: Sequence[Frame]) -> list[float]:
+    return [frame.time for frame in frames if frame.time is not None]
 
 
 def _views(frames: Sequence[Frame]) -> Views:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from os import PathLike, fspath
+from typing import Any
 
 import torch
 
 from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
+from spmem.integrations.depth import DEPTH_ESTIMATORS
+from spmem.integrations.segmentation import DYNAMIC_SEGMENTERS
 from spmem.memory import SpatialMemory
 from spmem.plugins import find
 from spmem.protocols import DepthEstimator, DynamicSegmenter, GeometryStore, KeyframeStore
@@ -26,8 +30,8 @@ def open(
     mode: str = "a",
     config: MemoryConfig | None = None,
     device: torch.device | str | None = None,
-    depth: DepthEstimator | None = None,
-    segmenter: DynamicSegmenter | None = None,
+    depth: DepthEstimator | str | None = None,
+    segmenter: DynamicSegmenter | str | None = None,
 ) -> SpatialMemory:
     """Open a memory.
 
@@ -37,8 +41,8 @@ def open(
         config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
             with (``geometry``, ``fusion``) cannot be changed by opening.
         device: Where a stored map is to live (default CPU); a new map goes where its first frame is.
-        depth: Lifts frames that come without depth.
-        segmenter: Keeps what moves out of the map.
+        depth: Lifts frames that come without depth: an estimator or the name of one.
+        segmenter: Keeps what moves out of the map: a segmenter or the name of one.
 
     Returns:
         A context manager; leaving it commits and closes.
@@ -62,9 +66,11 @@ def open(
         raise InputError(f"{fspath(path)!r} is an address; memories live in local folders so far")
     if path is None and mode == "r":
         raise InputError('a memory in RAM starts empty; mode="r" needs a path')
-    bank: KeyframeStore = RamKeyframes() if path is None else _durable(path, mode, config)
+    bank = RamKeyframes() if path is None else ZarrKeyframes.open(path, mode)
     try:
         config = _configuration(bank, config, writable=mode != "r")
+        if isinstance(bank, ZarrKeyframes):
+            bank.quality = config.keyframes.quality
         geometry: GeometryStore = find("geometry_store", config.geometry, GEOMETRY)(config.fusion)
         where = torch.device(device or "cpu")
         checkpoint.restore_geometry(geometry, bank, where)
@@ -75,8 +81,8 @@ def open(
             config,
             views=checkpoint.restore_views(bank),
             recent=checkpoint.restore_recent(bank, where),
-            depth=depth,
-            segmenter=segmenter,
+            depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
+            segmenter=_named("dynamic_segmenter", segmenter, DYNAMIC_SEGMENTERS),
             save=lambda memory: checkpoint.save(memory, bank),
             writable=mode != "r",
         )
@@ -85,8 +91,8 @@ def open(
         raise
 
 
-def _durable(path: str | PathLike[str], mode: str, config: MemoryConfig | None) -> KeyframeStore:
-    return ZarrKeyframes.open(path, mode, None if config is None else config.keyframes)
+def _named(seam: str, part: Any, builtin: Mapping[str, Callable[..., Any]]) -> Any:
+    return find(seam, part, builtin)() if isinstance(part, str) else part
 
 
 def _configuration(

@@ -72,8 +72,8 @@ def rollout(
         A :class:`Chunk` for every ``chunk`` cameras.
 
     Raises:
-        InputError: ``cameras`` is no trajectory, ``chunk`` or ``k`` is not positive (at once); memory knows nothing
-            of the first cameras and ``depth`` is None (at the first chunk).
+        InputError: ``cameras`` is no trajectory or ``chunk`` not positive (at once); memory knows nothing of the first
+            cameras and ``depth`` is None (at the first chunk).
         UnknownNameError: No depth estimator has this name (at once).
         FrameError: The generator or the depth estimator returned another shape or range of values than wanted.
     """
@@ -81,8 +81,8 @@ def rollout(
         raise InputError(
             f"rollout wants a trajectory [T], got cameras {list(cameras.shape)}; camera[None] is one of length 1"
         )
-    if chunk < 1 or k < 1:
-        raise InputError(f"chunk and k must be at least 1, got {chunk} and {k}")
+    if chunk < 1:
+        raise InputError(f"chunk must be at least 1 camera, got {chunk}")
     if depth is None or isinstance(depth, str):
         estimate: DepthEstimator = find("depth_estimator", depth or CARRY_ON, DEPTH_ESTIMATORS)()
     else:
@@ -95,10 +95,9 @@ def rollout(
             if start == 0 and depth is None:
                 _require_covered(context)
             conditioning = generator.condition(context, prompt)
-            rgb = generator.generate(conditioning, ahead, seed=seed + start)
-            _check_video(rgb, ahead, generator)
-            lifted = estimate(rgb, ahead, context.projection)
-            _check_depth(lifted, ahead, estimate)
+            video = generator.generate(conditioning, ahead, seed=seed + start)
+            rgb = _checked_video(video, ahead, generator)
+            lifted = _checked_depth(estimate(rgb, ahead, context.projection), ahead, estimate)
             frames = tuple(Frame(*seen) for seen in zip(rgb, lifted, ahead, strict=True))
             yield Chunk(context, frames, tuple(memory.store(frame) for frame in frames))
 
@@ -113,7 +112,7 @@ def _require_covered(context: Retrieval) -> None:
         )
 
 
-def _check_video(rgb: Tensor, cameras: Camera, generator: Generator) -> None:
+def _checked_video(rgb: Tensor, cameras: Camera, generator: Generator) -> Float[Tensor, "t h w 3"]:
     who, wanted = type(generator).__name__, [len(cameras), cameras.height, cameras.width, 3]
     if not isinstance(rgb, Tensor) or not rgb.is_floating_point():
         kind = rgb.dtype if isinstance(rgb, Tensor) else type(rgb).__name__
@@ -123,10 +122,14 @@ def _check_video(rgb: Tensor, cameras: Camera, generator: Generator) -> None:
     if list(rgb.shape) != wanted:
         hint = "; move the channels last" if rgb.ndim == 4 and 3 in rgb.shape[1:3] else ""
         raise FrameError(f"generator {who} returned {list(rgb.shape)}, wanted {wanted}{hint}")
+    return rgb.detach()
 
 
-def _check_depth(depth: Tensor, cameras: Camera, estimate: DepthEstimator) -> None:
+def _checked_depth(
+    depth: Tensor, cameras: Camera, estimate: DepthEstimator
+) -> Float[Tensor, "t h w"]:
     who, wanted = type(estimate).__name__, [len(cameras), cameras.height, cameras.width]
     got = list(depth.shape) if isinstance(depth, Tensor) else type(depth).__name__
     if got != wanted:
         raise FrameError(f"depth estimator {who} returned {got}, wanted {wanted}")
+    return depth.detach()

@@ -1,1 +1,26 @@
-"""TBD."""
+"""The command line: ``spmem --help``. Heavy imports wait in the commands, so that help comes at once."""
+
+import typer
+
+from spmem.cli import about, demo, doctor, ingest, render, retrieve
+from spmem.cli.shell import Commands, options
+
+app = typer.Typer(
+    cls=Commands,
+    callback=options,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Geometry-grounded episodic memory for autoregressive video world models.",
+)
+for command in (
+    demo.demo,
+    ingest.ingest,
+    retrieve.retrieve,
+    render.render,
+    about.info,
+    doctor.doctor,
+):
+    app.command()(command)
+
+__all__ = ["app"]

@@ -46,7 +46,7 @@ class ZarrKeyframes:
         self, path: Path, repository: icechunk.Repository, *, read_only: bool, quality: int
     ) -> None:
         self._path, self._repository = path, repository
-        self._read_only, self._quality = read_only, quality
+        self._read_only, self.quality = read_only, quality
         self._closed = False
         self._pending: dict[int, bytes] = {}  # records that are encoded and not written yet
         self._groups: dict[str, Group] = {}  # groups that the next commit writes
@@ -73,7 +73,7 @@ class ZarrKeyframes:
         Args:
             path: The folder.
             mode: ``r`` reads and writes nothing; ``a`` opens or makes; ``w`` makes anew in place of the memory there.
-            config: ``quality`` is that of the colour that is appended from now on.
+            config: ``quality`` is that of the colour that is appended from now on (an attribute, too).
 
         Raises:
             NotAMemoryError: Something else is at ``path``, or nothing and mode is ``r``.
@@ -108,7 +108,7 @@ class ZarrKeyframes:
             StoreError: Earlier keyframes could not be written; this one is not in the bank then.
         """
         self._require_writable()
-        parts = record.encode(frame, self._quality)
+        parts = record.encode(frame, self.quality)
         if (
             len(self._pending) >= _PENDING_KEYFRAMES
             or sum(map(len, self._pending.values())) >= _PENDING_BYTES

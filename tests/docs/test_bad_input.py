@@ -235,7 +235,7 @@ CASES = [
     Case("something else than a frame", InputError, "store takes a spmem.Frame", lambda _: spmem.open().store(RGB)),
     Case("features with other channels than the map's", FrameError, "features have 5 channels", two_channels),
     Case("storing with mode r", ReadOnlyError, 'open it with mode="a"', lambda place: reopened(place, mode="r").store(frame())),
-    Case("a closed memory", InputError, "the memory is closed", lambda place: closed(place).store(frame())),
+    Case("a closed memory", StoreError, "the memory is closed", lambda place: closed(place).store(frame())),
     # retrieve
     Case("cameras [2, 3]", InputError, "a trajectory [T]", lambda _: spmem.open().retrieve(camera(K, C2W.expand(2, 3, 4, 4)))),
     Case("matrices in place of cameras", InputError, "retrieve takes a Camera", lambda _: spmem.open().retrieve(C2W)),

@@ -18,6 +18,7 @@ from spmem.errors import (
     InputError,
     KeyframeNotFoundError,
     ReadOnlyError,
+    StoreError,
     UnknownNameError,
 )
 from spmem.geometry.consistency import pose_agreement
@@ -155,6 +156,12 @@ def test_frames_without_time_are_numbered() -> None:
     for frame in walk(3):
         memory.store(frame.replace(time=None))
     assert [f.time for f in memory.recent] == [0.0, 1.0, 2.0]
+
+
+def test_time_goes_on_without_working_memory() -> None:
+    memory = spmem.open(config=MemoryConfig(recent=0, keyframes=KeyframeConfig(novelty=0.0)))
+    filled(memory, [frame.replace(time=None) for frame in walk(3)])
+    assert [k.time for k in memory.keyframes.values()] == [0.0, 1.0, 2.0]
 
 
 def test_keyframes_are_a_mapping() -> None:
@@ -314,8 +321,38 @@ def test_snapshots_and_double_close(tmp_path: Path) -> None:
     assert memory.commit("nothing new") is None
     memory.close()
     memory.close()
-    with pytest.raises(InputError, match="closed"):
+    with pytest.raises(StoreError, match="closed"):
         memory.store(walk(1)[0])
+
+
+def test_edits_of_the_map_are_kept(tmp_path: Path) -> None:
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        memory.store(walk(1)[0])
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        ids = memory.geometry.surfels().ids
+        memory.geometry.remove(ids[::2])
+    with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
+        assert torch.equal(memory.geometry.surfels().ids, ids[1::2])
+
+
+def test_the_stored_quality_goes_on(tmp_path: Path) -> None:
+    config = MemoryConfig(keyframes=KeyframeConfig(quality=10, novelty=0.0))
+    frames = walk(3)
+    with spmem.open(tmp_path / "m.spmem", config=config) as memory:
+        filled(memory, frames[:1])
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        filled(memory, [frames[0].replace(time=5.0)])
+        first, second = (memory.keyframes[i].frame.rgb for i in (0, 1))
+    assert torch.equal(first, second)
+
+
+def test_parts_go_by_name() -> None:
+    memory = spmem.open(depth="projection-depth", segmenter="depth-change")
+    frames = walk(3)
+    filled(memory, [frames[0], frames[1].replace(depth=None)])
+    assert memory.recent[-1].depth is not None
+    with pytest.raises(UnknownNameError, match="depth-change"):
+        spmem.open(segmenter="depth-changes")
 
 
 def test_a_map_is_not_reopened_under_another_fusion(tmp_path: Path) -> None:

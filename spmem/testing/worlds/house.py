@@ -41,7 +41,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class House:
-    """Furnished rooms that doors join, the same for the same arguments on every machine.
+    """Furnished rooms that doors join, the same for the same arguments.
 
     World axes suit OpenCV cameras: +y is down, the floor is y = 0, ceilings lie at y = -2.5 to -2.9, up is -y. One
     world unit is meant as a metre. The house is centred at x = z = 0.

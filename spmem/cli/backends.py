@@ -1,0 +1,173 @@
+"""The backends that spmem can use, each with a tiny piece of real work that tells whether it works here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Check(NamedTuple):
+    """A backend: what it is for, how it is installed, and a tiny piece of its work that tells what it found."""
+
+    name: str
+    distributions: tuple[str, ...]
+    module: str
+    purpose: str
+    install: str
+    work: Callable[[], str]
+
+
+class NotHere(Exception):
+    """The package is installed, and this machine or build lacks what it needs."""
+
+
+def _torch() -> str:
+    import torch
+
+    assert float(torch.eye(3).inverse().sum()) == 3
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _cuda() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise NotHere("no CUDA device" if torch.version.cuda else "torch is a CPU build")
+    assert float(torch.eye(3, device="cuda").inverse().sum()) == 3
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+
+
+def _numba() -> str:
+    import numba
+    import numpy as np
+
+    from spmem.retrieval.greedy import shown
+
+    assert shown(np.ones((1, 2), bool), np.array([1, 2]))[0] == 3
+    return f"{numba.get_num_threads()} threads"
+
+
+def _faiss_cpu() -> str:
+    import faiss
+    import numpy as np
+
+    index = faiss.IndexFlatIP(8)
+    index.add(np.eye(8, dtype=np.float32))
+    assert index.search(np.eye(8, dtype=np.float32), 1)[1].ravel().tolist() == list(range(8))
+    return f"searches; {faiss.omp_get_max_threads()} threads"
+
+
+def _faiss_gpu() -> str:
+    import faiss
+    import numpy as np
+
+    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
+        raise NotHere("this build of faiss has no GPU, or the machine has none")
+    index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, faiss.IndexFlatIP(8))
+    index.add(np.eye(8, dtype=np.float32))
+    assert index.search(np.eye(8, dtype=np.float32), 1)[1].ravel().tolist() == list(range(8))
+    return f"{faiss.get_num_gpus()} GPU"
+
+
+def _gsplat() -> str:
+    import gsplat
+    import torch
+
+    at = torch.tensor([[0.0, 0.0, 2.0]], device="cuda")
+    one = torch.ones(1, device="cuda")
+    K = torch.tensor([[[16.0, 0, 8], [0, 16, 8], [0, 0, 1]]], device="cuda")
+    image, *_ = gsplat.rasterization(
+        at, torch.tensor([[1.0, 0, 0, 0]], device="cuda"), one[:, None].expand(1, 3) * 0.1, one,
+        one[:, None].expand(1, 3), torch.eye(4, device="cuda")[None], K, 16, 16,
+    )  # fmt: skip
+    assert float(image.max()) > 0.5
+    return "rasterizes on CUDA"
+
+
+def _pytorch3d() -> str:
+    import torch
+    from pytorch3d.ops import knn_points
+
+    points = torch.eye(3)[None]
+    assert knn_points(points, points).idx[0, :, 0].tolist() == [0, 1, 2]
+    return "finds neighbours"
+
+
+def _xformers() -> str:
+    import torch
+    from xformers.ops import memory_efficient_attention
+
+    x = torch.ones(1, 16, 1, 32, device="cuda", dtype=torch.float16)
+    assert torch.allclose(memory_efficient_attention(x, x, x), x)
+    return "attends on CUDA"
+
+
+def _zarr() -> str:
+    import numpy as np
+    import zarr
+    from zarr.storage import MemoryStore
+
+    group = zarr.create_group(MemoryStore())
+    group.create_array("a", shape=(3,), dtype=np.float32)[:] = np.arange(3)
+    assert np.asarray(group["a"]).tolist() == [0, 1, 2]
+    return "writes and reads"
+
+
+def _icechunk() -> str:
+    import icechunk
+    import zarr
+
+    repository = icechunk.Repository.create(icechunk.in_memory_storage())
+    session = repository.writable_session("main")
+    zarr.create_group(session.store)
+    return f"commits ({session.commit('a commit')[:8]})"
+
+
+def _pycolmap() -> str:
+    import pycolmap
+
+    assert pycolmap.Reconstruction().num_images() == 0
+    return "makes a reconstruction"
+
+
+def _av() -> str:
+    import io
+
+    import av
+    import numpy as np
+
+    with av.open(io.BytesIO(), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        packets = [*stream.encode(frame), *stream.encode()]
+    assert packets
+    return "encodes H.264"
+
+
+CHECKS = (
+    Check("torch", ("torch",), "torch", "tensors", "pip install torch", _torch),
+    Check(
+        "torch CUDA", ("torch",), "torch", "the GPU", "pip install torch, a CUDA build (pytorch.org)", _cuda,
+    ),
+    Check("numba", ("numba",), "numba", "kernels on the CPU", "pip install numba", _numba),
+    Check("zarr", ("zarr",), "zarr", "arrays on disk", "pip install zarr", _zarr),
+    Check("icechunk", ("icechunk",), "icechunk", "commits and snapshots", "pip install icechunk", _icechunk),
+    Check(
+        "faiss", ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12"), "faiss", "search in large banks",
+        "pip install 'spmem[cpu]'", _faiss_cpu,
+    ),
+    Check(
+        "faiss GPU", ("faiss-gpu", "faiss-gpu-cu12", "faiss-cpu"), "faiss", "search on the GPU",
+        "pip install 'spmem[gpu]'", _faiss_gpu,
+    ),
+    Check("gsplat", ("gsplat",), "gsplat", "rendering on the GPU", "pip install 'spmem[gpu]'", _gsplat),
+    Check(
+        "pytorch3d", ("pytorch3d",), "pytorch3d", "a point renderer",
+        "from source: github.com/facebookresearch/pytorch3d", _pytorch3d,
+    ),
+    Check("xformers", ("xformers",), "xformers", "attention on the GPU", "pip install 'spmem[gpu]'", _xformers),
+    Check("pycolmap", ("pycolmap",), "pycolmap", "COLMAP's binary models", "pip install 'spmem[formats]'", _pycolmap),
+    Check("av", ("av",), "av", "videos, in and out", "pip install 'spmem[formats]'", _av),
+)  # fmt: skip

@@ -1,0 +1,99 @@
+"""What all commands share: errors in one line, figures on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from spmem import __version__
+from spmem.errors import SpmemError
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+class Commands(TyperGroup):
+    """Turns what spmem and the system refuse into one line and exit code 1; ``--debug`` may stand anywhere."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Bring ``--debug`` to the front."""
+        wanted = ["--debug"] if "--debug" in args else []
+        return super().parse_args(ctx, wanted + [arg for arg in args if arg != "--debug"])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:
+                raise
+            except (SpmemError, OSError) as error:
+                if ctx.params["debug"]:
+                    raise
+                complain(str(error))
+                raise typer.Exit(1) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"spmem {__version__}")
+        raise typer.Exit
+
+
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error comes from (a traceback).")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command; typer shows the app's help in place of this line."""
+
+
+def complain(words: str) -> None:
+    """One line on stderr."""
+    typer.echo(f"spmem: {' '.join(words.split())}", err=True)
+
+
+def tell(result: Mapping[str, Any]) -> None:
+    """One JSON object on stdout; what is not a number there is null."""
+    typer.echo(json.dumps(_plain(result), allow_nan=False))
+
+
+def show(title: str, rows: Mapping[str, str]) -> None:
+    """A table of two columns on stdout."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def _warn(message: Warning | str, *place: Any, **more: Any) -> None:
+    complain(f"warning: {message}")

@@ -53,7 +53,7 @@ def demo(
     if data is not None:
         course = walk_course(data, format, frames, 90 if quick else None)
     elif quick:
-        course = house_course(seed, frames or 80, 160, 120)
+        course = house_course(seed, frames or 60, 160, 120)
     else:
         course = house_course(seed, frames or 160, 320, 240)
     place = out / "demo.spmem"

@@ -1,0 +1,44 @@
+"""The demo, small: its files and its figures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from spmem.opening import open as open_memory
+
+
+def test_the_demo_of_a_house(told: Any, tmp_path: Path) -> None:
+    answer = told("demo", "--quick", "--frames", 20, "--out", tmp_path)
+    assert answer["frames"] == 18  # each tenth is held back
+    assert answer["held_back"]["frames"] == 2
+    assert 1 <= answer["revisits"]["frames"] <= answer["later"]["frames"] == 10
+    again = answer["revisits"]
+    assert again["recalled"] > 0.9
+    assert again["shown"] > 0.7
+    assert again["depth_error"] < 0.01
+    assert again["psnr"] > 15
+    assert Image.open(answer["files"]["sheet"]).width == 1600
+    assert Path(answer["files"]["video"]).stat().st_size > 0
+    with open_memory(answer["files"]["memory"], mode="r") as opened:
+        assert len(opened.keyframes) == answer["keyframes"]
+
+
+def test_the_demo_of_a_data_set(run: Any, dataset: Path, tmp_path: Path) -> None:
+    result = run("demo", "--data", dataset, "--frames", 20, "--out", tmp_path)
+    assert result.exit_code == 0
+    for words in ("frames remembered", "11", "held back", "house"):  # 60 % of 20, less the sixth
+        assert words in result.stdout
+    assert {file.stem for file in tmp_path.iterdir()} == {"demo"}
+
+
+def test_the_demo_needs_depth_to_compare_with(run: Any, dataset: Path, tmp_path: Path) -> None:
+    blind = tmp_path / "blind"
+    shutil.copytree(dataset, blind)
+    shutil.rmtree(blind / "depth")
+    refused = run("demo", "--data", blind, "--out", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "depth" in refused.stderr

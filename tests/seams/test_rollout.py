@@ -111,6 +111,12 @@ def test_a_depth_estimator_of_your_own_lifts_the_frames(room: BoxRoom, cameras: 
     assert all(depth is not None and bool((depth == 2.5).all()) for depth in depths)
 
 
+def test_gradients_of_the_generator_stay_out_of_memory(room: BoxRoom, cameras: Camera) -> None:
+    gain = torch.ones(1, requires_grad=True)
+    (chunk,) = rollout(Told(lambda rgb: rgb * gain), RoomMemory(room), cameras[:2], k=0)
+    assert not chunk.rgb.requires_grad
+
+
 def test_a_memory_that_knows_nothing_is_said(room: BoxRoom, cameras: Camera) -> None:
     memory = RoomMemory(room, unknown=1.0)
     with pytest.raises(InputError, match="store a frame with depth"):
@@ -153,7 +159,7 @@ def test_bad_arguments_are_refused_at_once(room: BoxRoom, cameras: Camera) -> No
     memory = RoomMemory(room)
     with pytest.raises(InputError, match="trajectory"):
         rollout(ProjectionGenerator(), memory, cameras[0])
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="at least 1 camera"):
         rollout(ProjectionGenerator(), memory, cameras, chunk=0)
     with pytest.raises(UnknownNameError, match="projection-depth"):
         rollout(ProjectionGenerator(), memory, cameras, depth="projection")

@@ -77,9 +77,10 @@ def latest_first(rows: NDArray[np.int64], views: Views) -> NDArray[np.int64]:
 
 def scene_scale(query: Query, views: Views) -> float:
     """A length that stands for the scene's size: the median depth that the query sees, else that of all views, else 1."""
-    projection = query.projection
-    for depth in (projection.depth[projection.mask].cpu().numpy(), views.depth):
-        known = depth[depth > 0]
+    grid = np.s_[:, ::4, ::4]
+    depth, mask = query.projection.depth[grid], query.projection.mask[grid]
+    for candidate in ((depth * mask).cpu().numpy(), views.depth):
+        known = candidate[candidate > 0]
         if len(known):
             return float(np.median(known))
     return 1.0

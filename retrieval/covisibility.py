@@ -43,7 +43,7 @@ class Covisibility:
         config: RetrievalConfig | None = None,
         terms: Terms | None = None,
         *,
-        scan: int = 256,
+        scan: int = 1024,
     ) -> None:
         self.config = config or RetrievalConfig()
         self.terms = terms or Terms()
@@ -89,6 +89,8 @@ class Covisibility:
             rows, seen = rows[order], seen[order]
             chosen = greedy(seen, points.weight, views.times[rows], k, covered=covered, terms=self.terms)  # fmt: skip
             open_ = ~(covered | np.logical_or.reduce(seen[chosen], axis=0))
+            if points.weight @ open_ <= self.terms.min_gain * points.weight.sum():
+                break
         share = shown(seen[chosen], points.weight) / points.pixels
         return Selection(views.ids[rows[chosen]], share.astype(np.float32))
 

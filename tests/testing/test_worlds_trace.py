@@ -106,3 +106,9 @@ def test_rays_that_miss_go_on_to_the_wall() -> None:
 def test_what_is_behind_the_camera_is_not_seen() -> None:
     depth, _, instance = look(ball(STUFF, 0.5), [0, -0.5, 1], [0, -0.5, 2])
     assert (depth, instance) == (pytest.approx(4, abs=1e-5), WALL)
+
+
+def test_from_inside_a_thing_one_sees_out() -> None:
+    for part in (ball(STUFF, 0.5), cylinder(STUFF, 0.5, 1.0), box(STUFF, (1, 1, 1))):
+        depth, _, instance = look(part, [0, -0.5, 0], [0, -0.5, 2])
+        assert (depth, instance) == (pytest.approx(5, abs=1e-5), WALL)

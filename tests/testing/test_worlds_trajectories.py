@@ -51,6 +51,11 @@ def test_cameras_stand_in_free_space_and_pass_through_nothing(
         depth = house.render(view).depth
         assert (depth > 0).all()
         assert (view.unproject(depth) - eyes[:, None, None]).norm(dim=-1).min() > 0.1
+    # Below the eye there is but floor: nobody walks over tables.
+    down = eyes + eyes.new_tensor([0.0, 1.0, 0.0])
+    feet = Camera.look_at(eyes, down, up=(0.0, 0.0, 1.0), fov_x=2 * math.atan(0.1 / 1.5), **SIZE)
+    below = {house.instances[i] for i in house.render(feet).instance.unique().tolist()}
+    assert all(name.endswith("floor") or name.startswith(("rug", "door")) for name in below)
     # From each camera to the next, nothing is in between.
     far = steps(cameras)
     moved = far > 1e-4

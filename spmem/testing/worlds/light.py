@@ -47,14 +47,14 @@ def light(
             s = pixels.surface[i, y, x]
             if s < 0:
                 continue
-            rx, t = (x + 0.5 - K[i, 0, 2]) / K[i, 0, 0], float(pixels.depth[i, y, x])
+            rx, t = (x + 0.5 - K[i, 0, 2]) / K[i, 0, 0], np.float64(pixels.depth[i, y, x])
             dx = c2w[i, 0, 0] * rx + c2w[i, 0, 1] * ry + c2w[i, 0, 2]
             dy = c2w[i, 1, 0] * rx + c2w[i, 1, 1] * ry + c2w[i, 1, 2]
             dz = c2w[i, 2, 0] * rx + c2w[i, 2, 1] * ry + c2w[i, 2, 2]
             px, py, pz = c2w[i, 0, 3] + t * dx, c2w[i, 1, 3] + t * dy, c2w[i, 2, 3] + t * dz
-            nx = float(pixels.normal[i, y, x, 0])
-            ny = float(pixels.normal[i, y, x, 1])
-            nz = float(pixels.normal[i, y, x, 2])
+            nx = np.float64(pixels.normal[i, y, x, 0])
+            ny = np.float64(pixels.normal[i, y, x, 1])
+            nz = np.float64(pixels.normal[i, y, x, 2])
             material = s
             if s < faces:
                 u, v, w, tall = _on_face(scene.cell_box[s // 6], s % 6, px, py, pz)

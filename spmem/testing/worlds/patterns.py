@@ -52,15 +52,15 @@ def paint(
             if s < 0:
                 continue
             place, lit, rgb = pixels.place[i, y, x], pixels.lit[i, y, x], pixels.rgb[i, y, x]
-            u, v, w, tall = float(place[0]), float(place[1]), float(place[2]), float(place[3])
+            u, v, foot = np.float64(place[0]), np.float64(place[1]), np.float64(place[4])
+            w, tall = np.float64(place[2]), np.float64(place[3])
             kind, m, z, n = int(pattern[s]), colour[s], float(scale[s]), int(seed[s])
-            foot = float(place[4])
             if kind >= BOOKS:
                 edge = min(min(u, w - u), min(v, tall - v))
                 r, g, b = _picture(kind, m, z, n, u / w, v / tall, w / tall, edge, foot / tall)
             else:
                 if kind == GLOW:
-                    p, q, k = 0.25 * abs(2 * v / tall - 1), 0.0, 1.1
+                    p, q, k = 0.25 * math.fabs(2 * v / tall - 1), 0.0, 1.1
                 elif kind >= PANELLED:
                     p, q, k = _fitted(kind, z, n, u, v, w, tall, foot)
                 else:

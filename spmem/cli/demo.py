@@ -37,7 +37,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the house and the ways through it.")] = 0,
     frames: Annotated[
         int | None,
-        typer.Option(min=20, help="Frames of the way out; with --data of the whole data set."),
+        typer.Option(min=10, help="Frames of the way out; with --data of the whole data set."),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Keyframes retrieved at most.")] = 4,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller, for a look.")] = False,
@@ -55,7 +55,7 @@ def demo(
     elif quick:
         course = house_course(seed, frames or 60, 160, 120)
     else:
-        course = house_course(seed, frames or 160, 320, 240)
+        course = house_course(seed, frames or 120, 320, 240)
     place = out / "demo.spmem"
     trial = Trial(course, k)
     with open_memory(place, mode="w") as memory:

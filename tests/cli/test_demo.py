@@ -12,10 +12,10 @@ from spmem.opening import open as open_memory
 
 
 def test_the_demo_of_a_house(told: Any, tmp_path: Path) -> None:
-    answer = told("demo", "--quick", "--frames", 20, "--out", tmp_path)
-    assert answer["frames"] == 18  # each tenth is held back
-    assert answer["held_back"]["frames"] == 2
-    assert 1 <= answer["revisits"]["frames"] <= answer["later"]["frames"] == 10
+    answer = told("demo", "--quick", "--frames", 12, "--out", tmp_path)
+    assert answer["frames"] == 11  # each tenth is held back
+    assert answer["held_back"]["frames"] == 1
+    assert 1 <= answer["revisits"]["frames"] <= answer["later"]["frames"] == 6
     again = answer["revisits"]
     assert again["recalled"] > 0.9
     assert again["shown"] > 0.7

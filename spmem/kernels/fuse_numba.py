@@ -186,9 +186,10 @@ def group(keys: I64) -> tuple[int, I64]:
 
 @njit()
 def _oriented(
-    z: np.float32, n: F32, x: int, y: int, K: F32, c2w: F32, voxel: np.float32, out: F32
+    depth: F32, normal: F32, y: int, x: int, K: F32, c2w: F32, voxel: np.float32, out: F32
 ) -> None:
     """World point, world normal, radius and detail of a pixel into out [8]."""
+    z, n = depth[y, x], normal[y, x]
     dx = (np.float32(x) + HALF - K[0, 2]) / K[0, 0]
     dy = (np.float32(y) + HALF - K[1, 2]) / K[1, 1]
     for a in range(3):
@@ -215,7 +216,7 @@ def classify(
                 at = y * width + x
                 kind[at] = NEW
                 if shown[y, x] >= 0:
-                    _oriented(depth[y, x], normal[y, x], x, y, K, c2w, np.float32(voxel), point)
+                    _oriented(depth, normal, y, x, K, c2w, np.float32(voxel), point)
                     finer = point[6] < np.float32(COARSE) * radius[shown[y, x]]
                     kind[at] = FINER if finer else MERGED
     return kind
@@ -230,7 +231,7 @@ def cells(depth: F32, normal: F32, K: F32, c2w: F32, voxel: float, pixels: I64) 
     edge = np.float32(voxel)
     for p in range(len(pixels)):
         y, x = pixels[p] // width, pixels[p] % width
-        _oriented(depth[y, x], normal[y, x], x, y, K, c2w, edge, point)
+        _oriented(depth, normal, y, x, K, c2w, edge, point)
         axis = 0
         for a in range(3):
             out[p, a] = np.int64(np.floor(point[a] / edge))
@@ -261,7 +262,7 @@ def sums(
     for p in range(len(pixels)):
         y, x, s = pixels[p] // width, pixels[p] % width, segment[p]
         w = weight[y, x]
-        _oriented(depth[y, x], normal[y, x], x, y, K, c2w, np.float32(voxel), point)
+        _oriented(depth, normal, y, x, K, c2w, np.float32(voxel), point)
         total[s, 0] += 1
         total[s, 1] += w
         for a in range(6):

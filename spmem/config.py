@@ -42,7 +42,9 @@ class FusionConfig:
 class KeyframeConfig:
     """When a frame becomes a keyframe, and how it is kept.
 
-    novelty: A frame is kept when this share of its pixels shows what no keyframe shows; 0 keeps every frame.
+    novelty: A frame is kept when this share of its pixels shows what no keyframe shows; 0 keeps every frame. At 0.1
+        a half and an eighth of the frames of two real walks were kept, and some keyframe saw 98.6 and 99.7 % of what
+        all the frames had seen (``benchmarks/novelty.py``).
     commit_every: Keyframes between automatic commits; 0 leaves it to you.
     quality: Of the stored colour, 1..100.
     """

@@ -45,7 +45,7 @@ class Postings:
         return self._heads(surfels) >= 0
 
     def of(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:
-        """CSR offsets [n + 1] and keyframes [m], ascending within each surfel."""
+        """CSR offsets [n + 1] and keyframes [m], within each surfel in the order of their appending."""
         entry = self._heads(surfels)
         rows, keyframes = [], []
         row = torch.arange(len(surfels), device=surfels.device)
@@ -60,11 +60,11 @@ class Postings:
         offsets = torch.zeros(len(surfels) + 1, dtype=torch.long, device=surfels.device)
         if not rows:
             return offsets, offsets[:0]
-        flat, kids = torch.cat(rows), torch.cat(keyframes)
-        offsets[1:] = torch.bincount(flat, minlength=len(surfels)).cumsum(0)
-        by_keyframe = kids.argsort(stable=True)
-        order = by_keyframe[flat[by_keyframe].argsort(stable=True)]
-        return offsets, kids[order]
+        offsets[1:] = torch.bincount(torch.cat(rows), minlength=len(surfels)).cumsum(0)
+        out = torch.empty(int(offsets[-1]), dtype=torch.long, device=surfels.device)
+        for step, (row, keyframe) in enumerate(zip(rows, keyframes, strict=True)):
+            out[offsets[row + 1] - 1 - step] = keyframe  # chains run from the latest backwards
+        return offsets, out
 
     def _heads(self, surfels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         known = (surfels >= 0) & (surfels < len(self._head))

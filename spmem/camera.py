@@ -331,7 +331,7 @@ def _check_intrinsics(K: Tensor, width: int) -> None:
         raise CameraError(
             "K must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]: rectify skewed images, do not transpose K"
         )
-    if width > 16 and bool((fx < 4).any()) and bool((K[..., :2, 2].abs() <= 2).all()):
+    if width > 4 and bool((fx < 4).any()) and bool((K[..., :2, 2].abs() <= 2).all()):
         raise CameraError(
             "K looks normalised by the image size; spmem wants pixels: scale the rows by width and height"
         )

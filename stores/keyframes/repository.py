@@ -131,7 +131,13 @@ def _config() -> icechunk.RepositoryConfig:
             }
         }
     )
-    return icechunk.RepositoryConfig(manifest=icechunk.ManifestConfig(splitting=splitting))
+    # Loading ahead goes on in the background, and logs an error to stdout where the memory is replaced meanwhile.
+    no_preload = icechunk.ManifestPreloadConfig(
+        max_total_refs=0, preload_if=icechunk.ManifestPreloadCondition.false()
+    )
+    return icechunk.RepositoryConfig(
+        manifest=icechunk.ManifestConfig(splitting=splitting, preload=no_preload)
+    )
 
 
 def _attributes(repository: icechunk.Repository) -> dict[str, object]:

@@ -10,13 +10,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -26,13 +21,13 @@ import torch
 from numcodecs import Blosc, Zstd
 from numpy.typing import NDArray
 from PIL import Image
+from report import ROOT, aim, tell, walks_folder
 
 from spmem import Camera, Frame
 from spmem.config import KeyframeConfig
 from spmem.stores.keyframes import ZarrKeyframes, codec
 from spmem.testing.box import BoxRoom
 
-ROOT = Path(__file__).parents[1]
 WALKS = {
     "redkitchen": ("redkitchen_7scenes", "*.color.jpg", "redkitchen_7scenes", 585.0),
     "hololens": ("hololens_dvmvs/images", "*.png", "hololens_dvmvs/depth", 450.0),
@@ -147,7 +142,7 @@ DEPTH = [
 
 def load(walk: str, count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Colour and depth in metres of frames spread over a walk."""
-    root = Path(os.environ.get("SPMEM_TEST_DATA", ROOT.parent / "shared" / "data"))
+    root = walks_folder()
     folder, pattern, depths, _ = WALKS[walk]
     files = sorted((root / folder).glob(pattern))
     if not files:
@@ -292,53 +287,10 @@ def aims(banks: list[dict[str, Any]], map_row: dict[str, Any]) -> list[dict[str,
         ("reading 8 of 640x480", kitchen["read 8 ms"], 10, "ms", "lower"),
         ("map of 1 M rows, written", map_row["write s"], 1, "s", "lower"),
     ]
-    return [
-        {"name": name, "value": value, "target": target, "unit": unit, "better": better}
-        | {"ok": value >= target if better == "higher" else value <= target}
-        for name, value, target, unit, better in asked
-    ]
+    return [aim(*row) for row in asked]
 
 
 # -- telling ------------------------------------------------------------------------------------------
-
-
-def environment() -> dict[str, Any]:
-    """What the figures depend on."""
-    cpu = Path("/proc/cpuinfo")
-    models = (
-        [line for line in cpu.read_text().splitlines() if "model name" in line]
-        if cpu.exists()
-        else []
-    )
-    git = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
-    packages = ("torch", "numpy", "numba", "zarr", "icechunk", "numcodecs", "pillow")
-    return {
-        "cpu": models[0].split(":")[1].strip() if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "commit": git.stdout.strip() or None,
-    }
-
-
-def show(result: dict[str, Any]) -> None:
-    """Tables, and a picture of size against decoding time."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=150)
-    console.print(result["environment"])
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in [*result["rows"], *result["aims"]]:
-        groups.setdefault(tuple(row), []).append(row)
-    for names, rows in groups.items():
-        table = Table(*names)
-        for row in rows:
-            table.add_row(*(str(row[name]) for name in names))
-        console.print(table)
-    plot(result["rows"], ROOT / "out" / "bench" / "codecs.png")
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -375,15 +327,9 @@ def main() -> None:
     rendered = room.render(room.walk(8, width=640, height=480)).depth.numpy()
     rows += compare("box room", list(rendered), DEPTH, "depth")
     map_row = checkpoint(3 if options.quick else 9)
-    result = {
-        "environment": environment(),
-        "rows": [*rows, *banks, map_row],
-        "aims": aims(banks, map_row),
-    }
-    if options.json:
-        print(json.dumps(result))
-    else:
-        show(result)
+    tell([*rows, *banks, map_row], aims(banks, map_row), as_json=options.json)
+    if not options.json:
+        plot(rows, ROOT / "out" / "bench" / "codecs.png")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,10 @@ class Query:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Keyframe ids ``[m]`` int64, m <= k, best first, and the rule's own scores ``[m]`` float32 (higher is better)."""
+    """Keyframe ids ``[m]`` int64, m <= k, in the order of choice, and the rule's own scores ``[m]`` float32.
+
+    A higher score is better; a rule that chooses keyframes for what they add need not choose by falling score.
+    """
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]

@@ -1,7 +1,8 @@
 """The seams: what a part must do to be used in place of ours (structural; nothing to inherit).
 
-Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part, and an
-entry-point group ``spmem.<seam>`` by which it is found by name (:mod:`spmem.plugins`).
+Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part. Parts that a
+configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.plugins`):
+geometry_store, retriever, view_index, depth_estimator, dynamic_segmenter. The others are handed over as objects.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ class KeyframeStore(Protocol):
     """The episodic bank: keyframes by ascending id, written durably, read lazily."""
 
     def append(self, frame: Frame) -> int:
-        """Write a keyframe (its depth and time are set); returns its id. Durable after :meth:`commit`."""
+        """Write a keyframe; returns its id. Durable after :meth:`commit`. Raises FrameError without depth or time."""
         ...
 
     def read(self, id: int) -> Frame:
-        """One keyframe's frame. Raises KeyframeNotFoundError, CorruptMemoryError."""
+        """One keyframe's frame, on the CPU. Raises KeyframeNotFoundError, CorruptMemoryError."""
         ...
 
     def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -105,7 +106,7 @@ class KeyframeStore(Protocol):
         ...
 
     def commit(self, message: str) -> str:
-        """Make all that was written durable, in one step; returns the snapshot's id."""
+        """Make all that was written durable, in one step (a snapshot even of nothing new); returns its id."""
         ...
 
     def snapshots(self) -> list[Snapshot]:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.stores.columns import grow
+from spmem.kernels.columns import grow
 
 
 class Postings:

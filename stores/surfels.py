@@ -14,32 +14,25 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import FusionConfig
 from spmem.errors import DeviceError, FrameError, InputError
-from spmem.kernels import fuse, raster
-from spmem.kernels.fuse_torch import COARSE, FINER, MERGED, NEW, Observed
-from spmem.stores.columns import WIDTHS, Columns
+from spmem.kernels.columns import WIDTHS, Columns
+from spmem.kernels.fuse import fuse
+from spmem.kernels.fuse_torch import Fusing
+from spmem.kernels.raster import rasterize
 from spmem.stores.postings import Postings
 from spmem.types import Frame, Projection, Surfels
 
 EDITABLE = ("position", "normal", "radius", "colour", "confidence", "features")
-CARVED = 0.6
-"""A surfel is carved when rays pass through more than this share of its pixels."""
-CARVE = 2.0
-"""Confidence that a carved surfel loses in a frame; seeing it adds at most 1."""
-FORGET = 0.98
-"""Per frame, what is left of the claim of the view that gave a surfel its colour."""
+ENOUGH = 0.75
+"""Pixels are averaged in blocks where these are no larger than this share of a voxel."""
 
 
 class SurfelMap:
     """One surfel for each voxel-sized patch of surface; a GeometryStore on CPU or CUDA.
 
-    A pixel merges with the surfel that it shows: the most central of the discs within
-    ``config.merge`` of its depth that face alike. The surfel moves along its normal only, by a
-    weighted running mean of point-to-plane distances (the averaging of a truncated signed distance
-    volume, Curless and Levoy 1996, at one surfel). Its colour follows the views with the most
-    pixels on it, which are slowly forgotten: a mean over all views is a blur where colour and depth
-    are not registered to the pixel. Pixels that show nothing known become new surfels, one for each
-    voxel and main direction. A surfel much coarser than the pixels that now see it gives way to
-    finer ones; one that rays pass through loses confidence and goes.
+    What a frame does to the map is told by :mod:`spmem.kernels.fuse_torch`: pixels merge with the surfel that they
+    show, by running means along its normal; what shows nothing known becomes new surfels, one for each voxel and main
+    direction; a surfel much coarser than the pixels that now see it gives way to finer ones; one that rays pass through
+    loses confidence and goes. Where pixels are much finer than voxels, they are averaged in blocks first.
 
     Sources: Keller et al. 2013, Real-time 3D Reconstruction in Dynamic Scenes using Point-based
     Fusion, sections 4 and 5 (association, averaging, free-space violations).
@@ -55,6 +48,7 @@ class SurfelMap:
         self.voxel = self.config.voxel
         self._kernel = kernel
         self._frames = 0
+        self._distance = 0.0
         self._columns: Columns | None = None
         self._postings = Postings(torch.device("cpu"))
 
@@ -72,42 +66,49 @@ class SurfelMap:
         """
         columns, depth = self._accept(frame)
         camera, config = frame.camera, self.config
-        ids = torch.full((camera.height * camera.width,), -1, device=columns.device)
         if self.voxel is None:  # no depth seen yet
-            return ids.reshape(depth.shape)
-        time = float(self._frames if frame.time is None else frame.time)
+            return torch.full(depth.shape, -1, device=columns.device)
         self._frames += 1
-        normal, weight = fuse.prepare(
-            depth,
-            frame.confidence,
-            camera,
+        how = Fusing(
+            voxel=self.voxel,
+            by=self._blocks(camera),
             edge=config.edge,
             grazing=config.grazing,
-            reference=self.voxel * float(camera.K[0, 0]),
-            kernel=self._kernel,
+            merge=config.merge,
+            max_confidence=config.max_confidence,
+            averages=self.averages,
+            time=float(self._frames - 1 if frame.time is None else frame.time),
         )
-        seen = Observed(
-            depth,
-            normal,
-            weight,
-            frame.rgb_float(),
-            frame.features,
-            camera.K,
-            camera.c2w,
-            self.voxel,
+        if frame.features is None:
+            return fuse(columns, frame, how, kernel=self._kernel)
+        before = columns.confidence.clone()
+        named = fuse(columns, frame, how, kernel=self._kernel)
+        self._learn(columns, frame.features, named, before)
+        return named
+
+    def _blocks(self, camera: Camera) -> int:
+        """Side of the blocks of pixels that are averaged first: the largest power of two that loses no detail."""
+        assert self.voxel is not None
+        by, pixel = 1, self._distance / float(camera.K[0, 0])
+        while 2 * by * pixel <= ENOUGH * self.voxel:
+            by *= 2
+        return by
+
+    def _learn(
+        self, columns: Columns, features: Tensor, ids: Int[Tensor, "h w"], before: Tensor
+    ) -> None:
+        """Running means of features, by the confidence that surfels gained."""
+        column = columns.with_features(features.shape[-1])
+        pixels = (ids.reshape(-1) >= 0).nonzero()[:, 0]
+        rows, segment, counts = torch.unique(
+            ids.reshape(-1)[pixels], return_inverse=True, return_counts=True
         )
-        shown, through = fuse.match(
-            columns, camera, depth, normal, weight, merge=config.merge, kernel=self._kernel
-        )
-        kind = fuse.classify(seen, shown, columns.radius, kernel=self._kernel)
-        shown, through = shown.reshape(-1), through.reshape(-1)
-        old = (kind == MERGED).nonzero()[:, 0]
-        new = (kind >= NEW).nonzero()[:, 0]
-        ids[old] = shown[old]
-        self._merge(columns, seen, old, shown[old], time)
-        self._retire(columns, shown[old], shown[kind == FINER], through[through >= 0])
-        ids[new] = self._create(columns, seen, new, time)
-        return ids.reshape(depth.shape)
+        sums = features.new_zeros(len(rows), features.shape[-1])
+        sums.index_add_(0, segment, features.flatten(0, 1)[pixels])
+        before = torch.nn.functional.pad(before, (0, columns.n - len(before)))[rows]
+        gain = (columns.confidence[rows] - before) / columns.confidence[rows]
+        gain = gain.clamp(min=1 / self.config.max_confidence)[:, None]
+        column[rows] += (sums / counts[:, None] - column[rows]) * gain
 
     def _accept(self, frame: Frame) -> tuple[Columns, Float[Tensor, "h w"]]:
         if frame.depth is None:
@@ -125,88 +126,12 @@ class SurfelMap:
             raise FrameError(
                 f"features have {features.shape[-1]} channels, the map's {known.shape[-1]}"
             )
-        valid = frame.depth[frame.depth > 0]
-        if self.voxel is None and len(valid):
-            pixel = float(valid.median()) / float(frame.camera.K[0, 0])
-            self.voxel = self.config.voxel_pixels * pixel
+        if self._distance == 0:
+            valid = frame.depth[frame.depth > 0]
+            self._distance = float(valid.median()) if len(valid) else 0.0
+        if self.voxel is None and self._distance > 0:
+            self.voxel = self.config.voxel_pixels * self._distance / float(frame.camera.K[0, 0])
         return self._columns, frame.depth
-
-    def _merge(
-        self, columns: Columns, seen: Observed, pixels: Tensor, rows: Tensor, time: float
-    ) -> None:
-        """Running means of the surfels that pixels show."""
-        if not len(rows):
-            return
-        surfel, segment = self._grouped(rows)
-        columns.last_seen[surfel] = time
-        if not self.averages:
-            return
-        weight, mean = self._means(seen, pixels, segment, len(surfel))
-        before, normal = columns.confidence[surfel], columns.normal[surfel]
-        share = (weight / (before + weight))[:, None]
-        off = ((mean[:, :3] - columns.position[surfel]) * normal).sum(-1, keepdim=True)
-        columns.position[surfel] += normal * off * share
-        normal = torch.nn.functional.normalize(normal + (mean[:, 3:6] - normal) * share, dim=-1)
-        columns.normal[surfel] = normal
-        detail, remembered = mean[:, 10], columns.detail[surfel] * FORGET
-        columns.detail[surfel] = torch.maximum(detail, remembered)
-        sharper = ((detail / remembered - 0.7) / 0.6).clamp(0, 1)[:, None]
-        columns.colour[surfel] += (mean[:, 6:9] - columns.colour[surfel]) * sharper
-        if columns.features is not None and seen.features is not None:
-            columns.features[surfel] += (mean[:, 11:] - columns.features[surfel]) * share
-        columns.confidence[surfel] = (before + weight).clamp(max=self.config.max_confidence)
-
-    def _retire(self, columns: Columns, merged: Tensor, finer: Tensor, through: Tensor) -> None:
-        """Take away coarse surfels that finer ones replace, and confidence where rays pass through."""
-        surfel, _ = self._grouped(torch.cat([finer, through]))
-        merged, finer, through = (
-            torch.bincount(rows, minlength=columns.n)[surfel] for rows in (merged, finer, through)
-        )
-        total = merged + finer + through
-        share = through / total
-        loss = torch.where(share > CARVED, CARVE * share, torch.zeros_like(share))
-        left = (columns.confidence[surfel] - loss).clamp(min=0)
-        columns.confidence[surfel] = left * (finer <= COARSE * total)
-
-    def _create(
-        self, columns: Columns, seen: Observed, pixels: Tensor, time: float
-    ) -> Int[Tensor, " p"]:
-        """New surfels, the weighted means of the pixels of one voxel and main direction."""
-        if not len(pixels):
-            return pixels
-        cell = fuse.cells(seen, pixels, kernel=self._kernel)
-        count, segment = fuse.group(cell, kernel=self._kernel)
-        weight, mean = self._means(seen, pixels, segment, count)
-        when = torch.full((count,), time, device=columns.device)
-        rows = {
-            "position": mean[:, :3],
-            "normal": torch.nn.functional.normalize(mean[:, 3:6], dim=-1),
-            "colour": mean[:, 6:9],
-            "radius": mean[:, 9],
-            "detail": mean[:, 10],
-            "confidence": weight,
-            "first_seen": when,
-            "last_seen": when,
-        }
-        if seen.features is not None:
-            rows["features"] = mean[:, 11:]
-        start = columns.n
-        columns.append(rows)
-        return start + segment
-
-    def _grouped(self, rows: Int[Tensor, " p"]) -> tuple[Int[Tensor, " s"], Int[Tensor, " p"]]:
-        """The distinct rows, and the place of each among them."""
-        count, segment = fuse.group(rows[:, None], kernel=self._kernel)
-        distinct = torch.empty(count, dtype=torch.long, device=rows.device)
-        distinct[segment] = rows
-        return distinct, segment
-
-    def _means(
-        self, seen: Observed, pixels: Tensor, segment: Tensor, count: int
-    ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s c"]]:
-        """Mean weight of each segment, and its point, normal, colour, radius, detail (and features)."""
-        total = fuse.sums(seen, pixels, segment, count, kernel=self._kernel)
-        return total[:, 1] / total[:, 0], total[:, 2:] / total[:, 1:2]
 
     # -- rendering ----------------------------------------------------------------------------------
 
@@ -226,18 +151,11 @@ class SurfelMap:
             raise DeviceError(
                 f"the map is on {columns.device}, the cameras on {cameras.device}; .to(...) one"
             )
-        shape = (len(cameras), cameras.height, cameras.width)
-        rgb, normal = (torch.zeros(*shape, 3, device=columns.device) for _ in range(2))
-        depth = torch.zeros(shape, device=columns.device)
-        ids = torch.full(shape, -1, device=columns.device)
-        for t, camera in enumerate(cameras):
-            rgb[t], depth[t], normal[t], ids[t] = raster.rasterize(
-                columns, camera, kernel=self._kernel
-            )
+        rgb, depth, normal, mask, ids = rasterize(columns, cameras, kernel=self._kernel)
         features = None
         if columns.features is not None and columns.n:
-            features = columns.features[ids.clamp(min=0)] * (ids >= 0)[..., None]
-        return Projection(cameras, rgb, depth, normal, ids >= 0, ids, features)
+            features = columns.features[ids.clamp(min=0)] * mask[..., None]
+        return Projection(cameras, rgb, depth, normal, mask, ids, features)
 
     # -- what saw what ------------------------------------------------------------------------------
 
@@ -279,6 +197,7 @@ class SurfelMap:
                     f"{name} must be finite and {list(wanted)}, got {list(value.shape)}"
                 )
             column[surfel_ids] = value.to(column)
+        columns.widen(surfel_ids)
 
     def remove(self, surfel_ids: Int[Tensor, " n"]) -> None:
         """Delete surfels; other ids stay valid.
@@ -300,7 +219,7 @@ class SurfelMap:
         """Columns, postings and the voxel size; empty before the first frame."""
         if self._columns is None:
             return {}
-        scalars = np.array([self.voxel or 0.0, self._frames], np.float64)
+        scalars = np.array([self.voxel or 0.0, self._frames, self._distance], np.float64)
         return {**self._columns.arrays(), **self._postings.arrays(), "scalars": scalars}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> None:
@@ -309,4 +228,5 @@ class SurfelMap:
             return
         self._columns = Columns.restore(arrays, device)
         self._postings = Postings.restore(arrays, device)
-        self.voxel, self._frames = float(arrays["scalars"][0]) or None, int(arrays["scalars"][1])
+        voxel, frames, self._distance = (float(value) for value in arrays["scalars"])
+        self.voxel, self._frames = voxel or None, int(frames)

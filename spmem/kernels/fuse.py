@@ -1,127 +1,81 @@
-"""The per-pixel work of fusion: picks the kernel of the device that the frame lives on."""
+"""Fusing a frame into columns of surfels, with the kernels of the device that they live on."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.camera import Camera
-from spmem.kernels import fuse_numba, fuse_torch
-from spmem.kernels.fuse_torch import Observed
-from spmem.kernels.raster import NEAR, Discs, cull, kernel_for
+from spmem.kernels import create_numba, discs_numba, fuse_numba, fuse_torch, prepare_numba
+from spmem.kernels.columns import Columns
+from spmem.kernels.fuse_torch import CENTRAL, Fusing
+from spmem.kernels.raster import NEAR, kernel_for
+from spmem.kernels.simd import PAD
+from spmem.types import Frame
+
+NOTHING = np.zeros((0, 0), np.float32)
 
 
-def prepare(
-    depth: Float[Tensor, "h w"],
-    confidence: Float[Tensor, "h w"] | None,
-    camera: Camera,
-    *,
-    edge: float,
-    grazing: float,
-    reference: float,
-    kernel: str | None = None,
-) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"]]:
-    """Normals (camera axes) and weights of a depth image; see :func:`spmem.kernels.fuse_torch.prepare`."""
-    stride = max(1, round(camera.width / 320))
-    confidence = torch.ones_like(depth) if confidence is None else confidence
-    if kernel_for(depth.device, kernel) == "torch":
-        return fuse_torch.prepare(
-            depth,
-            confidence,
-            camera.K,
-            edge=edge,
-            grazing=grazing,
-            reference=reference,
-            stride=stride,
+def fuse(
+    columns: Columns, frame: Frame, how: Fusing, *, kernel: str | None = None
+) -> Int[Tensor, "h w"]:
+    """Merge a frame with depth; the row of each pixel, -1 where it went into none.
+
+    kernel: ``numba`` (the default on CPU) or ``torch`` (elsewhere); both compute what
+    :mod:`spmem.kernels.fuse_torch` says.
+    """
+    if kernel_for(columns.device, kernel) == "torch":
+        return fuse_torch.fuse(columns, frame, how)
+    assert columns.chunks is not None
+    assert frame.depth is not None
+    camera = frame.camera
+    K, w2c, c2w = (_numpy(matrix) for matrix in (camera.K, camera.w2c, camera.c2w))
+    step = how.step(camera.K)
+
+    depth, rgb = prepare_numba.framed(_numpy(frame.depth)), _numpy(frame.rgb)
+    confidence = NOTHING if frame.confidence is None else _numpy(frame.confidence)
+    scale, used = 1 / 255 if rgb.dtype == np.uint8 else 1.0, np.zeros((0, 0), np.bool_)
+    if how.by > 1:
+        small, confidence, rgb, used = prepare_numba.reduce(
+            depth, confidence, rgb, scale, how.by, step
         )
-    normal, weight = fuse_numba.prepare(
-        _numpy(depth), _numpy(confidence), _numpy(camera.K), edge, grazing, reference, stride
-    )
-    return torch.from_numpy(normal), torch.from_numpy(weight)
-
-
-def match(
-    discs: Discs,
-    camera: Camera,
-    depth: Float[Tensor, "h w"],
-    normal: Float[Tensor, "h w 3"],
-    weight: Float[Tensor, "h w"],
-    *,
-    merge: float,
-    kernel: str | None = None,
-) -> tuple[Int[Tensor, "h w"], Int[Tensor, "h w"]]:
-    """Surfels shown and seen through; see :func:`spmem.kernels.fuse_torch.match`."""
-    columns = (discs.position, discs.normal, discs.radius, discs.confidence, camera.w2c, camera.K)
-    if kernel_for(depth.device, kernel) == "torch":
-        return fuse_torch.match(*columns, depth, normal, weight, near=NEAR, merge=merge)
-    rows, disc, box = cull(discs, camera)
-    shown, through = fuse_numba.match(
-        rows, disc, box, _numpy(camera.K), _numpy(depth), _numpy(normal), _numpy(weight), merge
-    )
-    return torch.from_numpy(shown), torch.from_numpy(through)
-
-
-def group(keys: Int[Tensor, "p c"], *, kernel: str | None = None) -> tuple[int, Int[Tensor, " p"]]:
-    """Number of distinct rows, and each row's group, numbered by first occurrence."""
-    if kernel_for(keys.device, kernel) == "torch":
-        return fuse_torch.group(keys)
-    count, segment = fuse_numba.group(_numpy(keys))
-    return count, torch.from_numpy(segment)
-
-
-def classify(
-    seen: Observed,
-    shown: Int[Tensor, "h w"],
-    radius: Float[Tensor, " n"],
-    *,
-    kernel: str | None = None,
-) -> Int[Tensor, " hw"]:
-    """What becomes of each pixel; see :func:`spmem.kernels.fuse_torch.classify`."""
-    if kernel_for(shown.device, kernel) == "torch":
-        return fuse_torch.classify(seen, shown, radius)
-    depth, normal, weight, K, c2w = _arrays(seen)
-    kind = fuse_numba.classify(
-        depth, normal, weight, K, c2w, seen.voxel, _numpy(shown), _numpy(radius)
-    )
-    return torch.from_numpy(kind)
-
-
-def cells(
-    seen: Observed, pixels: Int[Tensor, " p"], *, kernel: str | None = None
-) -> Int[Tensor, "p 4"]:
-    """Voxel and main direction of each pixel's point."""
-    if kernel_for(pixels.device, kernel) == "torch":
-        return fuse_torch.cells(seen, pixels)
-    depth, normal, _, K, c2w = _arrays(seen)
-    return torch.from_numpy(fuse_numba.cells(depth, normal, K, c2w, seen.voxel, _numpy(pixels)))
-
-
-def sums(
-    seen: Observed,
-    pixels: Int[Tensor, " p"],
-    segment: Int[Tensor, " p"],
-    count: int,
-    *,
-    kernel: str | None = None,
-) -> Float[Tensor, "count c"]:
-    """Sums over the pixels of each segment; see :func:`spmem.kernels.fuse_torch.sums`."""
-    if kernel_for(pixels.device, kernel) == "torch":
-        return fuse_torch.sums(seen, pixels, segment, count)
-    depth, normal, weight, K, c2w = _arrays(seen)
-    features = seen.rgb[..., :0] if seen.features is None else seen.features
-    total = fuse_numba.sums(
-        depth, normal, weight, _numpy(seen.rgb), _numpy(features), K, c2w, seen.voxel,
-        _numpy(pixels), _numpy(segment), count,
+        depth, scale, K = prepare_numba.framed(small), 1.0, K / [[how.by], [how.by], [1]]
+        K = K.astype(np.float32)
+    height, width, _ = rgb.shape
+    planes = np.empty((prepare_numba.PLANES, height + 1, width + PAD), np.float32)
+    prepare_numba.planes(
+        depth, prepare_numba.framed(confidence) if len(confidence) else NOTHING, K,
+        max(1, round(width / 320)), step, how.grazing, how.voxel * float(K[0, 0]), how.by == 1, planes,
     )  # fmt: skip
-    return torch.from_numpy(total)
 
+    low, high = columns.chunks.low, columns.chunks.high
+    chunks = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
+    far = discs_numba.farthest(planes[prepare_numba.DEPTH], width, height, how.merge)
+    chunks = np.sort(discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far))
+    record, box, span = discs_numba.Discs.room(len(chunks))
+    position, normal, radius, colour, confidence_, last_seen, detail = (
+        _numpy(getattr(columns, name))
+        for name in ("position", "normal", "radius", "colour", "confidence", "last_seen", "detail")
+    )
+    discs_numba.describe(
+        position, normal, radius, confidence_, w2c, K, width, height, NEAR, CENTRAL, how.voxel,
+        chunks, 0, record, box, span,
+    )  # fmt: skip
+    shown, sums = fuse_numba.match(record, box, span, K, planes, rgb, scale, how.merge)
+    fuse_numba.merge(
+        record, chunks, planes, sums, K, c2w, how.voxel, how.merge, how.max_confidence, how.time,
+        how.averages, position, normal, radius, colour, confidence_, last_seen, detail, low, high,
+    )  # fmt: skip
 
-def _arrays(seen: Observed) -> tuple[NDArray[Any], ...]:
-    return tuple(_numpy(t) for t in (seen.depth, seen.normal, seen.weight, seen.K, seen.c2w))
+    segment, cell, new = create_numba.gather(planes, rgb, scale, shown, K, c2w, how.voxel)
+    rows = fuse_torch.create(columns, torch.from_numpy(cell), torch.from_numpy(new), how)
+    ids = np.empty((camera.height, camera.width), np.int64)
+    create_numba.name(shown, chunks, segment, rows.numpy(), used, how.by, ids)
+    return torch.from_numpy(ids)
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

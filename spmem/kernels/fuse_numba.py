@@ -1,276 +1,332 @@
-"""The per-pixel work of fusion on CPU; :mod:`spmem.kernels.fuse_torch` says what is computed."""
+"""Fusion on CPU: which disc each pixel shows, and what discs learn from their pixels.
+
+:mod:`spmem.kernels.fuse_torch`, the plain twin, says what is computed.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.kernels.fuse_torch import (
-    ALIGNED,
-    COARSE,
-    FINER,
-    MERGED,
-    NEW,
-    SUPPORT,
-    TAPS,
-    UNUSED,
+from spmem.kernels.chunks import CHUNK
+from spmem.kernels.discs_numba import (
+    HALF,
+    INF,
+    LX,
+    LY,
+    NX,
+    NXX,
+    NXY,
+    NY,
+    NYY,
+    NZ,
+    ONE,
+    STEEP,
+    X0,
+    X1,
+    Y0,
+    Y1,
+    ZERO,
+    A,
+    L,
+    U,
+    V,
+    Z,
 )
+from spmem.kernels.fuse_torch import ALIGNED, CARVE, COARSE, FORGET, REACH
 from spmem.kernels.jit import njit, prange
+from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
+from spmem.kernels.simd import (
+    LANES,
+    PAD,
+    TALL,
+    WIDE,
+    across,
+    add_to,
+    columns3,
+    down,
+    least,
+    load,
+    magnitude,
+    put,
+    put_columns3,
+    ramp,
+    root,
+    some,
+    spread,
+    store,
+    take,
+    transpose,
+    where,
+    whole,
+)
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-U8 = NDArray[np.uint8]
 
-BANDS = 16
-HALF = np.float32(0.5)
+BANDS = 8
 
 
-@njit(parallel=True)
-def prepare(
-    depth: F32, confidence: F32, K: F32, edge: float, grazing: float, reference: float, stride: int
-) -> tuple[F32, F32]:
-    """See the twin."""
-    height, width = depth.shape
-    normal = np.zeros((height, width, 3), np.float32)
-    weight = np.zeros((height, width), np.float32)
-    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    step = max(np.float32(edge), np.float32(8) / fx)
-    for y in prange(height):
-        for x in range(width):
-            z = depth[y, x]
-            if not z > 0:
-                continue
-            edge_beside = False
-            for j in range(max(y - 1, 0), min(y + 2, height)):
-                for i in range(max(x - 1, 0), min(x + 2, width)):
-                    other = depth[j, i]
-                    if other > 0 and abs(other - z) > step * z:
-                        edge_beside = True
-            if edge_beside:
-                continue
-            q0 = 1 / z
-            reach = np.float32(1.5) * step * z
-            n = 0
-            sx = sy = sxx = sxy = syy = 0
-            sq = sxq = syq = np.float32(0)
-            for j in range(-TAPS, TAPS + 1):
-                yy = y + j * stride
-                if yy < 0 or yy >= height:
-                    continue
-                for i in range(-TAPS, TAPS + 1):
-                    xx = x + i * stride
-                    if xx < 0 or xx >= width:
-                        continue
-                    other = depth[yy, xx]
-                    if other > 0 and abs(other - z) <= reach:
-                        q = 1 / other - q0
-                        n += 1
-                        sx += i
-                        sy += j
-                        sxx += i * i
-                        sxy += i * j
-                        syy += j * j
-                        sq += q
-                        sxq += i * q
-                        syq += j * q
-            if n < SUPPORT:
-                continue
-            cxx, cxy, cyy = sxx - sx * sx / n, sxy - sx * sy / n, syy - sy * sy / n
-            det = cxx * cyy - cxy * cxy
-            if det <= 1:
-                continue
-            cxq, cyq = sxq - sx * sq / n, syq - sy * sq / n
-            a = (cyy * cxq - cxy * cyq) / det / stride * fx
-            b = (cxx * cyq - cxy * cxq) / det / stride * fy
-            dx, dy = (np.float32(x) + HALF - cx) / fx, (np.float32(y) + HALF - cy) / fy
-            c = q0 - a * dx - b * dy
-            length = np.sqrt(a * a + b * b + c * c)
-            cosine = q0 / (length * np.sqrt(dx * dx + dy * dy + 1))
-            if cosine <= grazing:
-                continue
-            normal[y, x, 0], normal[y, x, 1], normal[y, x, 2] = (
-                -a / length,
-                -b / length,
-                -c / length,
-            )
-            near = reference / z
-            weight[y, x] = cosine * min(near * near, 1.0) * confidence[y, x]
-    return normal, weight
-
-
-@njit(parallel=True)
+@njit(parallel=True, fastmath=True)
 def match(
-    kept: I64, disc: F32, box: I32, K: F32, depth: F32, seen: F32, weight: F32, merge: float
-) -> tuple[I64, I64]:
-    """See the twin; takes the culled discs."""
-    height, width = depth.shape
+    record: F32,
+    box: I32,
+    span: I32,
+    K: F32,
+    planes: F32,
+    rgb: NDArray[np.uint8 | np.float32],
+    scale: float,
+    merge: float,
+) -> tuple[I32, F32]:
+    """The place of the disc that each pixel shows [H + 1, W + PAD], -1 for none; per place the sums [places, 8].
+
+    Sums over the pixels that show a disc of weight, weighted point in camera axes, weighted colour, and 1.
+    """
+    height, width = planes.shape[1] - 1, planes.shape[2] - PAD
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    shown = np.full((height, width), -1, np.int64)
-    through = np.full((height, width), -1, np.int64)
-    rows = (height + BANDS - 1) // BANDS
+    shown = np.empty((height + 1, width + PAD), np.int32)
+    sums = np.empty((len(span) * CHUNK, 8), np.float32)
+    rows = max((height + BANDS - 1) // BANDS, TALL)
+    late, lateness = np.empty((BANDS, rows * width), np.int32), np.zeros(BANDS, np.int64)
+    near, factor, aligned = np.float32(merge), np.float32(scale), np.float32(ALIGNED)
+    flat = rgb.reshape(height * width, 3)
+    for c in prange(len(span)):
+        sums[c * CHUNK : (c + 1) * CHUNK] = ZERO
     for band in prange(BANDS):
         top, bottom = band * rows, min((band + 1) * rows, height)
-        off_centre = np.full((max(bottom - top, 0), width), np.inf, np.float32)
-        front = np.full((max(bottom - top, 0), width), np.inf, np.float32)
-        for m in range(len(disc)):
-            if box[m, 1] >= bottom or box[m, 3] <= top:
+        if top >= bottom:
+            continue
+        which = np.full((bottom - top + 1, width + PAD), -1, np.int32)
+        central = np.full((bottom - top + 1, width + PAD), INF, np.float32)
+        for c in range(len(span)):
+            if span[c, 0] >= bottom or span[c, 1] <= top:
                 continue
-            X, Y, Z = disc[m, 0], disc[m, 1], disc[m, 2]
-            nx, ny, nz = disc[m, 3], disc[m, 4], disc[m, 5]
-            r2 = disc[m, 6] * disc[m, 6]
-            against = nx * X + ny * Y + nz * Z
-            for y in range(max(box[m, 1], top), min(box[m, 3], bottom)):
-                dy = (np.float32(y) + HALF - cy) / fy
-                for x in range(box[m, 0], box[m, 2]):
-                    if not weight[y, x] > 0:
-                        continue
-                    dx = (np.float32(x) + HALF - cx) / fx
-                    along = nx * dx + ny * dy + nz
-                    z = against / along if along != 0 else np.float32(0)
-                    ex, ey, ez = z * dx - X, z * dy - Y, z - Z
-                    central = 1 - (ex * ex + ey * ey + ez * ez) / r2
-                    if not (z > 0 and central >= 0):
-                        u, v = fx * (X / Z - dx), fy * (Y / Z - dy)
-                        if u * u + v * v > HALF:
-                            continue
-                        z, central = Z, np.float32(-1)
-                    z0 = depth[y, x]
-                    off = abs(z - z0)
-                    if off <= merge * z0 and -central < off_centre[y - top, x]:
-                        facing = nx * seen[y, x, 0] + ny * seen[y, x, 1] + nz * seen[y, x, 2]
-                        if facing > ALIGNED:
-                            off_centre[y - top, x] = -central
-                            shown[y, x] = kept[m]
-                    if z < z0 * (1 - merge) and z < front[y - top, x]:
-                        front[y - top, x] = z
-                        through[y, x] = kept[m]
-    return shown, through
+            for k in range(CHUNK):
+                y0, y1 = max(box[c, Y0, k], top), min(box[c, Y1, k], bottom)
+                a = record[c, A, k]
+                if y0 >= y1:
+                    continue
+                m = c * CHUNK + k
+                if box[c, Y0, k] < top or box[c, Y1, k] > bottom:
+                    m = -2 - m  # another band may be adding to its sums
+                lx, depth = record[c, LX, k], record[c, Z, k]
+                nxx, nxy, nyy = record[c, NXX, k], record[c, NXY, k], record[c, NYY, k]
+                nx, ny, nz = record[c, NX, k], record[c, NY, k], record[c, NZ, k]
+                for y in range(y0, y1, TALL):
+                    dy = down() + (np.float32(y) - record[c, V, k])
+                    n0, l0, n1 = dy * dy * nyy, dy * record[c, LY, k] + record[c, L, k], dy * nxy
+                    thin = HALF - dy * dy
+                    for x in range(box[c, X0, k], box[c, X1, k], WIDE):
+                        dx = across() + (np.float32(x) - record[c, U, k])
+                        n, along = (dx * nxx + n1) * dx + n0, dx * lx + l0
+                        inverse = ONE / along
+                        far = n * inverse * inverse
+                        hit = far <= ONE
+                        z = where(hit, inverse * a, depth)
+                        far = where(hit, far, where(dx * dx <= thin, ONE, INF))
+                        seen = load(planes, DEPTH, y, x)
+                        closest = load(central, y - top, x)
+                        facing = (
+                            load(planes, NORMAL, y, x) * nx
+                            + load(planes, NORMAL + 1, y, x) * ny
+                            + load(planes, NORMAL + 2, y, x) * nz
+                        )
+                        better = (
+                            (far < closest)
+                            & (magnitude(z - seen) <= seen * near)
+                            & (facing > aligned)
+                        )
+                        if some(better):
+                            store(central, where(better, far, closest), y - top, x)
+                            before = load(which, y - top, x)
+                            store(which, where(better, np.int32(m), before), y - top, x)
+        eight = np.empty((LANES, LANES), np.float32)
+        for y in range(top, bottom):
+            dy, at = (np.float32(y) + HALF - cy) / fy, y - top
+            for x in range(width):
+                m = which[at, x]
+                shown[y, x] = m if m > -2 else -2 - m
+            for x in range(0, width - LANES + 1, LANES):
+                w = take(planes, WEIGHT, y, x)
+                dx = (ramp() + (np.float32(x) + HALF - cx)) * (ONE / fx)
+                wz, wc = w * take(planes, DEPTH, y, x), w * factor
+                red, green, blue = columns3(flat, np.int64(y) * width + x)
+                parts = transpose(
+                    w, wz * dx, wz * dy, wz, wc * red, wc * green, wc * blue, spread(ONE)
+                )
+                put(eight, parts[0], 0, 0)
+                put(eight, parts[1], 1, 0)
+                put(eight, parts[2], 2, 0)
+                put(eight, parts[3], 3, 0)
+                put(eight, parts[4], 4, 0)
+                put(eight, parts[5], 5, 0)
+                put(eight, parts[6], 6, 0)
+                put(eight, parts[7], 7, 0)
+                for lane in range(LANES):
+                    m = which[at, x + lane]
+                    if m >= 0:
+                        add_to(sums, take(eight, lane, 0), m, 0)
+                    elif m < -1:
+                        late[band, lateness[band]] = y * width + x + lane
+                        lateness[band] += 1
+            for x in range(width - width % LANES, width):
+                if which[at, x] != -1:
+                    late[band, lateness[band]] = y * width + x
+                    lateness[band] += 1
+    for band in range(BANDS):
+        for p in range(lateness[band]):
+            y, x = late[band, p] // width, late[band, p] % width
+            dy, dx = (np.float32(y) + HALF - cy) / fy, (np.float32(x) + HALF - cx) / fx
+            m, w = shown[y, x], planes[WEIGHT, y, x]
+            wz, wc = w * planes[DEPTH, y, x], w * factor
+            sums[m, 0] += w
+            sums[m, 1] += wz * dx
+            sums[m, 2] += wz * dy
+            sums[m, 3] += wz
+            for k in range(3):
+                sums[m, 4 + k] += wc * np.float32(rgb[y, x, k])
+            sums[m, 7] += ONE
+    shown[height] = -1
+    shown[:, width:] = -1
+    return shown, sums
 
 
-@njit()
-def group(keys: I64) -> tuple[int, I64]:
-    """See the twin; open addressing, a table twice the rows."""
-    n, width = keys.shape
-    size = 16
-    while size < 2 * n:
-        size *= 2
-    table = np.full(size, -1, np.int64)
-    out = np.empty(n, np.int64)
-    first = np.empty(n, np.int64)
-    count = 0
-    for p in range(n):
-        h = np.uint64(1469598103934665603)
-        for c in range(width):
-            h = (h ^ np.uint64(keys[p, c])) * np.uint64(0x9E3779B97F4A7C15)
-            h ^= h >> np.uint64(29)
-        at = np.int64(h & np.uint64(size - 1))
-        while True:
-            g = table[at]
-            if g < 0:
-                table[at] = count
-                first[count] = p
-                out[p] = count
-                count += 1
-                break
-            same = True
-            for c in range(width):
-                if keys[first[g], c] != keys[p, c]:
-                    same = False
-            if same:
-                out[p] = g
-                break
-            at = (at + 1) & (size - 1)
-    return count, out
-
-
-@njit()
-def _oriented(
-    depth: F32, normal: F32, y: int, x: int, K: F32, c2w: F32, voxel: np.float32, out: F32
-) -> None:
-    """World point, world normal, radius and detail of a pixel into out [8]."""
-    z, n = depth[y, x], normal[y, x]
-    dx = (np.float32(x) + HALF - K[0, 2]) / K[0, 0]
-    dy = (np.float32(y) + HALF - K[1, 2]) / K[1, 1]
-    for a in range(3):
-        out[a] = c2w[a, 0] * dx * z + c2w[a, 1] * dy * z + c2w[a, 2] * z + c2w[a, 3]
-        out[3 + a] = c2w[a, 0] * n[0] + c2w[a, 1] * n[1] + c2w[a, 2] * n[2]
-    length = np.sqrt(dx * dx + dy * dy + np.float32(1))
-    cosine = -(n[0] * dx + n[1] * dy + n[2]) / length
-    footprint = z / K[0, 0]
-    out[6] = max(np.float32(0.8) * footprint / max(cosine, np.float32(0.25)), voxel)
-    out[7] = (voxel / footprint) * (voxel / footprint)
-
-
-@njit(parallel=True)
-def classify(
-    depth: F32, normal: F32, weight: F32, K: F32, c2w: F32, voxel: float, shown: I64, radius: F32
-) -> U8:
-    """See the twin."""
-    height, width = depth.shape
-    kind = np.full(height * width, UNUSED, np.uint8)
-    for y in prange(height):
-        point = np.empty(8, np.float32)
-        for x in range(width):
-            if weight[y, x] > 0:
-                at = y * width + x
-                kind[at] = NEW
-                if shown[y, x] >= 0:
-                    _oriented(depth, normal, y, x, K, c2w, np.float32(voxel), point)
-                    finer = point[6] < np.float32(COARSE) * radius[shown[y, x]]
-                    kind[at] = FINER if finer else MERGED
-    return kind
-
-
-@njit()
-def cells(depth: F32, normal: F32, K: F32, c2w: F32, voxel: float, pixels: I64) -> I64:
-    """See the twin."""
-    width = depth.shape[1]
-    out = np.empty((len(pixels), 4), np.int64)
-    point = np.empty(8, np.float32)
-    edge = np.float32(voxel)
-    for p in range(len(pixels)):
-        y, x = pixels[p] // width, pixels[p] % width
-        _oriented(depth, normal, y, x, K, c2w, edge, point)
-        axis = 0
-        for a in range(3):
-            out[p, a] = np.int64(np.floor(point[a] / edge))
-            if abs(point[3 + a]) > abs(point[3 + axis]):
-                axis = a
-        out[p, 3] = 2 * axis + (1 if point[3 + axis] > 0 else 0)
-    return out
-
-
-@njit()
-def sums(
-    depth: F32,
-    normal: F32,
-    weight: F32,
-    rgb: F32,
-    features: F32,
+@njit(parallel=True, fastmath=True)
+def merge(
+    record: F32,
+    chunks: I32,
+    planes: F32,
+    sums: F32,
     K: F32,
     c2w: F32,
     voxel: float,
-    pixels: I64,
-    segment: I64,
-    count: int,
-) -> F32:
-    """See the twin; features [H, W, 0] where there are none."""
-    width, channels = depth.shape[1], features.shape[2]
-    total = np.zeros((count, 13 + channels), np.float32)
-    point = np.empty(8, np.float32)
-    for p in range(len(pixels)):
-        y, x, s = pixels[p] // width, pixels[p] % width, segment[p]
-        w = weight[y, x]
-        _oriented(depth, normal, y, x, K, c2w, np.float32(voxel), point)
-        total[s, 0] += 1
-        total[s, 1] += w
-        for a in range(6):
-            total[s, 2 + a] += w * point[a]
-        for a in range(3):
-            total[s, 8 + a] += w * rgb[y, x, a]
-        total[s, 11] += w * point[6]
-        total[s, 12] += w * point[7]
-        for c in range(channels):
-            total[s, 13 + c] += w * features[y, x, c]
-    return total
+    tolerance: float,
+    max_confidence: float,
+    time: float,
+    averages: bool,
+    position: F32,
+    normal: F32,
+    radius: F32,
+    colour: F32,
+    confidence: F32,
+    last_seen: F32,
+    detail: F32,
+    low: F32,
+    high: F32,
+) -> None:
+    """Update discs by the pixels that show them; take from those that rays pass through or finer pixels replace."""
+    height, width = planes.shape[1] - 1, planes.shape[2] - PAD
+    edge, near, most = np.float32(voxel), np.float32(tolerance), np.float32(max_confidence)
+    now, carve = np.float32(time), np.float32(CARVE)
+    right, bottom = np.float32(width) - HALF, np.float32(height) - HALF
+    for c in prange(len(chunks)):
+        start = np.int64(chunks[c]) * CHUNK
+        box = np.empty((6, LANES), np.float32)
+        x0 = y0 = z0 = spread(INF)
+        x1 = y1 = z1 = spread(-INF)
+        at = np.empty(
+            (4, LANES), np.float32
+        )  # what the pixels of the centres show: depth and normal
+        pixel = np.empty((2, LANES), np.int32)
+        for k in range(0, CHUNK, LANES):
+            before, depth = take(confidence, start + k), take(record, c, Z, k)
+            alive = (before > ZERO) & (depth > ZERO)
+            if not some(alive):
+                continue
+            u, v = take(record, c, U, k), take(record, c, V, k)
+            put(pixel, whole(u + HALF), 0, 0)
+            put(pixel, whole(v + HALF), 1, 0)
+            for lane in range(LANES):
+                x, y = (
+                    min(max(pixel[0, lane], 0), width - 1),
+                    min(max(pixel[1, lane], 0), height - 1),
+                )
+                at[0, lane], at[1, lane] = planes[DEPTH, y, x], planes[NORMAL, y, x]
+                at[2, lane], at[3, lane] = planes[NORMAL + 1, y, x], planes[NORMAL + 2, y, x]
+            inside = (u > -HALF) & (v > -HALF) & (u < right) & (v < bottom)
+            seen, a = where(inside, take(at, 0, 0), ZERO), take(record, c, A, k)
+            shows = magnitude(depth - seen) <= seen * near
+            w, sx, sy, sz, red, green, blue, n = transpose(
+                take(sums, c * CHUNK + k, 0),
+                take(sums, c * CHUNK + k + 1, 0),
+                take(sums, c * CHUNK + k + 2, 0),
+                take(sums, c * CHUNK + k + 3, 0),
+                take(sums, c * CHUNK + k + 4, 0),
+                take(sums, c * CHUNK + k + 5, 0),
+                take(sums, c * CHUNK + k + 6, 0),
+                take(sums, c * CHUNK + k + 7, 0),
+            )
+            met, size = w > ZERO, take(radius, start + k)
+            # seen through, or seen finer than it is: `describe` kept the latter from being shown
+            through = alive & (depth < seen * (ONE - near)) & (w <= ZERO)
+            dx, dy = (
+                (u + (HALF - K[0, 2])) * (ONE / K[0, 0]),
+                (v + (HALF - K[1, 2])) * (ONE / K[1, 1]),
+            )
+            cosine = take(record, c, L, k) * (spread(-ONE) / root(dx * dx + dy * dy + ONE))
+            finest = depth * (np.float32(REACH) / K[0, 0]) / where(cosine > STEEP, cosine, STEEP)
+            finest = where(finest > edge, finest, edge)
+            coarse = alive & shows & (finest < size * np.float32(COARSE)) & (a < ZERO) & (w <= ZERO)
+            left = where(through, before - carve, before)
+            left = where(left > ZERO, left, ZERO)
+            put(confidence, where(coarse, ZERO, left), start + k)
+            if not some(met):
+                continue
+            put(last_seen, where(met, now, take(last_seen, start + k)), start + k)
+            if not averages:
+                continue
+            share = ONE / where(met, w, ONE)
+            mean = w / where(met, n, ONE)
+            gain = mean / (before + mean)
+            gain = where(met, gain, ZERO)
+            nx, ny, nz = take(record, c, NX, k), take(record, c, NY, k), take(record, c, NZ, k)
+            step = ((nx * sx + ny * sy + nz * sz) * share - a) * gain
+            step = where(met, step, ZERO)
+            turn = where(shows, gain, ZERO)
+            nx, ny = nx + (take(at, 1, 0) - nx) * turn, ny + (take(at, 2, 0) - ny) * turn
+            nz = nz + (take(at, 3, 0) - nz) * turn
+            unit = ONE / root(nx * nx + ny * ny + nz * nz)
+            nx, ny, nz = nx * unit, ny * unit, nz * unit
+            x, y, z = columns3(position, start + k)
+            wx, wy, wz = columns3(normal, start + k)
+            x, y, z = x + wx * step, y + wy * step, z + wz * step
+            put_columns3(position, start + k, x, y, z)
+            put_columns3(
+                normal,
+                start + k,
+                where(met, nx * c2w[0, 0] + ny * c2w[0, 1] + nz * c2w[0, 2], wx),
+                where(met, nx * c2w[1, 0] + ny * c2w[1, 1] + nz * c2w[1, 2], wy),
+                where(met, nx * c2w[2, 0] + ny * c2w[2, 1] + nz * c2w[2, 2], wz),
+            )
+            across_voxel = edge * K[0, 0] / where(met, depth, ONE)
+            remembered = take(detail, start + k)
+            fresh, faded = across_voxel * across_voxel, remembered * np.float32(FORGET)
+            sharper = (fresh / where(faded > ZERO, faded, ONE) - np.float32(0.7)) * np.float32(
+                1 / 0.6
+            )
+            sharper = where(sharper > ZERO, least(sharper, spread(ONE)), ZERO)
+            sharper = where(met, sharper, ZERO)
+            put(detail, where(met, where(fresh > faded, fresh, faded), remembered), start + k)
+            r, g, b = columns3(colour, start + k)
+            r, g = r + (red * share - r) * sharper, g + (green * share - g) * sharper
+            put_columns3(colour, start + k, r, g, b + (blue * share - b) * sharper)
+            put(
+                confidence,
+                where(met, least(before + mean, spread(most)), take(confidence, start + k)),
+                start + k,
+            )
+            size = where(met, size, -INF)
+            x0, x1 = least(x0, x - size), where(x + size > x1, x + size, x1)
+            y0, y1 = least(y0, y - size), where(y + size > y1, y + size, y1)
+            z0, z1 = least(z0, z - size), where(z + size > z1, z + size, z1)
+        put(box, x0, 0, 0)
+        put(box, y0, 1, 0)
+        put(box, z0, 2, 0)
+        put(box, x1, 3, 0)
+        put(box, y1, 4, 0)
+        put(box, z1, 5, 0)
+        for axis in range(3):
+            for lane in range(LANES):
+                low[chunks[c], axis] = min(low[chunks[c], axis], box[axis, lane])
+                high[chunks[c], axis] = max(high[chunks[c], axis], box[3 + axis, lane])

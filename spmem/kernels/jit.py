@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numba
 
@@ -12,6 +12,12 @@ R = TypeVar("R")
 
 prange = numba.prange
 """A range whose iterations run on all threads, inside ``@njit(parallel=True)``."""
+
+ONLY_LOOPS = {
+    "prange": True,
+    **dict.fromkeys(("comprehension", "reduction", "setitem", "numpy", "stencil", "fusion"), False),
+}
+"""Only ``prange`` is spread over the threads; turning every array expression into a loop would only cost time."""
 
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 """LLVM's fast-math flags but ``nnan`` and ``ninf``: NaN and infinity keep their meaning."""
@@ -38,8 +44,9 @@ def njit(
     """
 
     def compile_(function: Callable[P, R]) -> Callable[P, R]:
-        compiled: Callable[P, R] = numba.njit(
-            parallel=parallel,
+        make: Any = numba.njit
+        compiled: Callable[P, R] = make(
+            parallel=ONLY_LOOPS if parallel else False,
             cache=True,
             nogil=True,
             fastmath=FAST if fastmath else False,

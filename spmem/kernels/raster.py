@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.kernels import raster_numba, raster_torch
-
-F32 = NDArray[np.float32]
+from spmem.kernels import discs_numba, raster_numba, raster_torch
+from spmem.kernels.columns import Columns
+from spmem.kernels.simd import PAD
 
 NEAR = 1e-6
 """z-depth in world units at or below which nothing is drawn."""
 SLAB = 0.015
 """Share of the depth behind the nearest hit that is still the same surface."""
+FIRST = 256
+"""Chunks that are drawn before the others are tested against what they hide; then twice as many, and so on."""
 
-
-class Discs(Protocol):
-    """The columns that rendering reads; rows with confidence 0 are not drawn."""
-
-    @property
-    def position(self) -> Float[Tensor, "n 3"]: ...
-    @property
-    def normal(self) -> Float[Tensor, "n 3"]: ...
-    @property
-    def radius(self) -> Float[Tensor, " n"]: ...
-    @property
-    def colour(self) -> Float[Tensor, "n 3"]: ...
-    @property
-    def confidence(self) -> Float[Tensor, " n"]: ...
-
-
-def cull(discs: Discs, camera: Camera) -> tuple[NDArray[np.int64], F32, NDArray[np.int32]]:
-    """Rows, discs in camera axes and pixel boxes of what may touch the image (numba)."""
-    return raster_numba.cull(
-        discs.position.numpy(), discs.normal.numpy(), discs.radius.numpy(), discs.confidence.numpy(),
-        camera.w2c.contiguous().numpy(), camera.K.contiguous().numpy(),
-        camera.width, camera.height, NEAR,
-    )  # fmt: skip
+Images = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def kernel_for(device: torch.device, kernel: str | None) -> str:
@@ -50,39 +26,63 @@ def kernel_for(device: torch.device, kernel: str | None) -> str:
     return kernel or ("numba" if device.type == "cpu" else "torch")
 
 
-def rasterize(
-    discs: Discs, camera: Camera, *, kernel: str | None = None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Colour [H, W, 3], z-depth [H, W], world normal [H, W, 3] and row [H, W] (-1 = not covered) of one camera.
+def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -> Images:
+    """Views of cameras [T]: colour [T, H, W, 3], z-depth, world normal [T, H, W, 3], mask, row (-1 = not covered).
 
     kernel: ``numba`` (the default on CPU) or ``torch`` (elsewhere); both compute what
     :mod:`spmem.kernels.raster_torch` says.
     """
-    if kernel_for(discs.position.device, kernel) == "torch":
-        rgb, depth, normal, rows = raster_torch.rasterize(
-            discs.position, discs.normal, discs.radius, discs.colour, discs.confidence, camera.w2c, camera.K,
-            camera.width, camera.height, near=NEAR, slab=SLAB,
-        )  # fmt: skip
-        return rgb, depth, normal @ camera.c2w[:3, :3].T, rows
-    K, shape = camera.K.contiguous().numpy(), (camera.height, camera.width)
-    kept, disc, box = cull(discs, camera)
-    front = np.empty(shape, np.float32)
-    raster_numba.nearest(disc, box, K, front)
-    rgb_, normal_ = np.zeros((*shape, 3), np.float32), np.zeros((*shape, 3), np.float32)
-    depth_, rows_ = np.zeros(shape, np.float32), np.full(shape, -1, np.int64)
-    raster_numba.blend(
-        disc,
-        box,
-        kept,
-        discs.colour.numpy(),
-        discs.confidence.numpy(),
-        K,
-        front,
-        SLAB,
-        rgb_,
-        depth_,
-        normal_,
-        rows_,
+    shape, device = (len(cameras), cameras.height, cameras.width), columns.device
+    rgb, normal = (torch.empty(*shape, 3, device=device) for _ in range(2))
+    depth, mask = (
+        torch.empty(shape, device=device),
+        torch.empty(shape, dtype=torch.bool, device=device),
     )
-    world = torch.from_numpy(normal_) @ camera.c2w[:3, :3].T
-    return torch.from_numpy(rgb_), torch.from_numpy(depth_), world, torch.from_numpy(rows_)
+    rows = torch.empty(shape, dtype=torch.long, device=device)
+    plain = kernel_for(device, kernel) == "torch"
+    for t, camera in enumerate(cameras):
+        out = rgb[t], depth[t], normal[t], mask[t], rows[t]
+        if not plain:
+            _numba(columns, camera, out)
+            continue
+        rgb[t], depth[t], inwards, rows[t] = raster_torch.rasterize(
+            columns.position, columns.normal, columns.radius, columns.colour, columns.confidence, camera.w2c,
+            camera.K, camera.width, camera.height, near=NEAR, slab=SLAB,
+        )  # fmt: skip
+        normal[t], mask[t] = inwards @ camera.c2w[:3, :3].T, rows[t] >= 0
+    return rgb, depth, normal, mask, rows
+
+
+def _numba(columns: Columns, camera: Camera, out: Images) -> None:
+    """Chunks nearest first, each round tested against what is in front already; then all that is left is mixed."""
+    assert columns.chunks is not None
+    width, height = camera.width, camera.height
+    K, w2c, c2w = (m.contiguous().numpy() for m in (camera.K, camera.w2c, camera.c2w))
+    low, high = columns.chunks.low, columns.chunks.high
+    position, normal, radius, colour, confidence = (
+        getattr(columns, name).numpy()
+        for name in ("position", "normal", "radius", "colour", "confidence")
+    )
+    waiting = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
+    front = np.full((height + 1, width + PAD), np.inf, np.float32)
+    record, box, span = discs_numba.Discs.room(len(waiting))
+    drawn, done, start, size = [], 0, 0, FIRST
+    while start < len(waiting):
+        chunks = waiting[start : start + size]
+        if start:
+            far = discs_numba.farthest(front, width, height, SLAB)
+            chunks = discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far)
+        start, size = start + size, 2 * size
+        discs_numba.describe(
+            position, normal, radius, confidence, w2c, K, width, height, NEAR, 1.0, 0.0,
+            chunks, done, record, box, span,
+        )  # fmt: skip
+        raster_numba.nearest(record, box, span, done, done + len(chunks), front)
+        drawn.append(chunks)
+        done += len(chunks)
+    chunks = np.concatenate(drawn or [waiting])
+    order = np.argsort(chunks).astype(np.int32)  # sums come out the same whatever was drawn first
+    raster_numba.blend(
+        record, box, span[:done], chunks, order, colour, confidence, radius, c2w, front, SLAB,
+        *(image.numpy() for image in out),
+    )  # fmt: skip

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+FAINT = 1e-3
+"""Weight at a disc's rim, and of a disc too thin to hit a pixel's ray."""
 PAIRS = 1 << 22
 """Disc-pixel pairs handled at once; bounds the memory."""
 
@@ -78,12 +80,12 @@ def rasterize(
     total, best = position.new_zeros(pixels), position.new_zeros(pixels)
     mixed = position.new_zeros(pixels, 7)
     ids = kept.new_full((pixels,), -1)
-    for m, pixel, z, weight in hits(disc, box, K, width):
+    for m, pixel, z, off in hits(disc, box, K, width):
         facing = (disc[m, :3] * disc[m, 3:6]).sum(-1) <= 0
         use = facing & (z <= front[pixel] * (1 + slab))
-        m, pixel, z, weight = m[use], pixel[use], z[use], weight[use]
+        m, pixel, z, off = m[use], pixel[use], z[use], off[use]
         surfel = kept[m]
-        w = weight * confidence[surfel] / disc[m, 6] ** 2
+        w = ((1 - off).square() + FAINT) * confidence[surfel] / disc[m, 6] ** 2
         total.index_add_(0, pixel, w)
         value = torch.cat([z[:, None], colour[surfel], disc[m, 3:6]], -1)
         mixed.index_add_(0, pixel, w[:, None] * value)
@@ -113,7 +115,10 @@ def assign_first(which: Tensor, winner: Tensor, at: Tensor, index: Tensor) -> No
 def hits(
     disc: Tensor, box: Tensor, K: Tensor, width: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Disc rows, pixels, depths and weights of all hits, some ``PAIRS`` candidates at a time."""
+    """Of all hits the disc's place, the pixel, the depth, and the square of the distance from the disc's centre in radii.
+
+    Some ``PAIRS`` candidates at a time. A disc too thin to be hit counts as hit at its rim.
+    """
     across, down = box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]
     area = across * down
     ends = area.cumsum(0)
@@ -136,7 +141,9 @@ def hits(
         inside = (z > 0) & (rho2 <= r2)
         focal = torch.stack([K[0, 0], K[1, 1]])
         centred = ((c[:, :2] / c[:, 2:] - d[:, :2]) * focal).square().sum(-1) <= 0.5
-        weight = torch.where(inside, (1 - rho2 / r2).square() + 1e-3, centred * 1e-3)
-        z = torch.where(inside, z, c[:, 2])
-        hit = weight > 0
-        yield m[hit], (y * width + x)[hit], z[hit], weight[hit]
+        z, off = (
+            torch.where(inside, z, c[:, 2]),
+            torch.where(inside, rho2 / r2, torch.ones_like(r2)),
+        )
+        hit = inside | centred
+        yield m[hit], (y * width + x)[hit], z[hit], off[hit]

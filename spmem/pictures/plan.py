@@ -81,7 +81,7 @@ def ground_plan(
     margin = 0.03 * float((high - low).max())
     low, high = low - margin, high + margin
     pixel = float((high - low)[0]) / width
-    size = np.ceil((high - low) / pixel).astype(int)
+    size = np.ceil(np.round((high - low) / pixel, 6)).astype(int)  # the width itself, exactly
     inside = ((across >= low) & (across < high)).all(1)
     if len(c2w):
         inside &= height <= (c2w[:, :3, 3] @ axes[2]).max()

@@ -10,8 +10,8 @@ import torch
 from spmem import Camera, Frame
 from spmem.config import FusionConfig
 from spmem.errors import DeviceError, FrameError, InputError
-from spmem.kernels import fuse, raster
-from spmem.stores.columns import Columns
+from spmem.kernels import raster
+from spmem.kernels.columns import Columns
 from spmem.stores.points import PointCloud
 from spmem.stores.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
@@ -223,9 +223,9 @@ def discs(n: int, seed: int) -> Columns:
 def test_fast_and_plain_rendering_agree(seed: int) -> None:
     camera = Camera.look_at([0.1, 0.2, -3.0], [0, 0, 0], width=97, height=61)
     columns = discs(3000, seed)
-    fast, plain = (raster.rasterize(columns, camera, kernel=k) for k in ("numba", "torch"))
-    assert (fast[3] == plain[3]).float().mean() > 0.999
-    same = fast[3] == plain[3]
+    fast, plain = (raster.rasterize(columns, camera[None], kernel=k) for k in ("numba", "torch"))
+    assert (fast[4] == plain[4]).float().mean() > 0.999
+    same = fast[4] == plain[4]
     for a, b in zip(fast[:3], plain[:3], strict=True):
         assert torch.allclose(a[same], b[same], atol=2e-3)
 
@@ -257,7 +257,7 @@ def test_a_disc_is_rendered_where_geometry_says() -> None:
         }
     )
     camera = Camera([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]], torch.eye(4), width=128, height=96)
-    rgb, depth, normal, rows = raster.rasterize(columns, camera)
+    rgb, depth, normal, _, rows = (image[0] for image in raster.rasterize(columns, camera[None]))
     xy = torch.stack(torch.meshgrid(torch.arange(128.0), torch.arange(96.0), indexing="xy"), -1)
     inside = ((xy + 0.5 - torch.tensor([64 + 12.5, 48])).norm(dim=-1)) <= 25
     assert torch.equal(rows >= 0, inside)
@@ -279,31 +279,8 @@ def test_a_disc_smaller_than_a_pixel_is_not_lost() -> None:
     )
     camera = Camera.look_at([0.0, 0, 0], [0.0, 0, 1], width=32, height=24)
     for kernel in ("numba", "torch"):
-        rows = raster.rasterize(columns, camera, kernel=kernel)[3]
+        rows = raster.rasterize(columns, camera[None], kernel=kernel)[4]
         assert 1 <= int((rows >= 0).sum()) <= 2
-
-
-def test_group_numbers_rows_by_first_occurrence() -> None:
-    keys = torch.tensor([[5, 1], [2, 2], [5, 1], [-3, 0], [2, 2]])
-    for kernel in ("numba", "torch"):
-        count, segment = fuse.group(keys, kernel=kernel)
-        assert (count, segment.tolist()) == (3, [0, 1, 0, 2, 1])
-
-
-def test_prepare_agrees_and_knows_the_wall() -> None:
-    camera = Camera.look_at([0.0, 0, 0], [0.4, 0.2, 1.0], width=64, height=48)
-    depth = 2.0 / camera.rays()[..., 2]
-    depth = torch.where(
-        torch.rand(48, 64, generator=torch.Generator().manual_seed(1)) < 0.1, 0, depth
-    )
-    settings = {"edge": 0.04, "grazing": 0.1, "reference": 9.0}
-    fast = fuse.prepare(depth, None, camera, kernel="numba", **settings)
-    plain = fuse.prepare(depth, None, camera, kernel="torch", **settings)
-    assert torch.allclose(fast[1], plain[1], atol=1e-4)
-    used = fast[1] > 0
-    assert used.float().mean() > 0.8
-    world = fast[0][used] @ camera.c2w[:3, :3].T
-    assert torch.allclose(world, torch.tensor([0.0, 0, -1]).expand_as(world), atol=1e-3)
 
 
 def test_a_render_needs_a_trajectory() -> None:
@@ -323,7 +300,7 @@ def test_growth_keeps_ids_and_bytes_in_bounds() -> None:
     kept = torch.isin(before.ids, after.ids)
     moved = after.position[torch.isin(after.ids, before.ids)] - before.position[kept]
     assert moved.norm(dim=-1).median() < 0.01
-    assert int(first.max()) < len(before.ids)
+    assert set(first[first >= 0].tolist()) <= set(before.ids.tolist())
     arrays = store.arrays()
     columns = sum(a.nbytes for n, a in arrays.items() if not n.startswith(("posting", "scalars")))
     assert columns / len(arrays["radius"]) <= 64

@@ -1,0 +1,125 @@
+"""Surfel columns: a structure of arrays that grows without stalls, in chunks of rows that lie together in space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spmem.kernels.chunks import CHUNK, Chunks
+
+WIDTHS: dict[str, tuple[int, ...]] = {
+    "position": (3,),
+    "normal": (3,),
+    "radius": (),
+    "colour": (3,),
+    "confidence": (),
+    "first_seen": (),
+    "last_seen": (),
+    "detail": (),
+}
+"""Trailing shape of each float32 column: 56 bytes a surfel, and 4 a feature channel."""
+
+
+class Columns:
+    """n rows; a row's number never changes, one with confidence 0 is dead, or not taken yet.
+
+    On the CPU rows come in chunks (:class:`spmem.kernels.chunks.Chunks`), each filled from one block of space; on other
+    devices they are taken one after the other.
+    """
+
+    position: Float[Tensor, "n 3"]
+    normal: Float[Tensor, "n 3"]
+    radius: Float[Tensor, " n"]
+    colour: Float[Tensor, "n 3"]
+    confidence: Float[Tensor, " n"]
+    first_seen: Float[Tensor, " n"]
+    last_seen: Float[Tensor, " n"]
+    detail: Float[Tensor, " n"]
+    features: Float[Tensor, "n c"] | None
+
+    def __init__(self, device: torch.device) -> None:
+        self.n = 0
+        self.device = device
+        self.chunks = Chunks() if device.type == "cpu" else None
+        self._full = {name: torch.zeros(0, *width, device=device) for name, width in WIDTHS.items()}
+
+    def __getattr__(self, name: str) -> Tensor | None:
+        full = self.__dict__.get("_full", {})
+        if name in full:
+            column: Tensor = full[name][: self.n]
+            return column
+        if name == "features":
+            return None
+        raise AttributeError(name)
+
+    def append(
+        self, rows: Mapping[str, Tensor], cell: Int[Tensor, "m 3"] | None = None
+    ) -> Int[Tensor, " m"]:
+        """Add surfels, of voxels ``cell`` where known; the rows that they got."""
+        m = len(rows["position"])
+        if self.chunks is None:
+            at = torch.arange(self.n, self.n + m, device=self.device)
+            self.n += m
+        else:
+            at = torch.from_numpy(self.chunks.take(m, None if cell is None else cell.numpy()))
+            self.n = CHUNK * self.chunks.n
+        for name, column in self._full.items():
+            self._full[name] = grow(column, self.n)
+        for name, values in rows.items():
+            self._full[name][at] = values
+        self.widen(at)
+        return at
+
+    def with_features(self, channels: int) -> Tensor:
+        """The feature column [n, channels], zeros where it was not there before."""
+        if "features" not in self._full:
+            rows = len(self._full["radius"])
+            self._full["features"] = torch.zeros(rows, channels, device=self.device)
+        return self._full["features"][: self.n]
+
+    def widen(self, rows: Int[Tensor, " m"]) -> None:
+        """Let the bounds of chunks hold these rows, which are new or have moved."""
+        if self.chunks is not None and len(rows):
+            self.chunks.widen(rows.numpy(), self.position.numpy(), self.radius.numpy())
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint."""
+        columns = {name: column[: self.n].cpu().numpy() for name, column in self._full.items()}
+        return columns if self.chunks is None else {**columns, **self.chunks.arrays()}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Columns:
+        """Inverse of :meth:`arrays`, from whichever device they came."""
+        columns = cls(device)
+        n = len(arrays["position"])
+        columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
+        for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
+            full = torch.zeros(columns.n, *arrays[name].shape[1:], device=device)
+            full[:n] = torch.tensor(arrays[name], device=device)
+            columns._full[name] = full
+        if columns.chunks is not None:
+            columns.chunks = Chunks.restore(arrays, n)
+            columns.widen((columns.confidence > 0).nonzero()[:, 0])
+        return columns
+
+
+def grow(column: Tensor, rows: int, fill: float = 0) -> Tensor:
+    """The column with room for ``rows`` rows, at least half as long again where it must move.
+
+    On the CPU the room beyond is memory that the system has promised but not yet given.
+    """
+    if rows <= len(column):
+        return column
+    shape = (max(rows, len(column) * 3 // 2, 1024), *column.shape[1:])
+    if column.device.type == "cpu" and fill == 0:
+        grown = torch.from_numpy(np.zeros(shape, column.numpy().dtype))
+    else:
+        grown = column.new_full(shape, fill)
+    grown[: len(column)] = column
+    return grown

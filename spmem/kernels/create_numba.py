@@ -1,0 +1,114 @@
+"""New discs on CPU, and the names of what pixels show; :mod:`spmem.kernels.fuse_torch` says what is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spmem.kernels.chunks import CHUNK
+from spmem.kernels.discs_numba import HALF, ONE, STEEP, ZERO
+from spmem.kernels.fuse_torch import REACH
+from spmem.kernels.jit import njit, prange
+from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
+from spmem.kernels.simd import PAD
+
+B = NDArray[np.bool_]
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+LOW = np.int64(0xFFFFF)
+"""Bits of a voxel's coordinate that tell it from the others in view."""
+
+
+@njit(fastmath=True)
+def gather(
+    planes: F32,
+    rgb: NDArray[np.uint8 | np.float32],
+    scale: float,
+    shown: I32,
+    K: F32,
+    c2w: F32,
+    voxel: float,
+) -> tuple[I64, I64, F32]:
+    """New disc of each pixel [H * W], -1 where it is none's; voxel [s, 3] and sums [s, 13] of the new discs."""
+    height, width = planes.shape[1] - 1, planes.shape[2] - PAD
+    n = 0
+    for y in range(height):
+        for x in range(width):
+            n += (shown[y, x] < 0) & (planes[DEPTH, y, x] > ZERO)
+    segment, cell = np.full(height * width, -1, np.int64), np.empty((n, 3), np.int64)
+    size = 16
+    while size < 2 * n:
+        size *= 2
+    table, key = np.full(size, -1, np.int32), np.empty(n, np.int64)
+    sums = np.zeros((n, 13), np.float32)
+    per_unit, edge = ONE / np.float32(voxel), np.float32(voxel)
+    factor = np.float32(scale)
+    count = 0
+    for y in range(height):
+        dy = (np.float32(y) + HALF - K[1, 2]) / K[1, 1]
+        for x in range(width):
+            z = planes[DEPTH, y, x]
+            if shown[y, x] >= 0 or not z > ZERO:
+                continue
+            dx = (np.float32(x) + HALF - K[0, 2]) / K[0, 0]
+            n0, n1, n2 = planes[NORMAL, y, x], planes[NORMAL + 1, y, x], planes[NORMAL + 2, y, x]
+            px = c2w[0, 0] * dx * z + c2w[0, 1] * dy * z + c2w[0, 2] * z + c2w[0, 3]
+            py = c2w[1, 0] * dx * z + c2w[1, 1] * dy * z + c2w[1, 2] * z + c2w[1, 3]
+            pz = c2w[2, 0] * dx * z + c2w[2, 1] * dy * z + c2w[2, 2] * z + c2w[2, 3]
+            nx = c2w[0, 0] * n0 + c2w[0, 1] * n1 + c2w[0, 2] * n2
+            ny = c2w[1, 0] * n0 + c2w[1, 1] * n1 + c2w[1, 2] * n2
+            nz = c2w[2, 0] * n0 + c2w[2, 1] * n1 + c2w[2, 2] * n2
+            ax, ay, az = abs(nx), abs(ny), abs(nz)
+            side = 0 if ax >= ay and ax >= az else (1 if ay >= az else 2)
+            up = (nx if side == 0 else (ny if side == 1 else nz)) > ZERO
+            i = np.int64(np.floor(px * per_unit))
+            j = np.int64(np.floor(py * per_unit))
+            k = np.int64(np.floor(pz * per_unit))
+            name = ((i & LOW) << 40 | (j & LOW) << 20 | k & LOW) << 3 | (2 * side + up)
+            at = np.int64((np.uint64(name) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (
+                size - 1
+            )
+            while table[at] >= 0 and key[table[at]] != name:
+                at = (at + 1) & (size - 1)
+            s = table[at]
+            if s < 0:
+                s = table[at] = count
+                key[s] = name
+                cell[s, 0], cell[s, 1], cell[s, 2] = i, j, k
+                count += 1
+            segment[y * width + x] = s
+            w = planes[WEIGHT, y, x]
+            cosine = -(n0 * dx + n1 * dy + n2) / np.sqrt(dx * dx + dy * dy + ONE)
+            pixel_size = z / K[0, 0]
+            reach = max(np.float32(REACH) * pixel_size / max(cosine, STEEP), edge)
+            detail = edge / pixel_size * (edge / pixel_size)
+            sums[s, 0] += ONE
+            sums[s, 1] += w
+            sums[s, 2] += w * px
+            sums[s, 3] += w * py
+            sums[s, 4] += w * pz
+            sums[s, 5] += w * nx
+            sums[s, 6] += w * ny
+            sums[s, 7] += w * nz
+            sums[s, 8] += w * factor * np.float32(rgb[y, x, 0])
+            sums[s, 9] += w * factor * np.float32(rgb[y, x, 1])
+            sums[s, 10] += w * factor * np.float32(rgb[y, x, 2])
+            sums[s, 11] += w * reach
+            sums[s, 12] += w * detail
+    return segment, cell[:count], sums[:count]
+
+
+@njit(parallel=True)
+def name(shown: I32, chunks: I32, segment: I64, rows: I64, used: B, by: int, ids: I64) -> None:
+    """Row of the disc that each pixel [H, W] shows or became, through the block of ``by`` pixels it is in; or -1."""
+    height, width = ids.shape
+    across = shown.shape[1] - PAD
+    for y in prange(height):
+        for x in range(width):
+            j, i = y // by, x // by
+            m, s = shown[j, i], segment[j * across + i]
+            row = np.int64(chunks[m // CHUNK]) * CHUNK + m % CHUNK if m >= 0 else np.int64(-1)
+            row = rows[s] if s >= 0 else row
+            ids[y, x] = row if by == 1 or used[y, x] else -1

@@ -2,7 +2,8 @@
 
 Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part. Parts that a
 configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.plugins`):
-geometry_store, retriever, view_index, depth_estimator, dynamic_segmenter. The others are handed over as objects.
+geometry_store, renderer, retriever, view_index, depth_estimator, dynamic_segmenter. The others are handed over as
+objects.
 """
 
 from __future__ import annotations
@@ -67,6 +68,19 @@ class GeometryStore(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """Draws surfels: what a map shows is up to it."""
+
+    def __call__(self, surfels: Surfels, cameras: Camera) -> Projection:
+        """The surfels along a trajectory ``[T]``, on the cameras' device; ids are ``surfels.ids``.
+
+        Pixel centres lie at +0.5, as everywhere. No surfels render nothing: coverage 0. Raises InputError for cameras
+        that are not a trajectory, DeviceError for surfels on another device.
+        """
+        ...
 
 
 @runtime_checkable

@@ -14,10 +14,12 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import FusionConfig
 from spmem.errors import DeviceError, FrameError, InputError
+from spmem.kernels.chunks import curve
 from spmem.kernels.columns import WIDTHS, Columns
 from spmem.kernels.fuse import fuse
 from spmem.kernels.fuse_torch import Fusing
 from spmem.kernels.raster import rasterize
+from spmem.protocols import Renderer
 from spmem.stores.postings import Postings
 from spmem.types import Frame, Projection, Surfels
 
@@ -39,14 +41,23 @@ class SurfelMap:
 
     A surfel is 56 bytes (and 4 a feature channel), a posting 8. Ids are row numbers and never
     change.
+
+    ``renderer`` draws the map in :meth:`render`; None is the disc renderer, straight from the columns. Fusion always
+    looks at discs.
     """
 
     averages = True
 
-    def __init__(self, config: FusionConfig | None = None, *, kernel: str | None = None) -> None:
+    def __init__(
+        self,
+        config: FusionConfig | None = None,
+        *,
+        kernel: str | None = None,
+        renderer: Renderer | None = None,
+    ) -> None:
         self.config = config or FusionConfig()
         self.voxel = self.config.voxel
-        self._kernel = kernel
+        self._kernel, self._renderer = kernel, renderer
         self._frames = 0
         self._distance = 0.0
         self._columns: Columns | None = None
@@ -151,6 +162,8 @@ class SurfelMap:
             raise DeviceError(
                 f"the map is on {columns.device}, the cameras on {cameras.device}; .to(...) one"
             )
+        if self._renderer is not None:
+            return self._renderer(self.surfels(), cameras)
         rgb, depth, normal, mask, ids = rasterize(columns, cameras, kernel=self._kernel)
         features = None
         if columns.features is not None and columns.n:
@@ -179,6 +192,40 @@ class SurfelMap:
         named = {name: getattr(columns, name)[ids] for name in WIDTHS if name != "detail"}
         features = None if columns.features is None else columns.features[ids]
         return Surfels(ids=ids, features=features, **named)
+
+    def add(self, surfels: Surfels) -> Int[Tensor, " n"]:
+        """Take in surfels from elsewhere (a point cloud, another map); the ids that they get here.
+
+        Raises:
+            InputError: Values that are not finite, a radius or confidence that is not positive.
+            DeviceError: Surfels and map on different devices.
+        """
+        columns = self._columns = self._columns or Columns(surfels.position.device)
+        if columns.device != surfels.position.device:
+            raise DeviceError(
+                f"the map is on {columns.device}, the surfels on {surfels.position.device}"
+            )
+        given = {name: getattr(surfels, name) for name in WIDTHS if name != "detail"}
+        for name, values in given.items():
+            if not bool(torch.isfinite(values).all()):
+                raise InputError(f"surfels' {name} must be finite")
+        if bool((surfels.radius <= 0).any()) or bool((surfels.confidence <= 0).any()):
+            raise InputError("surfels' radius and confidence must be > 0")
+        if not len(surfels):
+            return surfels.ids
+        self.voxel = self.voxel or self.config.voxel or float(surfels.radius.median())
+        cell = (surfels.position / self.voxel).floor().long()
+        order = torch.arange(len(surfels), device=columns.device)
+        if columns.chunks is not None:
+            order = torch.from_numpy(curve(cell.numpy()).argsort(kind="stable"))
+        if surfels.features is not None:
+            columns.with_features(surfels.features.shape[-1])
+            given["features"] = surfels.features
+        rows = torch.empty_like(order)
+        rows[order] = columns.append(
+            {name: values[order] for name, values in given.items()}, cell[order]
+        )
+        return rows
 
     def edit(self, surfel_ids: Int[Tensor, " n"], **fields: Tensor) -> None:
         """Overwrite position, normal, radius, colour, confidence or features of surfels.

@@ -121,18 +121,22 @@ class SurfelMap:
         gain = gain.clamp(min=1 / self.config.max_confidence)[:, None]
         column[rows] += (sums / counts[:, None] - column[rows]) * gain
 
+    def _begin(self, device: torch.device) -> Columns:
+        """The columns; empty ones on this device where there are none."""
+        if self._columns is None:
+            self._columns, self._postings = Columns(device), Postings(device)
+        return self._columns
+
     def _accept(self, frame: Frame) -> tuple[Columns, Float[Tensor, "h w"]]:
         if frame.depth is None:
             raise FrameError("the frame has no depth to fuse; give it, or a depth estimator")
-        if self._columns is None:
-            self._columns = Columns(frame.camera.device)
-            self._postings = Postings(frame.camera.device)
-        if self._columns.device != frame.camera.device:
+        columns = self._begin(frame.camera.device)
+        if columns.device != frame.camera.device:
             raise DeviceError(
-                f"the map is on {self._columns.device}, the frame on {frame.camera.device}; "
+                f"the map is on {columns.device}, the frame on {frame.camera.device}; "
                 "move the frame with .to(...)"
             )
-        features, known = frame.features, self._columns.features
+        features, known = frame.features, columns.features
         if features is not None and known is not None and features.shape[-1] != known.shape[-1]:
             raise FrameError(
                 f"features have {features.shape[-1]} channels, the map's {known.shape[-1]}"
@@ -142,7 +146,7 @@ class SurfelMap:
             self._distance = float(valid.median()) if len(valid) else 0.0
         if self.voxel is None and self._distance > 0:
             self.voxel = self.config.voxel_pixels * self._distance / float(frame.camera.K[0, 0])
-        return self._columns, frame.depth
+        return columns, frame.depth
 
     # -- rendering ----------------------------------------------------------------------------------
 
@@ -200,7 +204,7 @@ class SurfelMap:
             InputError: Values that are not finite, a radius or confidence that is not positive.
             DeviceError: Surfels and map on different devices.
         """
-        columns = self._columns = self._columns or Columns(surfels.position.device)
+        columns = self._begin(surfels.position.device)
         if columns.device != surfels.position.device:
             raise DeviceError(
                 f"the map is on {columns.device}, the surfels on {surfels.position.device}"

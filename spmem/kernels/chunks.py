@@ -144,3 +144,13 @@ def place(block: I64, of: I32, key: I64, chunk: I32) -> None:
         while chunk[at] >= 0:
             at = (at + 1) & last
         key[at], chunk[at] = block[s], of[s]
+
+
+def curve(cell: NDArray[np.int64]) -> I64:
+    """Where voxels [m, 3] lie along a curve that keeps near what is near (Morton 1966): their bits, interleaved."""
+    along = np.zeros(len(cell), np.int64)
+    low = cell - cell.min(0, initial=0)
+    for bit in range(20):
+        for axis in range(3):
+            along |= (low[:, axis] >> bit & 1) << (3 * bit + axis)
+    return along

@@ -62,18 +62,22 @@ class Columns:
         self, rows: Mapping[str, Tensor], cell: Int[Tensor, "m 3"] | None = None
     ) -> Int[Tensor, " m"]:
         """Add surfels, of voxels ``cell`` where known; the rows that they got."""
-        m = len(rows["position"])
-        if self.chunks is None:
-            at = torch.arange(self.n, self.n + m, device=self.device)
-            self.n += m
-        else:
-            at = torch.from_numpy(self.chunks.take(m, None if cell is None else cell.numpy()))
-            self.n = CHUNK * self.chunks.n
-        for name, column in self._full.items():
-            self._full[name] = grow(column, self.n)
+        at = self.take(len(rows["position"]), cell)
         for name, values in rows.items():
             self._full[name][at] = values
         self.widen(at)
+        return at
+
+    def take(self, count: int, cell: Int[Tensor, "m 3"] | None = None) -> Int[Tensor, " m"]:
+        """Rows for so many surfels; each column has room for them then."""
+        if self.chunks is None:
+            at = torch.arange(self.n, self.n + count, device=self.device)
+            self.n += count
+        else:
+            at = torch.from_numpy(self.chunks.take(count, None if cell is None else cell.numpy()))
+            self.n = CHUNK * self.chunks.n
+        for name, column in self._full.items():
+            self._full[name] = grow(column, self.n)
         return at
 
     def with_features(self, channels: int) -> Tensor:

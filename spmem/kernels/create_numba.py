@@ -100,15 +100,52 @@ def gather(
     return segment, cell[:count], sums[:count]
 
 
+@njit(fastmath=True)
+def write(
+    sums: F32,
+    rows: I64,
+    time: float,
+    position: F32,
+    normal: F32,
+    radius: F32,
+    colour: F32,
+    confidence: F32,
+    first_seen: F32,
+    last_seen: F32,
+    detail: F32,
+) -> None:
+    """New discs, the means of their pixels, into their rows."""
+    for s in range(len(rows)):
+        i, share = rows[s], ONE / sums[s, 1]
+        nx, ny, nz = sums[s, 5], sums[s, 6], sums[s, 7]
+        length = np.sqrt(nx * nx + ny * ny + nz * nz)
+        unit = ONE / length if length > ZERO else ZERO
+        radius[i], detail[i] = sums[s, 11] * share, sums[s, 12] * share
+        confidence[i] = sums[s, 1] / sums[s, 0]
+        first_seen[i] = last_seen[i] = time
+        for k in range(3):
+            position[i, k], colour[i, k] = sums[s, 2 + k] * share, sums[s, 8 + k] * share
+            normal[i, k] = sums[s, 5 + k] * unit
+
+
 @njit(parallel=True)
-def name(shown: I32, chunks: I32, segment: I64, rows: I64, used: B, by: int, ids: I64) -> None:
-    """Row of the disc that each pixel [H, W] shows or became, through the block of ``by`` pixels it is in; or -1."""
+def name(shown: I32, chunks: I32, segment: I64, rows: I64, ids: I64) -> None:
+    """Row of the disc that each pixel [h, w] shows or became, -1 for none."""
     height, width = ids.shape
-    across = shown.shape[1] - PAD
     for y in prange(height):
         for x in range(width):
-            j, i = y // by, x // by
-            m, s = shown[j, i], segment[j * across + i]
+            m, s = shown[y, x], segment[y * width + x]
             row = np.int64(chunks[m // CHUNK]) * CHUNK + m % CHUNK if m >= 0 else np.int64(-1)
-            row = rows[s] if s >= 0 else row
-            ids[y, x] = row if by == 1 or used[y, x] else -1
+            ids[y, x] = rows[s] if s >= 0 else row
+
+
+@njit(parallel=True)
+def spell_out(ids: I64, used: B, by: int, out: I64) -> None:
+    """Rows of blocks of ``by`` pixels as rows of their pixels [H, W]; -1 for those not used."""
+    height, width = out.shape
+    for j in prange(ids.shape[0]):
+        for y in range(j * by, min((j + 1) * by, height)):
+            for i in range(ids.shape[1]):
+                row = ids[j, i]
+                for x in range(i * by, min((i + 1) * by, width)):
+                    out[y, x] = row if used[y, x] else -1

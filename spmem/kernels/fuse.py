@@ -17,6 +17,16 @@ from spmem.kernels.raster import NEAR, kernel_for
 from spmem.kernels.simd import PAD
 from spmem.types import Frame
 
+CREATED = (
+    "position",
+    "normal",
+    "radius",
+    "colour",
+    "confidence",
+    "first_seen",
+    "last_seen",
+    "detail",
+)
 NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -72,9 +82,15 @@ def fuse(
     )  # fmt: skip
 
     segment, cell, new = create_numba.gather(planes, rgb, scale, shown, K, c2w, how.voxel)
-    rows = fuse_torch.create(columns, torch.from_numpy(cell), torch.from_numpy(new), how)
+    rows = columns.take(len(cell), torch.from_numpy(cell))
+    create_numba.write(new, rows.numpy(), how.time, *(_numpy(getattr(columns, c)) for c in CREATED))
+    columns.widen(rows)
+    named = np.empty((height, width), np.int64)
+    create_numba.name(shown, chunks, segment, rows.numpy(), named)
+    if how.by == 1:
+        return torch.from_numpy(named)
     ids = np.empty((camera.height, camera.width), np.int64)
-    create_numba.name(shown, chunks, segment, rows.numpy(), used, how.by, ids)
+    create_numba.spell_out(named, used, how.by, ids)
     return torch.from_numpy(ids)
 
 

@@ -66,6 +66,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 BANDS = 8
+TINY = np.float32(1e-30)
 
 
 @njit(parallel=True, fastmath=True)
@@ -125,18 +126,18 @@ def match(
                         hit = far <= ONE
                         z = where(hit, inverse * a, depth)
                         far = where(hit, far, where(dx * dx <= thin, ONE, INF))
-                        seen = load(planes, DEPTH, y, x)
                         closest = load(central, y - top, x)
+                        better = far < closest
+                        if not some(better):
+                            continue
+                        seen = load(planes, DEPTH, y, x)
                         facing = (
                             load(planes, NORMAL, y, x) * nx
                             + load(planes, NORMAL + 1, y, x) * ny
                             + load(planes, NORMAL + 2, y, x) * nz
                         )
-                        better = (
-                            (far < closest)
-                            & (magnitude(z - seen) <= seen * near)
-                            & (facing > aligned)
-                        )
+                        better = better & (magnitude(z - seen) <= seen * near)
+                        better = better & (facing > aligned)
                         if some(better):
                             store(central, where(better, far, closest), y - top, x)
                             before = load(which, y - top, x)
@@ -302,7 +303,7 @@ def merge(
             across_voxel = edge * K[0, 0] / where(met, depth, ONE)
             remembered = take(detail, start + k)
             fresh, faded = across_voxel * across_voxel, remembered * np.float32(FORGET)
-            sharper = (fresh / where(faded > ZERO, faded, ONE) - np.float32(0.7)) * np.float32(
+            sharper = (fresh / where(faded > ZERO, faded, TINY) - np.float32(0.7)) * np.float32(
                 1 / 0.6
             )
             sharper = where(sharper > ZERO, least(sharper, spread(ONE)), ZERO)

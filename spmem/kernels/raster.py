@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
@@ -15,9 +18,10 @@ NEAR = 1e-6
 """z-depth in world units at or below which nothing is drawn."""
 SLAB = 0.015
 """Share of the depth behind the nearest hit that is still the same surface."""
-FIRST = 256
+FIRST = 128
 """Chunks that are drawn before the others are tested against what they hide; then twice as many, and so on."""
 
+F32 = NDArray[np.float32]
 Images = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -39,12 +43,13 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
         torch.empty(shape, dtype=torch.bool, device=device),
     )
     rows = torch.empty(shape, dtype=torch.long, device=device)
-    plain = kernel_for(device, kernel) == "torch"
+    if kernel_for(device, kernel) == "numba":
+        K, w2c, c2w = (m.contiguous().numpy() for m in (cameras.K, cameras.w2c, cameras.c2w))
+        images = tuple(image.numpy() for image in (rgb, depth, normal, mask, rows))
+        for t in range(len(cameras)):
+            _numba(columns, K[t], w2c[t], c2w[t], tuple(image[t] for image in images))
+        return rgb, depth, normal, mask, rows
     for t, camera in enumerate(cameras):
-        out = rgb[t], depth[t], normal[t], mask[t], rows[t]
-        if not plain:
-            _numba(columns, camera, out)
-            continue
         rgb[t], depth[t], inwards, rows[t] = raster_torch.rasterize(
             columns.position, columns.normal, columns.radius, columns.colour, columns.confidence, camera.w2c,
             camera.K, camera.width, camera.height, near=NEAR, slab=SLAB,
@@ -53,11 +58,10 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
     return rgb, depth, normal, mask, rows
 
 
-def _numba(columns: Columns, camera: Camera, out: Images) -> None:
+def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any], ...]) -> None:
     """Chunks nearest first, each round tested against what is in front already; then all that is left is mixed."""
     assert columns.chunks is not None
-    width, height = camera.width, camera.height
-    K, w2c, c2w = (m.contiguous().numpy() for m in (camera.K, camera.w2c, camera.c2w))
+    height, width = out[1].shape
     low, high = columns.chunks.low, columns.chunks.high
     position, normal, radius, colour, confidence = (
         getattr(columns, name).numpy()
@@ -84,5 +88,5 @@ def _numba(columns: Columns, camera: Camera, out: Images) -> None:
     order = np.argsort(chunks).astype(np.int32)  # sums come out the same whatever was drawn first
     raster_numba.blend(
         record, box, span[:done], chunks, order, colour, confidence, radius, c2w, front, SLAB,
-        *(image.numpy() for image in out),
+        *out,
     )  # fmt: skip

@@ -183,17 +183,25 @@ def test_seen_times() -> None:
     assert surfels.last_seen.max() == 9.0
 
 
+@pytest.mark.parametrize("voxel", [None, 0.2, 0.5])
 @pytest.mark.parametrize("seed", range(3))
-def test_fast_and_plain_fusion_agree(seed: int) -> None:
-    room = BoxRoom()
-    frames = room.frames(room.walk(5, width=80, height=60, sweep=1.0 + seed))
+def test_fast_and_plain_fusion_agree(seed: int, voxel: float | None) -> None:
+    """Pixel by pixel, and in blocks of 2 and 4 pixels; with holes, noise, bytes for colour, odd sizes."""
+    room, (height, width) = BoxRoom(), (61, 83)
+    frames = room.frames(room.walk(5, width=width, height=height, sweep=1.0 + seed))
     generator = torch.Generator().manual_seed(seed)
-    fast, plain = SurfelMap(kernel="numba"), SurfelMap(kernel="torch")
+    config = FusionConfig(voxel=voxel)
+    fast, plain = SurfelMap(config, kernel="numba"), SurfelMap(config, kernel="torch")
     for frame in frames:
         assert frame.depth is not None
-        depth = frame.depth * (1 + 0.004 * torch.randn(60, 80, generator=generator))
-        depth[torch.rand(60, 80, generator=generator) < 0.05] = 0
-        frame = frame.replace(depth=depth)
+        noise = torch.randn(height, width, generator=generator)
+        depth = frame.depth * (1 + 0.004 * noise)
+        depth[torch.rand(height, width, generator=generator) < 0.05] = 0
+        frame = frame.replace(
+            depth=depth,
+            rgb=(frame.rgb_float() * 255).round().byte() if seed else frame.rgb,
+            confidence=noise.abs().clamp(max=1) if seed == 2 else None,
+        )
         assert (fast.fuse(frame) == plain.fuse(frame)).float().mean() > 0.98
     assert abs(len(fast) - len(plain)) <= 0.005 * len(plain)
     cameras = Camera.stack([f.camera for f in frames])

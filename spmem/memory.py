@@ -124,10 +124,8 @@ class SpatialMemory:
 
     def _novelty(self, surfel_ids: Int[Tensor, "h w"]) -> float:
         """Share of the pixels that show surfels which no keyframe saw."""
-        ids, counts = torch.unique(surfel_ids, return_counts=True)
-        ids, counts = ids[ids >= 0], counts[ids >= 0]
-        offsets, _ = self._geometry.observers(ids)
-        return float(counts[offsets.diff() == 0].sum()) / surfel_ids.numel()
+        new = (surfel_ids >= 0) & ~self._geometry.observed(surfel_ids)
+        return float(new.sum()) / surfel_ids.numel()
 
     def _dated(self, frame: Frame) -> Frame:
         if not isinstance(frame, Frame):

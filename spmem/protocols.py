@@ -41,6 +41,10 @@ class GeometryStore(Protocol):
         """Note that a keyframe saw these surfels (ids may repeat; -1 is skipped)."""
         ...
 
+    def observed(self, surfel_ids: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
+        """Whether some keyframe saw these surfels; False for -1."""
+        ...
+
     def observers(
         self, surfel_ids: Int[Tensor, " n"]
     ) -> tuple[Int[Tensor, " n_plus_1"], Int[Tensor, " m"]]:

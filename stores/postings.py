@@ -5,12 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.kernels.columns import grow
+from spmem.kernels.jit import njit
+
+I32 = NDArray[np.int32]
+
+
+@njit()
+def link(
+    surfels: NDArray[np.int64], name: int, head: I32, keyframe: I32, previous: I32, count: int
+) -> int:
+    """Add an entry for each surfel (-1 = none) whose latest is not of this keyframe; how many there are then."""
+    for surfel in surfels:
+        if surfel < 0 or (head[surfel] >= 0 and keyframe[head[surfel]] == name):
+            continue
+        keyframe[count], previous[count], head[surfel] = name, head[surfel], count
+        count += 1
+    return count
 
 
 class Postings:
@@ -25,23 +42,29 @@ class Postings:
         self._count = 0
 
     def append(self, keyframe: int, surfels: Int[Tensor, " n"]) -> None:
-        """Note that a keyframe saw these surfels (distinct, >= 0)."""
-        if not len(surfels):
+        """Note that a keyframe saw these surfels; -1 and repetitions are skipped. Keyframes come in ascending order."""
+        if surfels.device.type != "cpu":
+            surfels = torch.unique(surfels[surfels >= 0])
+        if not len(surfels) or int(surfels.max()) < 0:
             return
-        n = len(surfels)
+        room = self._count + len(surfels)
         self._head = grow(self._head, int(surfels.max()) + 1, fill=-1)
-        self._keyframe = grow(self._keyframe, self._count + n)
-        self._previous = grow(self._previous, self._count + n)
-        new = slice(self._count, self._count + n)
+        self._keyframe = grow(self._keyframe, room)
+        self._previous = grow(self._previous, room)
+        if surfels.device.type == "cpu":
+            head, names, previous = (
+                part.numpy() for part in (self._head, self._keyframe, self._previous)
+            )
+            self._count = link(surfels.numpy(), keyframe, head, names, previous, self._count)
+            return
+        new = slice(self._count, room)
         self._keyframe[new] = keyframe
         self._previous[new] = self._head[surfels]
-        self._head[surfels] = torch.arange(
-            self._count, self._count + n, dtype=torch.int32, device=surfels.device
-        )
-        self._count += n
+        self._head[surfels] = torch.arange(*new.indices(room)[:2], dtype=torch.int32, device=surfels.device)  # fmt: skip
+        self._count = room
 
-    def seen(self, surfels: Int[Tensor, " n"]) -> Tensor:
-        """[n] bool: some keyframe saw it."""
+    def seen(self, surfels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        """Whether some keyframe saw it; False for -1."""
         return self._heads(surfels) >= 0
 
     def of(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -178,8 +178,11 @@ class SurfelMap:
 
     def observe(self, keyframe: int, surfel_ids: Int[Tensor, " n"]) -> None:
         """Note that a keyframe saw these surfels; -1 and repetitions are skipped."""
-        ids = torch.unique(surfel_ids)
-        self._postings.append(keyframe, ids[ids >= 0])
+        self._postings.append(keyframe, surfel_ids.reshape(-1))
+
+    def observed(self, surfel_ids: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
+        """Whether some keyframe saw these surfels; False for -1."""
+        return self._postings.seen(surfel_ids)
 
     def observers(
         self, surfel_ids: Int[Tensor, " n"]

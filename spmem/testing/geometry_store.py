@@ -158,6 +158,8 @@ class GeometryStoreTests:
         store.observe(8, b.reshape(-1))
         ids = torch.unique(torch.cat([a.reshape(-1), b.reshape(-1)]))
         ids = ids[ids >= 0]
+        assert store.observed(a)[a >= 0].all()
+        assert not store.observed(a)[a < 0].any()
         offsets, keyframes = store.observers(ids)
         assert len(offsets) == len(ids) + 1
         for want, pixels in ((3, a), (8, b)):
@@ -172,6 +174,7 @@ class GeometryStoreTests:
     ) -> None:
         store = make()
         ids = torch.unique(store.fuse(frames[0]))
+        assert not store.observed(ids).any()
         offsets, keyframes = store.observers(ids[ids >= 0])
         assert len(keyframes) == 0
         assert (offsets == 0).all()

@@ -88,10 +88,12 @@ class RetrievalConfig:
 class MemoryConfig:
     """All of a memory. ``geometry`` names the spatial store; ``recent`` is the length of working memory in frames.
 
+    renderer: What draws the map for ``retrieve``: ``discs``, ``gsplat``, ``pytorch3d``, or an installed package's.
     check_poses: Compare each of the first frames with the map and refuse poses of another convention.
     """
 
     geometry: str = "surfels"
+    renderer: str = "discs"
     recent: int = 4
     check_poses: bool = True
     fusion: FusionConfig = field(default_factory=FusionConfig)

@@ -12,6 +12,8 @@ from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
 from spmem.integrations.depth import DEPTH_ESTIMATORS
+from spmem.integrations.gsplat import GsplatRenderer
+from spmem.integrations.pytorch3d import PointRenderer
 from spmem.integrations.segmentation import DYNAMIC_SEGMENTERS
 from spmem.memory import SpatialMemory
 from spmem.plugins import find
@@ -19,9 +21,11 @@ from spmem.protocols import DepthEstimator, DynamicSegmenter, GeometryStore, Key
 from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes
 from spmem.stores.points import PointCloud
+from spmem.stores.rendering import DiscRenderer
 from spmem.stores.surfels import SurfelMap
 
 GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
+RENDERERS = {"discs": DiscRenderer, "gsplat": GsplatRenderer, "pytorch3d": PointRenderer}
 
 
 def open(
@@ -52,7 +56,8 @@ def open(
         SchemaError: A newer spmem wrote it.
         ReadOnlyError: The folder cannot be written and mode is not ``r``.
         UnknownNameError: A part that the configuration names does not exist.
-        InputError: An unknown mode, or a configuration that the stored map was not built with.
+        InputError: An unknown mode, a configuration that the stored map was not built with, or a renderer for a
+            geometry store that draws itself.
 
     Example:
         >>> import spmem
@@ -71,7 +76,7 @@ def open(
         config = _configuration(bank, config, writable=mode != "r")
         if isinstance(bank, ZarrKeyframes):
             bank.quality = config.keyframes.quality
-        geometry: GeometryStore = find("geometry_store", config.geometry, GEOMETRY)(config.fusion)
+        geometry = _geometry(config)
         where = torch.device(device or "cpu")
         checkpoint.restore_geometry(geometry, bank, where)
         return SpatialMemory(
@@ -93,6 +98,19 @@ def open(
 
 def _named(seam: str, part: Any, builtin: Mapping[str, Callable[..., Any]]) -> Any:
     return find(seam, part, builtin)() if isinstance(part, str) else part
+
+
+def _geometry(config: MemoryConfig) -> GeometryStore:
+    """The configured store; a map that is drawn as discs does so itself, without copying its surfels."""
+    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry, GEOMETRY)
+    if config.renderer == "discs":
+        return store(config.fusion)
+    if config.geometry not in GEOMETRY:
+        raise InputError(
+            f"the geometry store {config.geometry!r} draws itself; renderer={config.renderer!r} goes with "
+            f"{' or '.join(GEOMETRY)}"
+        )
+    return store(config.fusion, renderer=find("renderer", config.renderer, RENDERERS)())
 
 
 def _configuration(

@@ -2,7 +2,7 @@
 
 import typer
 
-from spmem.cli import about, demo, doctor, ingest, render, retrieve
+from spmem.cli import about, demo, doctor, ingest, render, retrieve, warm
 from spmem.cli.shell import Commands, options
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ for command in (
     render.render,
     about.info,
     doctor.doctor,
+    warm.warm,
 ):
     app.command()(command)
 

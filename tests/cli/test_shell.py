@@ -25,7 +25,7 @@ def one_line(result: Any) -> str:
 def test_help_names_every_command(run: Any) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("demo", "ingest", "retrieve", "render", "info", "doctor"):
+    for command in ("demo", "ingest", "retrieve", "render", "info", "doctor", "warm"):
         assert command in result.stdout
         assert run(command, "--help").exit_code == 0
 
@@ -99,3 +99,12 @@ def test_doctor_tells_a_broken_backend_from_a_missing_one(
     assert one["version"]
     assert other["detail"] == "not installed"
     assert other["install"] == "pip install nope"
+
+
+def test_after_warming_nothing_is_compiled_twice(told: Any) -> None:
+    from spmem.kernels import fuse_numba
+
+    told("warm")
+    kinds = len(fuse_numba.match.signatures)  # type: ignore[attr-defined]
+    told("warm")
+    assert len(fuse_numba.match.signatures) == kinds >= 2  # type: ignore[attr-defined]

@@ -1,0 +1,35 @@
+"""``spmem warm``: the kernels compiled before they are needed."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from spmem.cli.shell import Json, show, tell
+
+
+def warm(as_json: Json = False) -> None:
+    """Compile the CPU kernels for this machine; they are kept on disk, and later calls start at once.
+
+    Not needed: without it the first calls compile what they need.
+    """
+    import spmem
+    from spmem.integrations.readers import track
+    from spmem.testing.box import BoxRoom
+
+    room, start = BoxRoom(), perf_counter()
+    frames = room.frames(room.walk(2, width=80, height=60), time=0.0)
+    in_bytes = [frame.replace(rgb=(frame.rgb_float() * 255).round().byte()) for frame in frames]
+    sure = [frame.replace(confidence=frame.depth) for frame in frames]
+    voxels = (None, 0.5)  # pixel by pixel, and in blocks of pixels
+    for images in track((frames, in_bytes, sure), "Compiling"):
+        for voxel in voxels:
+            config = spmem.MemoryConfig(fusion=spmem.FusionConfig(voxel=voxel))
+            with spmem.open(None, config=config) as memory:
+                for frame in images:
+                    memory.store(frame)
+                memory.retrieve(frames[0].camera)
+    seconds = round(perf_counter() - start, 1)
+    if as_json:
+        tell({"seconds": seconds})
+    else:
+        show("kernels are compiled", {"seconds": f"{seconds:g}"})

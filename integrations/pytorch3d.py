@@ -12,11 +12,10 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.errors import CameraError, InputError, MissingExtraError
 from spmem.kernels.raster import SLAB
+from spmem.kernels.raster_torch import FAINT
 from spmem.stores.rendering import drawable, nothing, projection
 from spmem.types import Projection, Surfels
 
-FAINT = 1e-3
-"""Weight of a disc at its rim."""
 PIXEL = 0.71
 """Half a pixel's diagonal, in pixels."""
 

@@ -101,7 +101,8 @@ class SurfelMap:
         """Side of the blocks of pixels that are averaged first: the largest power of two that loses no detail."""
         assert self.voxel is not None
         by, pixel = 1, self._distance / float(camera.K[0, 0])
-        while 2 * by * pixel <= ENOUGH * self.voxel:
+        most = min(camera.width, camera.height) // 8 if pixel > 0 else 1
+        while 2 * by * pixel <= ENOUGH * self.voxel and 2 * by <= most:
             by *= 2
         return by
 
@@ -282,5 +283,5 @@ class SurfelMap:
             return
         self._columns = Columns.restore(arrays, device)
         self._postings = Postings.restore(arrays, device)
-        voxel, frames, self._distance = (float(value) for value in arrays["scalars"])
+        voxel, frames, self._distance = [*map(float, arrays["scalars"]), 0.0][:3]
         self.voxel, self._frames = voxel or None, int(frames)

@@ -132,8 +132,8 @@ def unhidden(
         x1 = cx + fx * (right / begin if right > 0 else right / end) + ONE
         y0 = cy + fy * (above / begin if above < 0 else above / end) - ONE
         y1 = cy + fy * (below / begin if below > 0 else below / end) + ONE
-        i0, i1 = max(int(x0), 0) // BLOCK, min(int(x1), width - 1) // BLOCK
-        j0, j1 = max(int(y0), 0) // BLOCK, min(int(y1), height - 1) // BLOCK
+        i0, i1 = int(max(x0, ZERO)) // BLOCK, int(min(x1, np.float32(width - 1))) // BLOCK
+        j0, j1 = int(max(y0, ZERO)) // BLOCK, int(min(y1, np.float32(height - 1))) // BLOCK
         hidden = True
         for j in range(j0, j1 + 1):
             for i in range(i0, i1 + 1):

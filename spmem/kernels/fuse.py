@@ -11,22 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.kernels import create_numba, discs_numba, fuse_numba, fuse_torch, prepare_numba
-from spmem.kernels.columns import Columns
+from spmem.kernels.columns import WIDTHS, Columns
 from spmem.kernels.fuse_torch import CENTRAL, Fusing
 from spmem.kernels.raster import NEAR, kernel_for
 from spmem.kernels.simd import PAD
 from spmem.types import Frame
 
-CREATED = (
-    "position",
-    "normal",
-    "radius",
-    "colour",
-    "confidence",
-    "first_seen",
-    "last_seen",
-    "detail",
-)
 NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -83,7 +73,7 @@ def fuse(
 
     segment, cell, new = create_numba.gather(planes, rgb, scale, shown, K, c2w, how.voxel)
     rows = columns.take(len(cell), torch.from_numpy(cell))
-    create_numba.write(new, rows.numpy(), how.time, *(_numpy(getattr(columns, c)) for c in CREATED))
+    create_numba.write(new, rows.numpy(), how.time, *(_numpy(getattr(columns, c)) for c in WIDTHS))
     columns.widen(rows)
     named = np.empty((height, width), np.int64)
     create_numba.name(shown, chunks, segment, rows.numpy(), named)

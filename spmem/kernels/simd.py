@@ -227,22 +227,6 @@ def some(typing: Any, mask: Any) -> Any:
     return types.boolean(mask), emit
 
 
-@intrinsic
-def total(typing: Any, tile: Any) -> Any:
-    """The sum of the eight."""
-
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, lanes = args[0], LANES
-        while lanes > 1:
-            lanes //= 2
-            halves = (_lanes(*range(lanes)), _lanes(*range(lanes, 2 * lanes)))
-            low, high = (builder.shuffle_vector(value, value, half) for half in halves)
-            value = builder.fadd(low, high, flags=FLAGS)
-        return builder.extract_element(value, ir.Constant(_INDEX, 0))
-
-    return types.float32(tile), emit
-
-
 def _of_array(array: Any) -> Tile:
     return FLOATS if array.dtype == types.float32 else INTS
 

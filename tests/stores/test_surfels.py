@@ -312,3 +312,22 @@ def test_growth_keeps_ids_and_bytes_in_bounds() -> None:
     arrays = store.arrays()
     columns = sum(a.nbytes for n, a in arrays.items() if not n.startswith(("posting", "scalars")))
     assert columns / len(arrays["radius"]) <= 64
+
+
+def test_a_first_frame_without_depth_and_a_voxel_of_any_size() -> None:
+    for voxel in (1e-4, 0.02, 50.0):
+        store = SurfelMap(FusionConfig(voxel=voxel))
+        assert (store.fuse(wall_frame(0.0)) == -1).all()
+        assert len(store) == 0
+        store.fuse(wall_frame(WALL))
+        assert len(store) > 0
+
+
+def test_a_checkpoint_from_before_chunks_opens() -> None:
+    store, other = SurfelMap(), SurfelMap()
+    store.fuse(wall_frame(WALL))
+    arrays = {k: v for k, v in store.arrays().items() if not k.startswith("chunk")}
+    other.restore(arrays | {"scalars": arrays["scalars"][:2]}, torch.device("cpu"))
+    camera = wall_frame(WALL).camera[None]
+    assert torch.equal(store.render(camera).surfel_ids, other.render(camera).surfel_ids)
+    assert other.fuse(wall_frame(WALL)).max() >= 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.retrieval.views import Views
 from spmem.types import Projection
+
+Observers: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Surfel ids ``[n]`` to the keyframes that saw each, as :meth:`spmem.protocols.GeometryStore.observers` answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +27,8 @@ class Query:
     exclude: keyframe ids that may not be answered.
     time: seconds at which the first camera is to be generated, or None.
     seed: for rules that draw.
+    observers: the keyframes that saw each of ``projection.surfel_ids``, for rules that let surfels vote; None where
+        there is no map.
     """
 
     cameras: Camera
@@ -29,6 +37,7 @@ class Query:
     exclude: NDArray[np.int64]
     time: float | None = None
     seed: int = 0
+    observers: Observers | None = None
 
 
 @dataclass(frozen=True, eq=False)

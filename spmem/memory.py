@@ -181,7 +181,7 @@ class SpatialMemory:
         cameras: Camera,
         *,
         k: int = 4,
-        method: str | None = None,
+        method: str | Retriever | None = None,
         exclude: Sequence[int] = (),
         given: Sequence[Frame] | None = None,
         time: float | None = None,
@@ -192,7 +192,8 @@ class SpatialMemory:
         Args:
             cameras: A trajectory ``[T]``, or a single camera (T = 1).
             k: Keyframes wanted at most.
-            method: A retrieval rule's name; None takes ``config.retrieval.method``.
+            method: A retrieval rule by name, or a rule of your own (any :class:`spmem.protocols.Retriever`; the
+                memory shows it every keyframe once); None takes ``config.retrieval.method``.
             exclude: Keyframe ids that may not be answered.
             given: Frames that the generator holds already, so that no keyframe is spent on what they show; None
                 takes the working memory.
@@ -215,13 +216,12 @@ class SpatialMemory:
         if k != int(k) or k < 0:
             raise InputError(f"k must be an integer >= 0, got {k}")
         cameras = cameras if cameras.shape else cameras[None]
-        method = method or self.config.retrieval.method
-        rule = self._observing(method)
+        name, rule = self._observing(method or self.config.retrieval.method)
         projection = self._geometry.render(cameras)
         recent = tuple(self.recent)
         held = _views(recent if given is None else given)
         excluded = np.asarray(list(exclude), np.int64)
-        query = Query(cameras, projection, held, excluded, time, seed)
+        query = Query(cameras, projection, held, excluded, time, seed, self._geometry.observers)
         chosen = rule.select(query, self.views, int(k))
         return Retrieval(
             cameras,
@@ -229,21 +229,22 @@ class SpatialMemory:
             tuple(self.keyframes[int(id)] for id in chosen.ids),
             torch.from_numpy(chosen.scores.astype(np.float32)),
             recent,
-            method,
+            name,
             lambda: contributions(
                 query, self.views, chosen, tolerance=self.config.retrieval.tolerance
             ),
         )
 
-    def _observing(self, method: str) -> Retriever:
-        """The rule, with every keyframe's view shown to it."""
-        if method not in self._rules:
-            self._rules[method] = self._rule(method)
-        rule, seen = self._rules[method], self._observed.get(method, 0)
+    def _observing(self, method: str | Retriever) -> tuple[str, Retriever]:
+        """The rule and what to call it, with every keyframe's view shown to it."""
+        name = method if isinstance(method, str) else f"{type(method).__name__} at {id(method):x}"
+        if name not in self._rules:
+            self._rules[name] = self._rule(method) if isinstance(method, str) else method
+        rule, seen = self._rules[name], self._observed.get(name, 0)
         if seen < len(self.views):
             rule.observe(self.views, slice(seen, len(self.views)))
-            self._observed[method] = len(self.views)
-        return rule
+            self._observed[name] = len(self.views)
+        return name.partition(" at ")[0], rule
 
     # -- durability ---------------------------------------------------------------------------------
 

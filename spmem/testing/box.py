@@ -59,7 +59,7 @@ class BoxRoom:
             depth=depth,
             normal=normal,
             mask=torch.ones_like(depth, dtype=torch.bool),
-            surfel_ids=_voxel(points),
+            surfel_ids=voxel_ids(points),
         )
 
     def frames(self, cameras: Camera, time: float | None = None) -> list[Frame]:
@@ -109,6 +109,7 @@ def _paint(points: Float[Tensor, "*b 3"], normal: Float[Tensor, "*b 3"]) -> Tens
     return (0.45 + 0.3 * waves + tint).clamp(0, 1)
 
 
-def _voxel(points: Float[Tensor, "*b 3"]) -> Tensor:
+def voxel_ids(points: Float[Tensor, "*b 3"]) -> Tensor:
+    """The surfel ids of world points: their 5 cm voxels, packed."""
     x, y, z = ((points + 50) / 0.05).round().long().unbind(-1)
     return (x * 2048 + y) * 2048 + z

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.protocols import Retriever
-from spmem.retrieval.query import Query, Selection
-from spmem.retrieval.views import Views
-from spmem.testing.box import BoxRoom
+from spmem.retrieval.query import Observers, Query, Selection
+from spmem.retrieval.views import THUMB, Views
+from spmem.testing.box import BoxRoom, voxel_ids
 from spmem.types import Projection
 
 TWO_ROOMS = BoxRoom(
@@ -59,8 +61,12 @@ def query_of(
     seed: int = 0,
     known: bool = True,
     room: BoxRoom = TWO_ROOMS,
+    among: Views | None = None,
 ) -> Query:
-    """What cameras would see in the room; of a place that memory does not know where ``known`` is False."""
+    """What cameras would see in the room; of a place that memory does not know where ``known`` is False.
+
+    ``among`` are the views whose surfels vote: the query's observers; None is a query without a map.
+    """
     together = Camera.stack(cameras)
     seen = room.render(together)
     if not known:
@@ -73,7 +79,27 @@ def query_of(
             nothing > 0,
             torch.full_like(seen.surfel_ids, -1),
         )
-    return Query(together, seen, given or Views(), np.array(exclude, np.int64), 100.0, seed)
+    observers = None if among is None else observers_of(among)
+    excluded = np.array(exclude, np.int64)
+    return Query(together, seen, given or Views(), excluded, 100.0, seed, observers)
+
+
+def observers_of(views: Views) -> Observers:
+    """Who saw each voxel of the room (the surfel ids of its renders), from the views' thumbnails."""
+    saw: dict[int, list[int]] = {}
+    for row in range(len(views)):
+        camera = Camera(views.K[row], views.c2w[row], width=THUMB[1], height=THUMB[0])
+        depth = torch.from_numpy(views.depth[row])
+        points = camera.unproject(depth)[depth > 0]
+        for voxel in torch.unique(voxel_ids(points)).tolist():
+            saw.setdefault(voxel, []).append(int(views.ids[row]))
+
+    def observers(surfel_ids: Tensor) -> tuple[Tensor, Tensor]:
+        lists = [saw.get(id, []) for id in surfel_ids.tolist()]
+        offsets = torch.tensor([0, *accumulate(map(len, lists))])
+        return offsets, torch.tensor([id for list_ in lists for id in list_], dtype=torch.long)
+
+    return observers
 
 
 def tour(n: int = 12) -> list[Camera]:
@@ -111,46 +137,46 @@ class RetrieverTests:
         self, rule: Retriever, views: Views
     ) -> None:
         for k in (1, 3, len(views), 50):
-            chosen = rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, k)
+            chosen = rule.select(query_of([stand(-2.0, -1.2, 0.1)], among=views), views, k)
             _is_sound(chosen, views.ids, k)
 
     def test_k_of_zero_answers_nothing(self, rule: Retriever, views: Views) -> None:
-        assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 0).ids) == 0
+        assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)], among=views), views, 0).ids) == 0
 
     def test_an_empty_bank_answers_nothing(self, make: Callable[[], Retriever]) -> None:
         rule, views = make(), Views()
         rule.observe(views, slice(0, 0))
-        assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 4).ids) == 0
+        assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)], among=views), views, 4).ids) == 0
 
     def test_excluded_ids_are_never_answered(self, rule: Retriever, views: Views) -> None:
         asked = [stand(-2.0, -1.2, 0.1)]
         first = rule.select(query_of(asked), views, 4).ids
         exclude = [*first.tolist(), 999]
-        again = rule.select(query_of(asked, exclude=exclude), views, 4)
+        again = rule.select(query_of(asked, exclude=exclude, among=views), views, 4)
         _is_sound(again, np.setdiff1d(views.ids, first), 4)
-        every = rule.select(query_of(asked, exclude=views.ids.tolist()), views, 4)
+        every = rule.select(query_of(asked, exclude=views.ids.tolist(), among=views), views, 4)
         assert len(every.ids) == 0
 
     def test_the_same_question_has_the_same_answer(self, rule: Retriever, views: Views) -> None:
-        asked = query_of([stand(-2.0, -1.2, 0.1), stand(-1.8, -1.0, 0.3)], seed=3)
+        asked = query_of([stand(-2.0, -1.2, 0.1), stand(-1.8, -1.0, 0.3)], seed=3, among=views)
         first, second = rule.select(asked, views, 4), rule.select(asked, views, 4)
         assert first.ids.tolist() == second.ids.tolist()
         assert first.scores.tolist() == second.scores.tolist()
 
     def test_selecting_changes_no_view(self, rule: Retriever, views: Views) -> None:
         before = {name: column.copy() for name, column in views.arrays().items()}
-        rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 4)
+        rule.select(query_of([stand(-2.0, -1.2, 0.1)], among=views), views, 4)
         for name, column in views.arrays().items():
             np.testing.assert_array_equal(column, before[name])
 
     def test_observing_again_changes_no_answer(self, rule: Retriever, views: Views) -> None:
-        asked = query_of([stand(2.0, -1.2, -0.1)])
+        asked = query_of([stand(2.0, -1.2, -0.1)], among=views)
         before = rule.select(asked, views, 4)
         rule.observe(views, slice(0, len(views)))
         assert rule.select(asked, views, 4).ids.tolist() == before.ids.tolist()
 
     def test_dropped_views_are_not_answered(self, rule: Retriever, views: Views) -> None:
-        asked = query_of([stand(-2.0, -1.2, 0.1)])
+        asked = query_of([stand(-2.0, -1.2, 0.1)], among=views)
         dropped = views.ids[::2].copy()
         views.remove(dropped)
         _is_sound(rule.select(asked, views, 50), views.ids, 50)
@@ -159,7 +185,9 @@ class RetrieverTests:
         self, rule: Retriever, views: Views
     ) -> None:
         _is_sound(
-            rule.select(query_of([stand(-2.0, -1.2, 0.1)], known=False), views, 4), views.ids, 4
+            rule.select(query_of([stand(-2.0, -1.2, 0.1)], known=False, among=views), views, 4),
+            views.ids,
+            4,
         )
 
     def test_views_without_depth_are_no_error(self, make: Callable[[], Retriever]) -> None:
@@ -167,7 +195,9 @@ class RetrieverTests:
         for id, camera in enumerate(tour()):
             views.append(id, float(id), camera, np.zeros((48, 64), np.float32))
         rule.observe(views, slice(0, len(views)))
-        _is_sound(rule.select(query_of([stand(-2.0, -1.2, 0.1)]), views, 4), views.ids, 4)
+        _is_sound(
+            rule.select(query_of([stand(-2.0, -1.2, 0.1)], among=views), views, 4), views.ids, 4
+        )
 
     def test_what_the_generator_holds_is_no_error(self, rule: Retriever, views: Views) -> None:
         given = views_of([stand(-2.0, -1.1, 0.0)], first_id=80)

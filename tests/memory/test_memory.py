@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,9 @@ from spmem.errors import (
     UnknownNameError,
 )
 from spmem.geometry.consistency import pose_agreement
+from spmem.retrieval.baselines import Baseline
+from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.views import Views
 from spmem.testing.box import BoxRoom
 from spmem.testing.memory import MemoryTests
 
@@ -81,6 +85,30 @@ def test_novelty_0_keeps_every_frame_and_1_only_the_first() -> None:
         memory = spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=novelty)))
         filled(memory, walk(8, sweep=1.5))
         assert len(memory.keyframes) == kept
+
+
+def test_a_rule_of_ones_own_is_shown_every_keyframe_once() -> None:
+    class Latest(Baseline):
+        def __init__(self) -> None:
+            self.shown: list[int] = []
+
+        def observe(self, views: Views, rows: slice) -> None:
+            self.shown += views.ids[rows].tolist()
+
+        def select(self, query: Query, views: Views, k: int) -> Selection:
+            assert query.observers is not None
+            voters = query.observers(query.projection.surfel_ids.flatten())[1]
+            assert set(voters.tolist()) <= set(views.ids.tolist())
+            return Selection(views.ids[::-1][:k].copy(), np.ones(min(k, len(views)), np.float32))
+
+    memory, rule, frames = spmem.open(), Latest(), walk()
+    filled(memory, frames[:12])
+    memory.retrieve(frames[0].camera, method=rule)
+    filled(memory, frames[12:])
+    found = memory.retrieve(frames[0].camera, k=2, method=rule)
+    assert rule.shown == list(memory.keyframes)
+    assert [keyframe.id for keyframe in found.keyframes] == rule.shown[:-3:-1]
+    assert found.method == "Latest"
 
 
 def test_retrieve_shows_the_place_again() -> None:

@@ -1,4 +1,4 @@
-"""The default rule: candidates by covisibility sketches, exact visibility, greedy coverage."""
+"""The default rule: candidates by the voxels they saw, exact visibility, greedy coverage."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from spmem.config import RetrievalConfig
 from spmem.retrieval.greedy import Terms, greedy, shown
-from spmem.retrieval.index import make_index
+from spmem.retrieval.index import place_index
 from spmem.retrieval.query import Query, Selection
-from spmem.retrieval.sketch import sketch_points, sketch_views, voxel_edge
 from spmem.retrieval.views import Views
 from spmem.retrieval.visibility import Points, visibility, visible_points
+from spmem.retrieval.voxels import voxel_edge, voxels, voxels_of_views
 
 SEARCHES = 2
 """The keyframes that match best show much the same; the second search is for what the first one's choice leaves."""
@@ -21,8 +21,9 @@ class Covisibility:
     """Picks the keyframes that together saw most of what the query's cameras will see.
 
     1. Points: a grid of the pixels that the map shows along the query's cameras.
-    2. Candidates: the keyframes whose sketches match best, searched for each camera over what is not shown yet and
-       3. Which points each candidate saw, occlusion included.
+    2. Candidates: the keyframes that saw most of the same voxels, searched for each camera over what is not shown yet,
+       and over all.
+    3. Which points each candidate saw, exactly, occlusion included.
     4. Greedy choice of those that add most; ``terms`` says what counts. Then once more from 2.
 
     A selection's scores are the share of all the query's pixels that each keyframe saw, so nothing that is chosen has
@@ -48,11 +49,11 @@ class Covisibility:
         self.config = config or RetrievalConfig()
         self.terms = terms or Terms()
         self.scan = max(scan, self.config.candidates)
-        self._index = make_index(self.config.index, self.config.dim)
+        self._index = place_index(self.config)
         self._edge: float | None = None
 
     def observe(self, views: Views, rows: slice) -> None:
-        """Add the sketches of these rows; those of views that were changed are replaced.
+        """Index what these rows saw; views that were changed are replaced.
 
         The voxels' edge is set by the first view that has depth, and stays.
         """
@@ -64,9 +65,8 @@ class Covisibility:
         if self._edge is None:
             return
         if len(self._index) + len(new) > 2 * len(views):  # most of the index is of dropped views
-            self._index, new = make_index(self.config.index, self.config.dim), np.arange(len(views))
-        sketches = sketch_views(views, new, edge=self._edge, dim=self.config.dim)
-        self._index.add(views.ids[new], sketches)
+            self._index, new = place_index(self.config), np.arange(len(views))
+        self._index.add(views.ids[new], voxels_of_views(views, new, edge=self._edge))
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """See :class:`spmem.protocols.Retriever`."""
@@ -102,18 +102,21 @@ class Covisibility:
         views: Views,
     ) -> NDArray[np.int64]:
         """Rows of the keyframes to score, ascending."""
-        allowed = ~np.isin(views.ids, exclude)
-        if self._edge is None or allowed.sum() <= self.scan:
-            return np.flatnonzero(allowed)
+        if self._edge is None or len(views) <= self.scan:
+            return np.flatnonzero(~np.isin(views.ids, exclude))
         cameras = len(points.offsets) - 1
         share = (points.weight * (cameras / points.pixels)).astype(np.float32)
-        dim, edge = self.config.dim, self._edge
-        each = sketch_points(points.position, share * open_, points.offsets, edge=edge, dim=dim)
-        whole = sketch_points(points.position, share, points.offsets[[0, -1]], edge=edge, dim=dim)
-        queries = np.concatenate([each, whole])
-        spare = max(0, len(self._index) - int(allowed.sum()))  # excluded, or dropped since
-        wanted = min(self.config.candidates + spare, len(self._index))
-        found = self._index.search(queries[queries.any(1)], wanted)[1]
-        allowed_ids = views.ids[allowed]
-        best = [ids[np.isin(ids, allowed_ids)][: self.config.candidates] for ids in found]
-        return views.rows(np.unique(np.concatenate(best)))
+        left: NDArray[np.float32] = np.where(open_, share, np.float32(0))
+        asked = [voxels(points.position, left, points.offsets, edge=self._edge)]
+        if cameras > 1:
+            together = points.offsets[[0, -1]]
+            asked.append(
+                voxels(points.position, share / np.float32(cameras), together, edge=self._edge)
+            )
+        dropped = max(0, len(self._index) - len(views))
+        rows = []
+        for sets in asked:
+            for ids in self._index.search(sets, self.config.candidates + dropped, exclude)[1]:
+                known = ids[np.isin(ids, views.ids)] if dropped else ids[ids >= 0]
+                rows.append(views.rows(known[: self.config.candidates]))
+        return np.unique(np.concatenate(rows))

@@ -67,16 +67,17 @@ class RetrievalConfig:
     """How keyframes are found.
 
     method: The rule used where ``retrieve`` names none.
-    index: ``auto`` (faiss where installed, else flat) or an index's name.
+    index: What finds candidates: ``voxels`` (inverted lists, exact), or vectors in ``faiss``, ``flat`` (torch), or an
+        installed package's.
     candidates: Keyframes that the index hands to exact scoring.
-    dim: Length of the covisibility descriptor.
+    dim: Length of the covisibility descriptor, where the index holds vectors.
     tolerance: Share of the depth within which a point is the one that a keyframe saw.
     """
 
     method: str = "covisibility"
-    index: str = "auto"
+    index: str = "voxels"
     candidates: int = 32
-    dim: int = 512
+    dim: int = 256
     tolerance: float = 0.04
 
     def __post_init__(self) -> None:
@@ -111,6 +112,9 @@ class MemoryConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> MemoryConfig:
         """Inverse of :meth:`to_json`; keys that this version does not know are an error."""
+        stored = values.get("retrieval", {})
+        if stored.get("index") == "auto":  # the name until 0.1
+            values = {**values, "retrieval": {**stored, "index": "voxels"}}
         parts = {"fusion": FusionConfig, "keyframes": KeyframeConfig, "retrieval": RetrievalConfig}
         unknown = set(values) - {f.name for f in fields(cls)}
         try:

@@ -147,9 +147,12 @@ class ViewIndex(Protocol):
         ...
 
     def search(
-        self, queries: NDArray[np.float32], k: int
+        self, queries: NDArray[np.float32], k: int, exclude: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k best of each query ``[q, d]``: scores and ids ``[q, k]``, best first; -inf and -1 fill up."""
+        """The k best of each query ``[q, d]``: scores and ids ``[q, k]``, best first; -inf and -1 fill up.
+
+        ``exclude`` are ids that are not answered; unknown ones are skipped.
+        """
         ...
 
     def remove(self, ids: NDArray[np.int64]) -> None:

@@ -118,6 +118,17 @@ class ViewIndexTests:
         index.add(ids[:1], descriptors[:1])
         assert index.search(10 * descriptors[:1], 40)[1][0].tolist().count(int(ids[0])) == 1
 
+    def test_excluded_ids_are_not_answered(
+        self, index: ViewIndex, ids: NDArray[np.int64], descriptors: NDArray[np.float32]
+    ) -> None:
+        exclude = np.array([ids[2], ids[30], 999])
+        scores, found = index.search(descriptors[[2, 30]], 40, exclude)
+        assert not np.isin(found, exclude).any()
+        assert ((found >= 0).sum(1) == 38).all()
+        assert (scores[:, 38:] == -np.inf).all()
+        assert (index.search(descriptors[:1], 3, ids)[1] == -1).all()
+        assert index.search(10 * descriptors[[2]], 40)[1].tolist()[0].count(int(ids[2])) == 1
+
     def test_searching_after_removing_finds_the_right_ones(
         self, index: ViewIndex, ids: NDArray[np.int64], descriptors: NDArray[np.float32]
     ) -> None:

@@ -23,10 +23,13 @@ class TestRules(RetrieverTests):
         return partial(retriever, name)
 
 
+@pytest.mark.parametrize("index", ["voxels", "flat", "faiss"])
 class TestCovisibilityByItsIndex(RetrieverTests):
     @pytest.fixture
-    def make(self) -> Callable[[], Retriever]:
-        return lambda: Covisibility(RetrievalConfig(candidates=2), scan=0)
+    def make(self, index: str) -> Callable[[], Retriever]:
+        if index == "faiss":
+            pytest.importorskip("faiss")
+        return lambda: Covisibility(RetrievalConfig(index=index, candidates=2), scan=0)
 
 
 @pytest.mark.parametrize("name", sorted(INDICES))

@@ -79,7 +79,7 @@ def test_abstains_where_memory_knows_nothing(views: Views) -> None:
     assert len(rule.select(unseen, views_of([stand(-2.0, -1.0, 0.0)]), 4).ids) == 0
 
 
-@pytest.mark.parametrize("index", ["flat", "auto"])
+@pytest.mark.parametrize("index", ["flat", "voxels"])
 @pytest.mark.parametrize("held", [False, True])
 def test_the_index_loses_next_to_nothing(many: Views, index: str, held: bool) -> None:
     config = RetrievalConfig(index=index, candidates=16)

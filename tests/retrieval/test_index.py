@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spmem.errors import InputError, MissingExtraError, UnknownNameError
-from spmem.retrieval import flat
+from spmem.retrieval import faiss_index, flat
 from spmem.retrieval.faiss_index import FaissIndex
 from spmem.retrieval.flat import FlatIndex
 from spmem.retrieval.index import make_index
@@ -29,11 +29,32 @@ def test_faiss_and_flat_answer_alike_through_a_history() -> None:
         for index in indices:
             index.add(ids, rows)
             index.remove(gone)
-            answers.append((len(index), *index.search(queries, 20)))
+            answers.append((len(index), *index.search(queries, 20, gone[:3] + 1)))
         (n_flat, scores_flat, ids_flat), (n_faiss, scores_faiss, ids_faiss) = answers
         assert n_flat == n_faiss
         np.testing.assert_array_equal(ids_flat, ids_faiss)
         np.testing.assert_allclose(scores_flat, scores_faiss, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_bank_is_searched_along_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(faiss_index, "GRAPH_FROM", 100)
+    draw = np.random.default_rng(0)
+    place, ids = draw.standard_normal((40, 32)), np.arange(2000) * 3
+    rows = (place[ids % 40] + draw.standard_normal((2000, 32)) / 4).astype(np.float32)
+    exact, graph = FlatIndex(32), FaissIndex(32)
+    for part in np.array_split(np.arange(2000), 7):
+        for index in (exact, graph):
+            index.add(ids[part], rows[part])
+    few, most = ids[::5], ids[200:]
+    for exclude in (None, few, most):
+        best, found = (index.search(rows[::50], 20, exclude)[1] for index in (exact, graph))
+        hits = [np.isin(a, b).mean() for a, b in zip(best, found, strict=True)]
+        assert np.mean(hits) > 0.95
+        assert exclude is None or not np.isin(found, exclude).any()
+    for index in (exact, graph):
+        index.remove(most)
+    np.testing.assert_array_equal(*(index.search(rows[:4], 5)[1] for index in (exact, graph)))
 
 
 def test_faiss_and_torch_take_turns() -> None:
@@ -59,7 +80,7 @@ def test_on_a_gpu_faiss_answers_as_flat_does() -> None:
 def test_a_large_flat_bank_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flat, "LARGE", 5)
     index = FlatIndex(8)
-    with pytest.warns(UserWarning, match=r"pip install 'spmem\[cpu\]'"):
+    with pytest.warns(UserWarning, match="voxels"):
         index.add(np.arange(6), np.ones((6, 8), np.float32))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -77,11 +98,10 @@ def test_descriptors_of_another_length_are_refused(name: str) -> None:
         index.add(np.arange(3), np.ones((2, 8), np.float32))
 
 
-def test_without_faiss_auto_is_flat_and_faiss_says_what_to_install(
+def test_without_faiss_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert isinstance(make_index("auto", 8), FlatIndex)
     with pytest.raises(MissingExtraError, match=r"spmem\[cpu\]"):
         make_index("faiss", 8)
 

@@ -14,11 +14,13 @@ from spmem.camera import Camera
 from spmem.config import RetrievalConfig
 from spmem.geometry import nearest_rotation, normals_from_depth
 from spmem.retrieval.covisibility import Covisibility
+from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.pose_nearest import PoseNearest
 from spmem.retrieval.query import Query
-from spmem.retrieval.sketch import sketch_views, voxel_edge
+from spmem.retrieval.sketch import sketch
 from spmem.retrieval.views import Views
 from spmem.retrieval.visibility import visibility, visible_points
+from spmem.retrieval.voxels import voxel_edge, voxels_of_views
 from spmem.types import Projection
 
 Walk = tuple[Camera, torch.Tensor]
@@ -65,18 +67,27 @@ def shares(query: Query, views: Views) -> NDArray[np.float64]:
     return share
 
 
-def test_the_best_views_are_among_the_first_by_sketch(walk: Walk, views: Views) -> None:
+def test_the_best_views_are_among_the_first_by_voxels_and_by_sketch(
+    walk: Walk, views: Views
+) -> None:
     edge = voxel_edge(views.depth[0])
     assert edge is not None
-    sketches = sketch_views(views, np.arange(len(views)), edge=edge, dim=512)
-    found = []
+    sets = voxels_of_views(views, np.arange(len(views)), edge=edge)
+    index, sketches = VoxelIndex(), sketch(sets, 256)
+    index.add(views.ids, sets)
+    by_voxels, by_sketch = [], []
     for frame in range(0, len(views), 4):
-        true = shares(query_at(walk, frame), views)
+        query = query_at(walk, frame)
+        true = shares(query, views)
         best = np.argsort(-true)[:4]
+        best = best[true[best] > 0.1]
+        asked = voxels_of_views(views, np.array([frame]), edge=edge)
+        by_voxels += np.isin(best, index.search(asked, 16, query.exclude)[1]).tolist()
         guess = np.where(true < 0, -np.inf, sketches @ sketches[frame])
-        found += np.isin(best[true[best] > 0.1], np.argsort(-guess)[:16]).tolist()
-    assert len(found) > 50
-    assert np.mean(found) > 0.9
+        by_sketch += np.isin(best, np.argsort(-guess)[:16]).tolist()
+    assert len(by_voxels) > 50
+    assert np.mean(by_voxels) > 0.95
+    assert np.mean(by_sketch) > 0.9
 
 
 def test_revisits_are_found_and_beat_the_nearest_pose(walk: Walk, views: Views) -> None:

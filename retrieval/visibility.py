@@ -45,10 +45,9 @@ def visible_points(projection: Projection) -> Points:
     points a camera and 8192 in all.
     """
     t, h, w = projection.mask.shape
-    wanted = max(1, min(t * POINTS_PER_CAMERA, POINTS))
-    stride = max(1, math.ceil(math.sqrt(t * h * w / wanted)))
-    y, height = _cells(h, stride)
-    x, width = _cells(w, stride)
+    stride = stride_of(t, h, w)
+    y, height = cells(h, stride)
+    x, width = cells(w, stride)
     grid = np.s_[:, y[0] :: stride, x[0] :: stride]
     depth, mask = (image[grid].cpu().numpy() for image in (projection.depth, projection.mask))
     camera, row, column = np.nonzero(mask & (depth > 0))
@@ -67,7 +66,13 @@ def visible_points(projection: Projection) -> Points:
     )
 
 
-def _cells(n: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def stride_of(t: int, h: int, w: int) -> int:
+    """Edge of the square cells, each sampled once, that keep the samples of images ``[t, h, w]`` within the caps."""
+    wanted = max(1, min(t * POINTS_PER_CAMERA, POINTS))
+    return max(1, math.ceil(math.sqrt(t * h * w / wanted)))
+
+
+def cells(n: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Middles and widths of the cells that cut n pixels, the last one with the remainder."""
     middle = np.arange(min(stride // 2, n - 1), n, stride)
     width = np.full(len(middle), stride)

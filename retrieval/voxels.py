@@ -148,6 +148,14 @@ def _mix(x: np.uint64) -> np.uint64:
 
 
 @njit()
+def voxel_key(x: np.float64, y: np.float64, z: np.float64, seed: np.uint64) -> np.uint64:
+    """The hash of a voxel by its whole coordinates; never 0."""
+    key = _mix(seed ^ np.uint64(np.int64(x)))
+    key = _mix(_mix(key ^ np.uint64(np.int64(y))) ^ np.uint64(np.int64(z)))
+    return key if key != np.uint64(0) else seed
+
+
+@njit()
 def _voxels(
     position: NDArray[np.float32],
     share: NDArray[np.float32],
@@ -180,8 +188,7 @@ def _voxels(
                 z = np.floor(position[p, 2] / edge + shift)
                 if slot < 0 or x != vx or y != vy or z != vz:  # neighbours mostly share a voxel
                     vx, vy, vz = x, y, z
-                    key = _mix((SEED + np.uint64(grid)) ^ np.uint64(np.int64(x)))
-                    key = _mix(_mix(key ^ np.uint64(np.int64(y))) ^ np.uint64(np.int64(z)))
+                    key = voxel_key(x, y, z, SEED + np.uint64(grid))
                     slot = np.int64(key & last)
                     while amount[slot] > 0 and keys[slot] != key:
                         slot = np.int64((slot + 1) & (size - 1))

@@ -72,6 +72,8 @@ class RetrievalConfig:
     candidates: Keyframes that the index hands to exact scoring.
     dim: Length of the covisibility descriptor, where the index holds vectors.
     tolerance: Share of the depth within which a point is the one that a keyframe saw.
+    reach: What memory renders is not believed (its mask is False) behind more space that no keyframe saw to be empty than
+        this, in median depths of the keyframes; None believes everything.
     """
 
     method: str = "covisibility"
@@ -79,10 +81,13 @@ class RetrievalConfig:
     candidates: int = 32
     dim: int = 256
     tolerance: float = 0.04
+    reach: float | None = 1.0
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.dim < 8 or not self.tolerance > 0:
-            raise InputError("retrieval: candidates >= 1, dim >= 8 and tolerance > 0 are wanted")
+        if self.candidates < 1 or self.dim < 8 or not min(self.tolerance, self.reach or 1) > 0:
+            raise InputError(
+                "retrieval: candidates >= 1, dim >= 8, tolerance > 0 and reach > 0 are wanted"
+            )
 
 
 @dataclass(frozen=True)

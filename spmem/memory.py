@@ -28,6 +28,7 @@ from spmem.protocols import (
     Retriever,
 )
 from spmem.retrieval.explain import contributions
+from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.query import Query
 from spmem.retrieval.views import Views
 from spmem.types import Frame, Retrieval, Snapshot
@@ -61,6 +62,7 @@ class SpatialMemory:
         self._rule = rule
         self._rules: dict[str, Retriever] = {}
         self._observed: dict[str, int] = {}
+        self._free, self._freed = FreeSpace(config.retrieval.reach), 0
         self._depth, self._segmenter, self._save = depth, segmenter, save
         self._writable = writable
         self._changed = self._closed = False
@@ -217,7 +219,7 @@ class SpatialMemory:
             raise InputError(f"k must be an integer >= 0, got {k}")
         cameras = cameras if cameras.shape else cameras[None]
         name, rule = self._observing(method or self.config.retrieval.method)
-        projection = self._geometry.render(cameras)
+        projection = self._looked_through().believed(self._geometry.render(cameras))
         recent = tuple(self.recent)
         held = _views(recent if given is None else given)
         excluded = np.asarray(list(exclude), np.int64)
@@ -234,6 +236,12 @@ class SpatialMemory:
                 query, self.views, chosen, tolerance=self.config.retrieval.tolerance
             ),
         )
+
+    def _looked_through(self) -> FreeSpace:
+        """The free space that all keyframes saw."""
+        self._free.observe(self.views, slice(self._freed, len(self.views)))
+        self._freed = len(self.views)
+        return self._free
 
     def _observing(self, method: str | Retriever) -> tuple[str, Retriever]:
         """The rule and what to call it, with every keyframe's view shown to it."""

@@ -1,0 +1,90 @@
+"""Known free space: what is rendered through walls that nobody saw is not believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import spmem
+from spmem import MemoryConfig, RetrievalConfig
+from spmem.camera import Camera
+from spmem.errors import InputError
+from spmem.retrieval.freespace import FreeSpace
+from spmem.testing.box import BoxRoom
+from spmem.testing.retriever import TWO_ROOMS, query_of, stand, tour, views_of
+
+LEFT = BoxRoom(room=((-4.0, -1.5, -2.5), (-0.03, 1.2, 2.5)))
+"""The left room alone; its walls are seen from within only."""
+
+
+def left_views() -> FreeSpace:
+    free, views = FreeSpace(), views_of([stand(-2, -1, turn) for turn in (-0.6, 0, 0.6)], room=LEFT)
+    free.observe(views, slice(0, 3))
+    return free
+
+
+def test_what_was_looked_through_is_free() -> None:
+    free, asked = left_views(), query_of([stand(-2, -1, 0.1)], room=LEFT).projection
+    assert float(free.unseen(asked).mean()) < 0.1
+    assert torch.equal(free.believed(asked).mask, asked.mask)
+
+
+def test_what_shows_through_an_unseen_wall_is_not_believed() -> None:
+    free = left_views()
+    outside = stand(5, -0.5, -np.pi / 2)  # beyond the right room, looking at the left one
+    seen = query_of([outside]).projection
+    far = torch.full_like(
+        seen.depth, 8.5
+    )  # the left room's far wall, straight through the wall between
+    through = spmem.Projection(seen.cameras, seen.rgb, far, seen.normal, seen.mask, seen.surfel_ids)
+    assert float(free.unseen(through).min()) > 3.5
+    assert not free.believed(through).mask.any()
+    assert torch.equal(free.believed(through).depth, far)
+    assert FreeSpace(None).believed(through) is through
+
+
+def test_a_step_back_from_where_all_was_seen_is_believed() -> None:
+    free, asked = left_views(), query_of([stand(-2, -1.6, 0)], room=LEFT).projection
+    assert free.believed(asked).coverage.item() == 1.0
+
+
+def test_the_unit_of_length_does_not_matter() -> None:
+    views = views_of(tour())
+    small, large = FreeSpace(), FreeSpace()
+    small.observe(views, slice(0, len(views)))
+    views.c2w[:, :3, 3] *= 1000
+    views.depth[:] *= 1000
+    large.observe(views, slice(0, len(views)))
+    camera = stand(0.5, 2, -2)
+    one = TWO_ROOMS.render(camera[None])
+    c2w = camera.c2w.clone()
+    c2w[:3, 3] *= 1000
+    other = spmem.Projection(Camera(camera.K, c2w, width=64, height=48)[None], one.rgb, 1000 * one.depth, one.normal, one.mask, one.surfel_ids)  # fmt: skip
+    near, far = small.unseen(one), large.unseen(other) / 1000
+    assert float((near - far).abs().quantile(0.95)) < 0.15
+
+
+def test_nothing_seen_believes_everything() -> None:
+    asked = query_of([stand(-2, -1, 0)]).projection
+    assert FreeSpace().believed(asked) is asked
+
+
+@pytest.mark.parametrize("size", [(48, 64), (50, 67), (7, 5), (240, 320)])
+def test_any_image_size(size: tuple[int, int]) -> None:
+    asked = query_of([stand(-2, -1, 0.1, height=size[0], width=size[1])], room=LEFT).projection
+    assert left_views().unseen(asked).shape == (1, *size)
+
+
+def test_memory_says_that_it_does_not_know_the_room_next_door() -> None:
+    frames = LEFT.frames(Camera.stack([stand(-2, -1, turn) for turn in np.linspace(-3, 3, 16)]))
+    behind = Camera.look_at([-2.0, 0.0, -8.0], [-2.0, 0.0, 0.0], width=64, height=48)
+    claimed: dict[float | None, float] = {}
+    for reach in (1.0, None):
+        memory = spmem.open(config=MemoryConfig(retrieval=RetrievalConfig(reach=reach)))
+        for frame in frames[3:13]:  # the wall at z = -2.5 is not among them
+            memory.store(frame)
+        claimed[reach] = float(memory.retrieve(behind, k=0).coverage)
+    assert claimed[1.0] < 0.1 < claimed[None]
+    with pytest.raises(InputError, match="reach > 0"):
+        RetrievalConfig(reach=-1)

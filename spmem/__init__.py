@@ -5,6 +5,7 @@ from spmem.camera import Camera
 from spmem.config import FusionConfig, KeyframeConfig, MemoryConfig, RetrievalConfig
 from spmem.memory import SpatialMemory
 from spmem.opening import open
+from spmem.retrieval.where import Where
 from spmem.rollout import Chunk, rollout
 from spmem.types import Contribution, Frame, Keyframe, Projection, Retrieval, Snapshot, Surfels
 
@@ -24,6 +25,7 @@ __all__ = [
     "Snapshot",
     "SpatialMemory",
     "Surfels",
+    "Where",
     "__version__",
     "errors",
     "open",

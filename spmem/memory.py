@@ -31,6 +31,7 @@ from spmem.retrieval.explain import contributions
 from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.query import Query
 from spmem.retrieval.views import Views
+from spmem.retrieval.where import Where
 from spmem.types import Frame, Retrieval, Snapshot
 
 
@@ -185,6 +186,7 @@ class SpatialMemory:
         k: int = 4,
         method: str | Retriever | None = None,
         exclude: Sequence[int] = (),
+        where: Where | None = None,
         given: Sequence[Frame] | None = None,
         time: float | None = None,
         seed: int = 0,
@@ -197,6 +199,7 @@ class SpatialMemory:
             method: A retrieval rule by name, or a rule of your own (any :class:`spmem.protocols.Retriever`; the
                 memory shows it every keyframe once); None takes ``config.retrieval.method``.
             exclude: Keyframe ids that may not be answered.
+            where: Restricts the answer to keyframes of a time span or a region.
             given: Frames that the generator holds already, so that no keyframe is spent on what they show; None
                 takes the working memory.
             time: Seconds at which the first camera is to be generated, for rules that know age.
@@ -223,6 +226,8 @@ class SpatialMemory:
         recent = tuple(self.recent)
         held = _views(recent if given is None else given)
         excluded = np.asarray(list(exclude), np.int64)
+        if where is not None:
+            excluded = np.union1d(excluded, where.hides(self.views))
         query = Query(cameras, projection, held, excluded, time, seed, self._geometry.observers)
         chosen = rule.select(query, self.views, int(k))
         return Retrieval(

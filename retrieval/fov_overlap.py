@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spmem.errors import InputError
-from spmem.retrieval.baselines import Baseline, allowed, scene_scale
+from spmem.retrieval.baseline import Baseline, allowed, scene_scale
+from spmem.retrieval.frustum import ball, inside
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import THUMB, Views
 
@@ -44,11 +44,11 @@ class FovOverlap(Baseline):
         if not len(rows) or not len(query.cameras):
             return Selection.empty()
         K, c2w = query.cameras.K.cpu().numpy(), query.cameras.c2w.cpu().numpy()
-        ball = _ball(self.points, query.seed) * self.radius * scene_scale(query, views)
-        ball += c2w[:, :3, 3].mean(0)
+        space = ball(self.points, query.seed) * self.radius * scene_scale(query, views)
+        space += c2w[:, :3, 3].mean(0)
         size = (query.cameras.height, query.cameras.width)
-        asked = ball[_inside(ball, K, c2w, size).any(0)]
-        overlap = _inside(asked, views.K[rows], views.c2w[rows], THUMB)
+        asked = space[inside(space, K, c2w, size).any(0)]
+        overlap = inside(asked, views.K[rows], views.c2w[rows], THUMB)
         times = views.times[rows]
         now = max(times.max(), query.time if query.time is not None else -np.inf)
         penalty = self.staleness * (now - times) / max(now - times.min(), np.finfo(float).tiny)
@@ -64,26 +64,3 @@ class FovOverlap(Baseline):
             scores.append(score[best])
             left &= ~overlap[best]
         return Selection(views.ids[rows[chosen]], np.array(scores, np.float32))
-
-
-def _ball(n: int, seed: int) -> NDArray[np.float32]:
-    """Points ``[n, 3]``, uniform in the unit ball."""
-    draw = np.random.default_rng(seed & 0xFFFFFFFF)
-    direction = draw.standard_normal((n, 3), np.float32)
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    return direction * np.cbrt(draw.random((n, 1), np.float32))
-
-
-def _inside(
-    points: NDArray[np.float32],
-    K: NDArray[np.float32],
-    c2w: NDArray[np.float32],
-    size: tuple[int, int],
-) -> NDArray[np.bool_]:
-    """Whether points ``[p, 3]`` project into the images (height, width) of cameras: ``[n, p]``."""
-    inside = np.empty((len(K), len(points)), bool)
-    for i, (k, pose) in enumerate(zip(K, c2w, strict=True)):
-        x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
-        u, v = k[0, 0] * x + k[0, 2] * z, k[1, 1] * y + k[1, 2] * z
-        inside[i] = (z > 0) & (u >= 0) & (u < size[1] * z) & (v >= 0) & (v < size[0] * z)
-    return inside

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.errors import InputError
-from spmem.retrieval.baselines import Baseline, allowed, scene_scale
+from spmem.retrieval.baseline import Baseline, allowed, scene_scale
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
 
@@ -35,19 +35,20 @@ class PoseNearest(Baseline):
         c2w = query.cameras.c2w.reshape(-1, 4, 4).cpu().numpy()
         if not len(rows) or not len(c2w):
             return Selection.empty()
-        distance = self.position * _steps(views.c2w[rows], c2w) / scene_scale(query, views)
-        distance = (distance + self.angle * _turns(views.c2w[rows], c2w)).min(1)
+        distance = self.position * steps(views.c2w[rows], c2w) / scene_scale(query, views)
+        distance = (distance + self.angle * turns(views.c2w[rows], c2w)).min(1)
         best = np.lexsort((-rows, -views.times[rows], distance))[: max(k, 0)]
         return Selection(views.ids[rows[best]], -distance[best].astype(np.float32))
 
 
-def _steps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+def steps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distances ``[n, t]`` between the positions of poses ``[n, 4, 4]`` and ``[t, 4, 4]``."""
     length: NDArray[np.float32] = np.linalg.norm(a[:, None, :3, 3] - b[None, :, :3, 3], axis=-1)
     return length
 
 
-def _turns(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Angles ``[n, t]`` in radians between rotations: their trace is 1 + 2 cos."""
+def turns(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Angles ``[n, t]`` in radians between the rotations of poses: their trace is 1 + 2 cos."""
     trace = np.einsum("nij,tij->nt", a[:, :3, :3], b[:, :3, :3])
     angle: NDArray[np.float32] = np.arccos(np.clip((trace - 1) / 2, -1, 1))
     return angle

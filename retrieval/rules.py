@@ -7,10 +7,13 @@ from collections.abc import Callable
 from spmem.config import RetrievalConfig
 from spmem.plugins import find
 from spmem.protocols import Retriever
-from spmem.retrieval.baselines import FixedOffset, NoKeyframes, Random, Recent
+from spmem.retrieval.fixed_offset import FixedOffset
 from spmem.retrieval.covisibility import Covisibility
 from spmem.retrieval.fov_overlap import FovOverlap
+from spmem.retrieval.none import NoKeyframes
 from spmem.retrieval.pose_nearest import PoseNearest
+from spmem.retrieval.random import Random
+from spmem.retrieval.recent import Recent
 
 RULES: dict[str, Callable[[RetrievalConfig], Retriever]] = {
     "covisibility": Covisibility,

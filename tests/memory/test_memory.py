@@ -23,7 +23,7 @@ from spmem.errors import (
     UnknownNameError,
 )
 from spmem.geometry.consistency import pose_agreement
-from spmem.retrieval.baselines import Baseline
+from spmem.retrieval.baseline import Baseline
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
 from spmem.testing.box import BoxRoom

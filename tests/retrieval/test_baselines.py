@@ -9,9 +9,12 @@ import pytest
 
 from spmem.camera import Camera
 from spmem.errors import InputError
-from spmem.retrieval.baselines import FixedOffset, NoKeyframes, Random, Recent
+from spmem.retrieval.fixed_offset import FixedOffset
 from spmem.retrieval.fov_overlap import FovOverlap
+from spmem.retrieval.none import NoKeyframes
 from spmem.retrieval.pose_nearest import PoseNearest
+from spmem.retrieval.random import Random
+from spmem.retrieval.recent import Recent
 from spmem.retrieval.views import Views
 from spmem.testing.retriever import query_of, stand, tour, views_of
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spmem.retrieval.baselines import Random
+from spmem.retrieval.random import Random
 from spmem.retrieval.explain import contributions
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views

@@ -5,25 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spmem.config import RetrievalConfig
+from spmem.errors import InputError
 from spmem.plugins import find
 from spmem.protocols import Retriever
-from spmem.retrieval.fixed_offset import FixedOffset
 from spmem.retrieval.covisibility import Covisibility
+from spmem.retrieval.fixed_offset import FixedOffset
 from spmem.retrieval.fov_overlap import FovOverlap
+from spmem.retrieval.frustum_submodular import FrustumSubmodular
 from spmem.retrieval.none import NoKeyframes
 from spmem.retrieval.pose_nearest import PoseNearest
 from spmem.retrieval.random import Random
 from spmem.retrieval.recent import Recent
+from spmem.retrieval.set_cover import SetCover
+from spmem.retrieval.surfel_votes import SurfelVotes
+
+
+def _oracle(config: RetrievalConfig) -> Retriever:
+    raise InputError(
+        "the rule 'oracle' needs the truth, which no memory has: retrieve(cameras, method=Oracle(seen)), with Oracle of "
+        "spmem.retrieval.oracle and seen(query, views) -> masks [n, p] of what each keyframe saw, weights [p]"
+    )
+
 
 RULES: dict[str, Callable[[RetrievalConfig], Retriever]] = {
     "covisibility": Covisibility,
     "fixed-offset": lambda config: FixedOffset(),
     "fov-overlap": lambda config: FovOverlap(),
+    "frustum-submodular": lambda config: FrustumSubmodular(),
     "none": lambda config: NoKeyframes(),
+    "oracle": _oracle,
     "pose-nearest": lambda config: PoseNearest(),
     "random": lambda config: Random(),
     "recent": lambda config: Recent(),
+    "set-cover": lambda config: SetCover(),
+    "surfel-votes": lambda config: SurfelVotes(),
 }
+
+METHODS = tuple(sorted(RULES.keys() - {"oracle"}))
+"""The rules that a name is enough for."""
 
 
 def retriever(name: str, config: RetrievalConfig | None = None) -> Retriever:
@@ -34,6 +53,7 @@ def retriever(name: str, config: RetrievalConfig | None = None) -> Retriever:
 
     Raises:
         UnknownNameError: No rule goes by this name; says which come close.
+        InputError: ``oracle``, which has to be told the truth (:class:`spmem.retrieval.oracle.Oracle`).
         MissingExtraError: Its index needs a package that is not installed.
 
     Example:

@@ -11,12 +11,12 @@ from spmem.config import RetrievalConfig
 from spmem.protocols import Retriever, ViewIndex
 from spmem.retrieval.covisibility import Covisibility
 from spmem.retrieval.index import INDICES, make_index
-from spmem.retrieval.rules import RULES, retriever
+from spmem.retrieval.rules import METHODS, retriever
 from spmem.testing.retriever import RetrieverTests
 from spmem.testing.view_index import ViewIndexTests
 
 
-@pytest.mark.parametrize("name", sorted(RULES))
+@pytest.mark.parametrize("name", METHODS)
 class TestRules(RetrieverTests):
     @pytest.fixture
     def make(self, name: str) -> Callable[[], Retriever]:

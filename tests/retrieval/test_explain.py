@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spmem.retrieval.random import Random
 from spmem.retrieval.explain import contributions
 from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.random import Random
 from spmem.retrieval.views import Views
 from spmem.testing.retriever import query_of, stand, tour, views_of
 

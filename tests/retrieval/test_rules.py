@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from spmem.config import RetrievalConfig
-from spmem.errors import UnknownNameError
+from spmem.errors import InputError, UnknownNameError
 from spmem.retrieval.covisibility import Covisibility
-from spmem.retrieval.rules import RULES, retriever
+from spmem.retrieval.rules import METHODS, retriever
 
 
 def test_each_name_makes_a_rule_of_its_own() -> None:
-    assert len({type(retriever(name)) for name in RULES}) == len(RULES)
+    assert len({type(retriever(name)) for name in METHODS}) == len(METHODS)
 
 
 def test_the_default_method_exists() -> None:
@@ -30,3 +30,8 @@ def test_an_unknown_rule_names_the_nearest() -> None:
         retriever("covisiblity")
     with pytest.raises(UnknownNameError, match="did you mean 'fais"):
         retriever("covisibility", RetrievalConfig(index="fais"))
+
+
+def test_the_oracle_by_name_says_how_to_hand_it_the_truth() -> None:
+    with pytest.raises(InputError, match=r"method=Oracle\(seen\)"):
+        retriever("oracle")

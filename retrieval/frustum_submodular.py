@@ -29,7 +29,8 @@ class FrustumSubmodular(Baseline):
 
     Ours differs: fields of view are the cameras' instead of 90 degrees at 3:2; cameras that all stand in one place take
     the scene's scale for theirs; where nothing overlaps, no keyframe is taken (the code then takes one). Ties go to the
-    latest. Scores are the largest overlap with one of the query's cameras.
+    latest. One camera never has more than one keyframe, since the best overlap is what counts; ``fill`` (the code's
+    ``force_count``) goes on, without the threshold, with those that overlap most. Scores are the largest overlap with one of the query's cameras.
 
     Args:
         samples: Points in each query camera's frustum, drawn by the query's seed.
@@ -37,6 +38,7 @@ class FrustumSubmodular(Baseline):
         far: In scales.
         percentile: Of the distances between cameras, which is the scale.
         threshold: Overlap that a keyframe must reach.
+        fill: Whether to go on to k once nothing gains.
     """
 
     samples: int = 32
@@ -44,6 +46,7 @@ class FrustumSubmodular(Baseline):
     far: float = 3.0
     percentile: float = 60.0
     threshold: float = 0.3
+    fill: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1 or not 0 <= self.near < self.far:
@@ -60,6 +63,7 @@ class FrustumSubmodular(Baseline):
             return Selection.empty()
         overlap = self._overlap(query, views, rows)
         times, best = views.times[rows], np.zeros(overlap.shape[1])
+        single = overlap.max(1)
         chosen: list[int] = []
         while len(chosen) < min(k, len(rows)):
             gain = np.maximum(overlap - best, 0).sum(1)
@@ -68,10 +72,12 @@ class FrustumSubmodular(Baseline):
                 break
             chosen.append(row)
             best = np.maximum(best, overlap[row])
-        score = overlap[chosen].max(1, initial=0)
-        enough = score >= self.threshold
-        keep = enough if enough.any() else np.ones_like(enough)
-        return Selection(views.ids[rows[chosen]][keep], score[keep].astype(np.float32))
+        if self.fill:
+            rest = np.lexsort((rows, times, single))[::-1]
+            chosen += [int(r) for r in rest if r not in chosen and single[r] > 0][: k - len(chosen)]
+        elif (single[chosen] >= self.threshold).any():
+            chosen = [row for row in chosen if single[row] >= self.threshold]
+        return Selection(views.ids[rows[chosen]], single[chosen].astype(np.float32))
 
     def _overlap(self, query: Query, views: Views, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Shares ``[n, T]`` of each query camera's points that lie in each keyframe's frustum."""

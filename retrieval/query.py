@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.retrieval.views import Views
-from spmem.types import Projection
+from spmem.types import Frame, Projection
 
 Observers: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Surfel ids ``[n]`` to the keyframes that saw each, as :meth:`spmem.protocols.GeometryStore.observers` answers."""
@@ -29,6 +29,7 @@ class Query:
     seed: for rules that draw.
     observers: the keyframes that saw each of ``projection.surfel_ids``, for rules that let surfels vote; None where
         there is no map.
+    read: a keyframe's frame by its id, for rules that look at pixels; None where there is no bank.
     """
 
     cameras: Camera
@@ -38,6 +39,7 @@ class Query:
     time: float | None = None
     seed: int = 0
     observers: Observers | None = None
+    read: Callable[[int], Frame] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,18 +6,24 @@ from collections.abc import Callable
 
 from spmem.config import RetrievalConfig
 from spmem.errors import InputError
+from spmem.integrations.embedding import ColourLayout
 from spmem.plugins import find
 from spmem.protocols import Retriever
 from spmem.retrieval.covisibility import Covisibility
+from spmem.retrieval.embedding import Embedding
 from spmem.retrieval.fixed_offset import FixedOffset
 from spmem.retrieval.fov_overlap import FovOverlap
+from spmem.retrieval.fov_rays import FovRays
+from spmem.retrieval.fov_sphere import FovSphere
 from spmem.retrieval.frustum_submodular import FrustumSubmodular
 from spmem.retrieval.none import NoKeyframes
+from spmem.retrieval.point_votes import PointVotes
 from spmem.retrieval.pose_nearest import PoseNearest
 from spmem.retrieval.random import Random
 from spmem.retrieval.recent import Recent
 from spmem.retrieval.set_cover import SetCover
 from spmem.retrieval.surfel_votes import SurfelVotes
+from spmem.retrieval.visible_hungarian import VisibleHungarian
 
 
 def _oracle(config: RetrievalConfig) -> Retriever:
@@ -29,16 +35,21 @@ def _oracle(config: RetrievalConfig) -> Retriever:
 
 RULES: dict[str, Callable[[RetrievalConfig], Retriever]] = {
     "covisibility": Covisibility,
+    "embedding": lambda config: Embedding(ColourLayout()),
     "fixed-offset": lambda config: FixedOffset(),
     "fov-overlap": lambda config: FovOverlap(),
+    "fov-rays": lambda config: FovRays(),
+    "fov-sphere": lambda config: FovSphere(),
     "frustum-submodular": lambda config: FrustumSubmodular(),
     "none": lambda config: NoKeyframes(),
     "oracle": _oracle,
+    "point-votes": lambda config: PointVotes(),
     "pose-nearest": lambda config: PoseNearest(),
     "random": lambda config: Random(),
     "recent": lambda config: Recent(),
     "set-cover": lambda config: SetCover(),
     "surfel-votes": lambda config: SurfelVotes(),
+    "visible-hungarian": lambda config: VisibleHungarian(),
 }
 
 METHODS = tuple(sorted(RULES.keys() - {"oracle"}))

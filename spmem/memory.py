@@ -228,7 +228,16 @@ class SpatialMemory:
         excluded = np.asarray(list(exclude), np.int64)
         if where is not None:
             excluded = np.union1d(excluded, where.hides(self.views))
-        query = Query(cameras, projection, held, excluded, time, seed, self._geometry.observers)
+        query = Query(
+            cameras,
+            projection,
+            held,
+            excluded,
+            time,
+            seed,
+            self._geometry.observers,
+            self._bank.read,
+        )
         chosen = rule.select(query, self.views, int(k))
         return Retrieval(
             cameras,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.protocols import Retriever
 from spmem.retrieval.query import Observers, Query, Selection
-from spmem.retrieval.views import THUMB, Views
+from spmem.retrieval.views import Views
 from spmem.testing.box import BoxRoom, voxel_ids
-from spmem.types import Projection
+from spmem.types import Frame, Projection
 
 TWO_ROOMS = BoxRoom(
     room=((-4.0, -1.5, -2.5), (4.0, 1.2, 2.5)),
@@ -65,7 +64,7 @@ def query_of(
 ) -> Query:
     """What cameras would see in the room; of a place that memory does not know where ``known`` is False.
 
-    ``among`` are the views whose surfels vote: the query's observers; None is a query without a map.
+    ``among`` are the views whose surfels vote and whose images can be read; None is a query without a map or bank.
     """
     together = Camera.stack(cameras)
     seen = room.render(together)
@@ -79,27 +78,37 @@ def query_of(
             nothing > 0,
             torch.full_like(seen.surfel_ids, -1),
         )
-    observers = None if among is None else observers_of(among)
-    excluded = np.array(exclude, np.int64)
-    return Query(together, seen, given or Views(), excluded, 100.0, seed, observers)
+    parts = () if among is None else (observers_of(among), images_of(among, room))
+    return Query(together, seen, given or Views(), np.array(exclude, np.int64), 100.0, seed, *parts)
 
 
 def observers_of(views: Views) -> Observers:
     """Who saw each voxel of the room (the surfel ids of its renders), from the views' thumbnails."""
-    saw: dict[int, list[int]] = {}
-    for row in range(len(views)):
-        camera = Camera(views.K[row], views.c2w[row], width=THUMB[1], height=THUMB[0])
-        depth = torch.from_numpy(views.depth[row])
-        points = camera.unproject(depth)[depth > 0]
-        for voxel in torch.unique(voxel_ids(points)).tolist():
-            saw.setdefault(voxel, []).append(int(views.ids[row]))
+    height, width = views.depth.shape[1:]
+    cameras = Camera(views.K, views.c2w, width=width, height=height)
+    voxels = voxel_ids(cameras.unproject(torch.from_numpy(views.depth))).numpy()
+    ids = np.broadcast_to(views.ids[:, None, None], voxels.shape)
+    saw = np.unique(np.stack([voxels, ids], -1)[views.depth > 0], axis=0)
 
     def observers(surfel_ids: Tensor) -> tuple[Tensor, Tensor]:
-        lists = [saw.get(id, []) for id in surfel_ids.tolist()]
-        offsets = torch.tensor([0, *accumulate(map(len, lists))])
-        return offsets, torch.tensor([id for list_ in lists for id in list_], dtype=torch.long)
+        asked = surfel_ids.cpu().numpy()
+        first, end = (np.searchsorted(saw[:, 0], asked, side) for side in ("left", "right"))
+        offsets = np.concatenate([[0], np.cumsum(end - first)])
+        rows = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], end - first)
+        return torch.from_numpy(offsets), torch.from_numpy(saw[rows, 1])
 
     return observers
+
+
+def images_of(views: Views, room: BoxRoom = TWO_ROOMS) -> Callable[[int], Frame]:
+    """Reads what each view's camera saw of the room, in the thumbnail's size."""
+    height, width = views.depth.shape[1:]
+
+    def read(id: int) -> Frame:
+        row = views.rows(np.array([id]))[0]
+        return room.frames(Camera(views.K[[row]], views.c2w[[row]], width=width, height=height))[0]
+
+    return read
 
 
 def tour(n: int = 12) -> list[Camera]:

@@ -1,0 +1,65 @@
+"""Spatia's rule: each of the query's cameras gets a keyframe of its own, so that most points are seen by both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spmem.errors import InputError
+from spmem.retrieval.assignment import assign
+from spmem.retrieval.baseline import Baseline, allowed
+from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.views import Views
+from spmem.retrieval.visibility import visibility, visible_points
+
+
+@dataclass(frozen=True)
+class VisibleHungarian(Baseline):
+    """One-to-one assignment of keyframes to the query's cameras by the number of points that both see.
+
+    Spatia (arXiv 2512.15716, reference frames, and ``utils/frustum_culling.py`` and ``inference.py`` of its code): a
+    z-buffer of the global point cloud says which points are the front-most of their pixel, for history frames and for
+    target cameras at 2 a second; a pair's worth is the size of the intersection; the Hungarian method gives each target
+    a frame of its own; the first 7 are the references. (The paper's text speaks of 3D overlap above a threshold.)
+
+    Ours differs: a target's points are its covered pixels on a grid; a keyframe's z-buffer is its own depth thumbnail,
+    within ``tolerance`` (of the depth; the code's is 1e-6 on the cloud itself). Of T cameras k are targets, evenly
+    spread, as 81 frames give 7; where T < k the assignment is repeated with the keyframes that are left. A keyframe
+    that shares no point is not chosen. Scores are the shares of the target camera's pixels that both see.
+    """
+
+    tolerance: float = 0.04
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0:
+            raise InputError(f"visible-hungarian: tolerance must be > 0, got {self.tolerance}")
+
+    def select(self, query: Query, views: Views, k: int) -> Selection:
+        """See :class:`spmem.protocols.Retriever`."""
+        rows, points = allowed(query, views), visible_points(query.projection)
+        cameras = len(points.offsets) - 1
+        if k < 1 or not len(rows) or not len(points):
+            return Selection.empty()
+        seen = visibility(points, views, rows, tolerance=self.tolerance)
+        common = np.stack(
+            [
+                seen[:, start:end] @ points.weight[start:end]
+                for start, end in zip(points.offsets[:-1], points.offsets[1:], strict=True)
+            ]
+        )
+        left, chosen, scores = common.any(0), [], []
+        while len(chosen) < k and left.any():
+            free = np.flatnonzero(left)
+            targets = min(cameras, k - len(chosen), len(free))
+            target = np.linspace(0, cameras - 1, targets).round().astype(int)
+            shared = common[np.ix_(target, free)]
+            column = assign(shared.astype(np.float64))
+            both = shared[np.arange(targets), column]
+            if not both.any():
+                left[free] = False
+            for row, worth in zip(free[column[both > 0]], both[both > 0], strict=True):
+                chosen.append(int(row))
+                scores.append(worth * cameras / points.pixels)
+                left[row] = False
+        return Selection(views.ids[rows[chosen]], np.array(scores, np.float32))

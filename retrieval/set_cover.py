@@ -47,8 +47,8 @@ class SetCover(Baseline):
         rows = allowed(query, views)
         if k < 1 or not len(rows) or not len(query.cameras):
             return Selection.empty()
-        held = np.lexsort((query.given.ids, query.given.times))[-1:] if self.pre_cover else []
-        parts = [(views, rows), (query.given, np.array(held, np.int64))]
+        held = np.lexsort((query.given.ids, query.given.times))[-1:]
+        parts = [(views, rows), (query.given, held)]
         K, c2w, depth = (
             np.concatenate([getattr(bank, name)[which] for bank, which in parts])
             for name in ("K", "c2w", "depth")
@@ -58,9 +58,9 @@ class SetCover(Baseline):
         tolerance = np.float32(self.tolerance * scene_scale(query, views))
         filled = _filled(K, depth, small.K.cpu().numpy(), T_target_view, tolerance)
 
-        seen, covered = filled[: len(rows)], filled[len(rows) :].any(0)
+        seen, covered = filled[: len(rows)], filled[-1] if len(held) else None
         weight = np.ones(seen.shape[1], np.int64)
-        terms = Terms(min_gain=0, fill=False)
+        terms = Terms(pre_cover=self.pre_cover, min_gain=0, fill=False)
         chosen = greedy(seen, weight, views.times[rows], k, covered=covered, terms=terms)
         share = shown(seen[chosen], weight) / seen.shape[1]
         return Selection(views.ids[rows[chosen]], share.astype(np.float32))

@@ -48,18 +48,19 @@ class VisibleHungarian(Baseline):
                 for start, end in zip(points.offsets[:-1], points.offsets[1:], strict=True)
             ]
         )
-        left, chosen, scores = common.any(0), [], []
-        while len(chosen) < k and left.any():
-            free = np.flatnonzero(left)
+        free = np.flatnonzero(common.any(0))
+        chosen: list[int] = []
+        scores: list[float] = []
+        while len(chosen) < k and len(free):
             targets = min(cameras, k - len(chosen), len(free))
             target = np.linspace(0, cameras - 1, targets).round().astype(int)
             shared = common[np.ix_(target, free)]
             column = assign(shared.astype(np.float64))
             both = shared[np.arange(targets), column]
             if not both.any():
-                left[free] = False
-            for row, worth in zip(free[column[both > 0]], both[both > 0], strict=True):
-                chosen.append(int(row))
-                scores.append(worth * cameras / points.pixels)
-                left[row] = False
+                break
+            found = free[column[both > 0]]
+            chosen += found.tolist()
+            scores += (both[both > 0] * (cameras / points.pixels)).tolist()
+            free = np.setdiff1d(free, found)
         return Selection(views.ids[rows[chosen]], np.array(scores, np.float32))

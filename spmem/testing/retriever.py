@@ -11,6 +11,7 @@ Needs pytest. Example::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -78,37 +79,44 @@ def query_of(
             nothing > 0,
             torch.full_like(seen.surfel_ids, -1),
         )
-    parts = () if among is None else (observers_of(among), images_of(among, room))
-    return Query(together, seen, given or Views(), np.array(exclude, np.int64), 100.0, seed, *parts)
+    query = Query(together, seen, given or Views(), np.array(exclude, np.int64), 100.0, seed)
+    if among is None:
+        return query
+    return replace(query, observers=observers_of(among), read=images_of(among, room))
 
 
 def observers_of(views: Views) -> Observers:
     """Who saw each voxel of the room (the surfel ids of its renders), from the views' thumbnails."""
-    height, width = views.depth.shape[1:]
-    cameras = Camera(views.K, views.c2w, width=width, height=height)
-    voxels = voxel_ids(cameras.unproject(torch.from_numpy(views.depth))).numpy()
-    ids = np.broadcast_to(views.ids[:, None, None], voxels.shape)
-    saw = np.unique(np.stack([voxels, ids], -1)[views.depth > 0], axis=0)
+
+    @cache
+    def saw() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Voxels and ids, by voxel, then id."""
+        height, width = views.depth.shape[1:]
+        cameras = Camera(views.K, views.c2w, width=width, height=height)
+        voxels = voxel_ids(cameras.unproject(torch.from_numpy(views.depth))).numpy()
+        pairs = np.unique((voxels * len(views) + np.arange(len(views))[:, None, None])[views.depth > 0])  # fmt: skip
+        return pairs // len(views), views.ids[pairs % len(views)]
 
     def observers(surfel_ids: Tensor) -> tuple[Tensor, Tensor]:
+        voxels, ids = saw()
         asked = surfel_ids.cpu().numpy()
-        first, end = (np.searchsorted(saw[:, 0], asked, side) for side in ("left", "right"))
+        first, end = (np.searchsorted(voxels, asked, side) for side in ("left", "right"))
         offsets = np.concatenate([[0], np.cumsum(end - first)])
         rows = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], end - first)
-        return torch.from_numpy(offsets), torch.from_numpy(saw[rows, 1])
+        return torch.from_numpy(offsets), torch.from_numpy(ids[rows])
 
     return observers
 
 
 def images_of(views: Views, room: BoxRoom = TWO_ROOMS) -> Callable[[int], Frame]:
     """Reads what each view's camera saw of the room, in the thumbnail's size."""
-    height, width = views.depth.shape[1:]
 
-    def read(id: int) -> Frame:
-        row = views.rows(np.array([id]))[0]
-        return room.frames(Camera(views.K[[row]], views.c2w[[row]], width=width, height=height))[0]
+    @cache
+    def frames() -> list[Frame]:
+        height, width = views.depth.shape[1:]
+        return room.frames(Camera(views.K, views.c2w, width=width, height=height))
 
-    return read
+    return lambda id: frames()[views.rows(np.array([id]))[0]]
 
 
 def tour(n: int = 12) -> list[Camera]:

@@ -32,18 +32,10 @@ from torch import Tensor
 import spmem
 from spmem import Camera, Frame
 from spmem.integrations.readers import open_walk, track
+from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility
 
 WALKS = {"redkitchen_7scenes": "7scenes", "hololens_dvmvs": "folders"}
-METHODS = (
-    "covisibility",
-    "fov-overlap",
-    "pose-nearest",
-    "fixed-offset",
-    "recent",
-    "random",
-    "none",
-)
 K = 4
 SMALL = 4
 """Truth is computed on depth sampled this much coarser."""

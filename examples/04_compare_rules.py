@@ -3,10 +3,9 @@
 import torch
 
 import spmem
+from spmem.retrieval.rules import METHODS
 from spmem.testing import worlds
 from spmem.testing.truth import covisibility
-
-RULES = ("covisibility", "fov-overlap", "pose-nearest", "fixed-offset", "recent", "random", "none")
 
 house = worlds.House(seed=2, rooms=2)
 cameras = worlds.loop(house, 32, width=64, height=48)  # the last camera is the first one
@@ -17,7 +16,7 @@ with spmem.open() as memory:
     for frame in house.frames(cameras[:28]):
         memory.store(frame)
 
-    for rule in RULES:
+    for rule in METHODS:
         chosen = memory.retrieve(asked, k=3, method=rule, given=()).keyframes
         seen = 0.0
         if chosen:
@@ -27,4 +26,4 @@ with spmem.open() as memory:
                 covisibility(truth[t], asked[t], depths, views).masks for t in range(len(asked))
             ]
             seen = float(torch.stack([mask.any(0) for mask in masks]).float().mean())
-        print(f"{rule:>13}: its keyframes saw {seen:.0%} of what is asked")
+        print(f"{rule:>18}: its keyframes saw {seen:.0%} of what is asked")

@@ -28,7 +28,8 @@ def retrieve(
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=0, help="Keyframes wanted at most.")] = 4,
     method: Annotated[
-        str | None, typer.Option(help="The retrieval rule; left out, the memory's.")
+        str | None,
+        typer.Option(help="The retrieval rule (see docs/rules.md); left out, the memory's."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Draw a contact sheet: a PNG file.")] = None,
     as_json: Json = False,

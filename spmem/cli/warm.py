@@ -14,6 +14,7 @@ def warm(as_json: Json = False) -> None:
     """
     import spmem
     from spmem.integrations.readers import track
+    from spmem.retrieval.rules import METHODS
     from spmem.testing.box import BoxRoom
 
     room, start = BoxRoom(), perf_counter()
@@ -27,7 +28,8 @@ def warm(as_json: Json = False) -> None:
             with spmem.open(None, config=config) as memory:
                 for frame in images:
                     memory.store(frame)
-                memory.retrieve(frames[0].camera)
+                for method in METHODS:
+                    memory.retrieve(frames[0].camera, method=method)
     seconds = round(perf_counter() - start, 1)
     if as_json:
         tell({"seconds": seconds})

@@ -25,20 +25,12 @@ from spmem.errors import (
 from spmem.geometry.consistency import pose_agreement
 from spmem.retrieval.baseline import Baseline
 from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.rules import METHODS
 from spmem.retrieval.views import Views
 from spmem.testing.box import BoxRoom
 from spmem.testing.memory import MemoryTests
 
 WIDTH, HEIGHT = 80, 60
-METHODS = (
-    "covisibility",
-    "fov-overlap",
-    "pose-nearest",
-    "fixed-offset",
-    "recent",
-    "random",
-    "none",
-)
 ROOM = BoxRoom()
 
 

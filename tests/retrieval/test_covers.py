@@ -81,12 +81,10 @@ def test_set_cover_spends_nothing_on_the_latest_frame_that_is_held() -> None:
 
 
 def test_set_cover_adds_up_over_cameras() -> None:
-    # A second camera of twice the focal length sees the middle half of the wall, columns 16..47. Keyframe 0 has 32 of
-    # 64 columns of the first camera (and of the second, where every other column stays empty, 16 of 64).
-    views = bank((0, 32, 2.0))
-    chosen = SetCover().select(asked(camera(), camera(128.0)), views, 1)
-    rows = 0.5 * 0.5  # every other row of the second camera too, of half of its height
-    assert chosen.scores[0] == pytest.approx((0.5 + 0.25 * 2 * rows) / 2, abs=0.01)
+    # A second camera of twice the focal length sees the wall's middle half, columns 16..47 and rows 12..35. Keyframe 0 has
+    # half of the first camera's pixels; its 16 x 24 points in that middle are as many of the second's 64 x 48: 1/8.
+    chosen = SetCover().select(asked(camera(), camera(128.0)), bank((0, 32, 2.0)), 1)
+    assert chosen.scores[0] == pytest.approx((1 / 2 + 1 / 8) / 2)
 
 
 def test_spatia_gives_each_camera_a_keyframe_of_its_own() -> None:

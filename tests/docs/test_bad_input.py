@@ -241,6 +241,7 @@ CASES = [
     Case("matrices in place of cameras", InputError, "retrieve takes a Camera", lambda _: spmem.open().retrieve(C2W)),
     Case("negative k", InputError, "k must be an integer >= 0", lambda _: spmem.open().retrieve(CAMERA, k=-1)),
     Case("an unknown rule", UnknownNameError, "did you mean 'covisibility'?", lambda _: spmem.open().retrieve(CAMERA, method="covisibilty")),
+    Case("the rule oracle by its name", InputError, "the rule 'oracle' needs the truth", lambda _: spmem.open().retrieve(CAMERA, method="oracle")),
     Case("a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).keyframes[7]),
     # rollout
     Case("a generator that returns channels first", FrameError, "move the channels last", lambda _: roll(Sideways())),

@@ -24,6 +24,7 @@ from spmem.errors import (
 )
 from spmem.geometry.consistency import pose_agreement
 from spmem.retrieval.baseline import Baseline
+from spmem.retrieval.oracle import Oracle
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.rules import METHODS
 from spmem.retrieval.views import Views
@@ -101,6 +102,27 @@ def test_a_rule_of_ones_own_is_shown_every_keyframe_once() -> None:
     assert rule.shown == list(memory.keyframes)
     assert [keyframe.id for keyframe in found.keyframes] == rule.shown[:-3:-1]
     assert found.method == "Latest"
+
+
+def test_the_oracle_chooses_by_the_truth_that_it_is_handed() -> None:
+    memory = spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)))
+    filled(memory, walk(4, sweep=0.4))
+    saw = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
+    found = memory.retrieve(
+        walk(1)[0].camera, method=Oracle(lambda query, views: (saw, np.array([1, 1, 1])))
+    )
+    assert [keyframe.id for keyframe in found.keyframes] == [1, 2]
+    assert found.method == "Oracle"
+
+
+def test_the_rule_that_goes_by_looks_finds_the_same_picture() -> None:
+    memory = spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)))
+    frames = walk(8)
+    filled(memory, frames)
+    for asked in (1, 6):
+        found = memory.retrieve(frames[asked].camera, k=1, method="embedding")
+        assert [keyframe.id for keyframe in found.keyframes] == [asked]
+        assert found.scores[0] > 0.95
 
 
 def test_retrieve_shows_the_place_again() -> None:

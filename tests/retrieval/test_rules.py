@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from spmem.config import RetrievalConfig
 from spmem.errors import InputError, UnknownNameError
 from spmem.retrieval.covisibility import Covisibility
-from spmem.retrieval.rules import METHODS, retriever
+from spmem.retrieval.rules import METHODS, RULES, retriever
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "rules.md"
 
 
 def test_each_name_makes_a_rule_of_its_own() -> None:
@@ -35,3 +40,10 @@ def test_an_unknown_rule_names_the_nearest() -> None:
 def test_the_oracle_by_name_says_how_to_hand_it_the_truth() -> None:
     with pytest.raises(InputError, match=r"method=Oracle\(seen\)"):
         retriever("oracle")
+
+
+def test_the_page_lists_every_rule_and_no_other() -> None:
+    if not PAGE.exists():
+        pytest.skip("docs/ is not here")
+    table = PAGE.read_text().partition("| name |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == sorted(RULES)

@@ -30,6 +30,28 @@ def link(
     return count
 
 
+@njit()
+def follow(
+    surfels: NDArray[np.int64], head: I32, keyframe: I32, previous: I32
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The keyframes of the surfels' chains as CSR, earliest first; a surfel that has none may be -1, or too new."""
+    entry, offsets = np.empty(len(surfels), np.int32), np.zeros(len(surfels) + 1, np.int64)
+    for i in range(len(surfels)):
+        known = 0 <= surfels[i] < len(head)
+        entry[i] = head[surfels[i]] if known else -1
+        length, at = 0, entry[i]
+        while at >= 0:
+            length, at = length + 1, previous[at]
+        offsets[i + 1] = offsets[i] + length
+    keyframes = np.empty(offsets[-1], np.int64)
+    for i in range(len(surfels)):
+        place, at = offsets[i + 1], entry[i]
+        while at >= 0:
+            place -= 1
+            keyframes[place], at = keyframe[at], previous[at]
+    return offsets, keyframes
+
+
 class Postings:
     """Per surfel a chain of entries (keyframe, previous entry); any device, no rebuild ever.
 
@@ -69,9 +91,17 @@ class Postings:
 
     def of(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:
         """CSR offsets [n + 1] and keyframes [m], within each surfel in the order of their appending."""
-        entry = self._heads(surfels)
+        if surfels.device.type == "cpu":
+            chains = (part.numpy() for part in (self._head, self._keyframe, self._previous))
+            offsets, keyframes = follow(surfels.numpy(), *chains)
+            return torch.from_numpy(offsets), torch.from_numpy(keyframes)
+        return self.of_plain(surfels)
+
+    def of_plain(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:
+        """What :meth:`of` answers, all chains a step at a time: torch, on any device."""
+        entry, n = self._heads(surfels), len(surfels)
         rows, keyframes = [], []
-        row = torch.arange(len(surfels), device=surfels.device)
+        row = torch.arange(n, device=entry.device)
         while True:
             alive = entry >= 0
             if not bool(alive.any()):
@@ -80,11 +110,11 @@ class Postings:
             rows.append(row)
             keyframes.append(self._keyframe[entry].long())
             entry = self._previous[entry].long()
-        offsets = torch.zeros(len(surfels) + 1, dtype=torch.long, device=surfels.device)
+        offsets = torch.zeros(n + 1, dtype=torch.long, device=entry.device)
         if not rows:
             return offsets, offsets[:0]
-        offsets[1:] = torch.bincount(torch.cat(rows), minlength=len(surfels)).cumsum(0)
-        out = torch.empty(int(offsets[-1]), dtype=torch.long, device=surfels.device)
+        offsets[1:] = torch.bincount(torch.cat(rows), minlength=n).cumsum(0)
+        out = torch.empty(int(offsets[-1]), dtype=torch.long, device=entry.device)
         for step, (row, keyframe) in enumerate(zip(rows, keyframes, strict=True)):
             out[offsets[row + 1] - 1 - step] = keyframe  # chains run from the latest backwards
         return offsets, out

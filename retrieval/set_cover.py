@@ -32,7 +32,8 @@ class SetCover(Baseline):
 
     Args:
         tolerance: In scene scales, how far behind the nearest point one may lie.
-        pre_cover: Whether the latest frame that the generator holds counts as covered.
+        pre_cover: Whether the pixels of the latest frame that the generator holds count as covered; its points hide
+            others in any case.
     """
 
     tolerance: float = 0.1

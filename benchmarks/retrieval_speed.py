@@ -33,7 +33,6 @@ from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, Spa
 from spmem.retrieval.index import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.rules import retriever
-from spmem.retrieval.sketch import sketch
 from spmem.retrieval.views import THUMB, Views
 from spmem.retrieval.voxels import VoxelSets, voxel_edge, voxels_of_views
 from spmem.stores.keyframes.ram import RamKeyframes
@@ -173,7 +172,7 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
                     "against comparing with all": round(recall(answers[name], exact), 4),
                     "bytes a keyframe": round(index.nbytes / n)
                     if isinstance(index, VoxelIndex)
-                    else 4 * DIM,  # fmt: skip
+                    else 4 * DIM,
                     "add us": round(1e6 * added / n, 1),
                 }
             )
@@ -181,7 +180,7 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
 
 
 def copies(sets: VoxelSets, n: int, at_once: int, name: str) -> Iterator[tuple[Ids, VoxelSets]]:
-    """n views as copies of the sets, so many at a time."""
+    """Views as copies of the sets, so many at a time."""
     parts = [(copy, min(len(sets), n - copy * len(sets))) for copy in range(-(-n // len(sets)))]
     held: list[VoxelSets] = []
     first = 0
@@ -287,16 +286,16 @@ def retrieve_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[st
         start = perf_counter()
         memory.retrieve(asked(frames, 1, n)[0], k=4, given=())
         first = perf_counter() - start
-        cameras = asked(frames, 40, n)
         spans = {
-            "retrieve ms": lambda camera: memory.retrieve(camera, k=4, given=()),
-            "of it render ms": lambda camera: memory.geometry.render(camera[None]),
+            "retrieve ms": partial(memory.retrieve, k=4, given=()),
+            "of it render ms": memory.geometry.render,
         }
+        many = [camera[None] for camera in asked(frames, 40, n)]
         rows.append(
             {
                 "keyframes": n,
                 "surfels": len(memory.geometry),
-                **{name: round(median_ms(call, cameras), 2) for name, call in spans.items()},
+                **{name: round(median_ms(call, many), 2) for name, call in spans.items()},
                 "first, indexing all, s": round(first, 1),
                 "view kB a keyframe": round(
                     sum(a.nbytes for a in memory.views.arrays().values()) / n / 1000, 1
@@ -325,7 +324,7 @@ def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
         [Surfel(p, n, float(r)) for p, n, r in zip(surfels.position.numpy(), surfels.normal.numpy(), surfels.radius.numpy(), strict=True)],
         {i: saw[a:b] for i, (a, b) in enumerate(pairwise(offsets))},
     )  # fmt: skip
-    poses = {i: pose for i, pose in enumerate(memory.views.c2w)}
+    poses = dict(enumerate(memory.views.c2w))
     camera = frames[len(frames) // 2].camera
     scale = float(np.median(memory.views.depth))
     start = perf_counter()

@@ -62,6 +62,7 @@ class SurfelMap:
         self._distance = 0.0
         self._columns: Columns | None = None
         self._postings = Postings(torch.device("cpu"))
+        self._focal = FocalLengths()
 
     def __len__(self) -> int:
         return 0 if self._columns is None else int((self._columns.confidence > 0).sum())
@@ -98,13 +99,10 @@ class SurfelMap:
         return named
 
     def _blocks(self, camera: Camera) -> int:
-        """Side of the blocks of pixels that are averaged first: the largest power of two that loses no detail."""
+        """Side of the blocks of pixels that are averaged first."""
         assert self.voxel is not None
-        by, pixel = 1, self._distance / float(camera.K[0, 0])
-        most = min(camera.width, camera.height) // 8 if pixel > 0 else 1
-        while 2 * by * pixel <= ENOUGH * self.voxel and 2 * by <= most:
-            by *= 2
-        return by
+        pixel = self._distance / self._focal(camera.K)[0]
+        return blocks(self.voxel, pixel, camera.width, camera.height)
 
     def _learn(
         self, columns: Columns, features: Tensor, ids: Int[Tensor, "h w"], before: Tensor
@@ -125,7 +123,10 @@ class SurfelMap:
     def _begin(self, device: torch.device) -> Columns:
         """The columns; empty ones on this device where there are none."""
         if self._columns is None:
-            self._columns, self._postings = Columns(device), Postings(device)
+            self._columns, self._postings = (
+                Columns(device, chunked=self._kernel != "triton"),
+                Postings(device),
+            )
         return self._columns
 
     def _accept(self, frame: Frame) -> tuple[Columns, Float[Tensor, "h w"]]:
@@ -281,7 +282,39 @@ class SurfelMap:
         """Take back, onto a device, what :meth:`arrays` gave."""
         if not arrays:
             return
-        self._columns = Columns.restore(arrays, device)
+        self._columns = Columns.restore(arrays, device, chunked=self._kernel != "triton")
         self._postings = Postings.restore(arrays, device)
         voxel, frames, self._distance = [*map(float, arrays["scalars"]), 0.0][:3]
         self.voxel, self._frames = voxel or None, int(frames)
+
+
+def blocks(voxel: float, pixel: float, width: int, height: int) -> int:
+    """Side of the blocks of pixels that are averaged first: the largest power of two that loses no detail.
+
+    voxel, pixel: World units across, the pixel's at the map's distance scale; 0 = not known.
+    """
+    by, most = 1, min(width, height) // 8 if pixel > 0 else 1
+    while 2 * by * pixel <= ENOUGH * voxel and 2 * by <= most:
+        by *= 2
+    return by
+
+
+class FocalLengths:
+    """Horizontal focal lengths as numbers; those of a tensor on a GPU are read once, for as long as it is the one asked for."""
+
+    def __init__(self) -> None:
+        self._of: Tensor | None = None  # held, so that no other tensor can get its memory
+        self._version, self._numbers = -1, [0.0]
+
+    def __call__(self, K: Float[Tensor, "*b 3 3"]) -> list[float]:
+        """Of each camera in order, pixels."""
+        of = self._of
+        if (
+            of is None
+            or K.device.type == "cpu"  # cheap to read, and may be a numpy array's memory
+            or (K.data_ptr(), K.shape, K.stride()) != (of.data_ptr(), of.shape, of.stride())
+            or K._version != self._version
+        ):
+            self._of, self._version = K, K._version
+            self._numbers = K[..., 0, 0].reshape(-1).tolist()
+        return self._numbers

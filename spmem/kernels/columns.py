@@ -25,12 +25,16 @@ WIDTHS: dict[str, tuple[int, ...]] = {
 }
 """Trailing shape of each float32 column: 56 bytes a surfel, and 4 a feature channel."""
 
+AHEAD = 8
+"""Frames for which :meth:`Columns.reserve` makes room."""
+
 
 class Columns:
     """n rows; a row's number never changes, one with confidence 0 is dead, or not taken yet.
 
     On the CPU rows come in chunks (:class:`spmem.kernels.chunks.Chunks`), each filled from one block of space; on other
-    devices they are taken one after the other.
+    devices they are taken one after the other, also by kernels that count them on the device (:meth:`reserve`): n is
+    then no less than what is taken.
     """
 
     position: Float[Tensor, "n 3"]
@@ -43,10 +47,12 @@ class Columns:
     detail: Float[Tensor, " n"]
     features: Float[Tensor, "n c"] | None
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, chunked: bool = True) -> None:
         self.n = 0
         self.device = device
-        self.chunks = Chunks() if device.type == "cpu" else None
+        self.chunks = Chunks() if chunked and device.type == "cpu" else None
+        self.taken = torch.zeros(1, dtype=torch.long, device=device)
+        self._reserved = False
         self._full = {name: torch.zeros(0, *width, device=device) for name, width in WIDTHS.items()}
 
     def __getattr__(self, name: str) -> Tensor | None:
@@ -71,14 +77,37 @@ class Columns:
     def take(self, count: int, cell: Int[Tensor, "m 3"] | None = None) -> Int[Tensor, " m"]:
         """Rows for so many surfels; each column has room for them then."""
         if self.chunks is None:
+            self.settle()
             at = torch.arange(self.n, self.n + count, device=self.device)
             self.n += count
+            self.taken.fill_(self.n)
         else:
             at = torch.from_numpy(self.chunks.take(count, None if cell is None else cell.numpy()))
             self.n = CHUNK * self.chunks.n
         for name, column in self._full.items():
             self._full[name] = grow(column, self.n)
         return at
+
+    def reserve(self, count: int) -> dict[str, Tensor]:
+        """Whole columns, with room for ``count`` rows more than are taken: a kernel takes them, and adds to ``taken``.
+
+        The host waits for the device only when the room might not suffice, some ``AHEAD`` calls apart.
+        """
+        if self.n + count > len(self._full["radius"]):
+            self.settle()
+            for name, column in self._full.items():
+                self._full[name] = grow(column, self.n + AHEAD * count)
+        self.n, self._reserved = self.n + count, True
+        return self._full
+
+    def worlds(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Whole columns, and how many rows of them are in use, as a tensor [1] on the device."""
+        return self._full, self.taken if self.chunks is None else torch.tensor([self.n])
+
+    def settle(self) -> None:
+        """Let n be what is taken; waits for the device where a kernel took rows."""
+        if self._reserved:
+            self.n, self._reserved = int(self.taken), False
 
     def with_features(self, channels: int) -> Tensor:
         """The feature column [n, channels], zeros where it was not there before."""
@@ -94,19 +123,23 @@ class Columns:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint."""
+        self.settle()
         columns = {name: column[: self.n].cpu().numpy() for name, column in self._full.items()}
         return columns if self.chunks is None else {**columns, **self.chunks.arrays()}
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Columns:
+    def restore(
+        cls, arrays: Mapping[str, NDArray[Any]], device: torch.device, *, chunked: bool = True
+    ) -> Columns:
         """Inverse of :meth:`arrays`, from whichever device they came."""
-        columns = cls(device)
+        columns = cls(device, chunked=chunked)
         n = len(arrays["position"])
         columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
         for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
             full = torch.zeros(columns.n, *arrays[name].shape[1:], device=device)
             full[:n] = torch.tensor(arrays[name], device=device)
             columns._full[name] = full
+        columns.taken.fill_(columns.n)
         if columns.chunks is not None:
             columns.chunks = Chunks.restore(arrays, n)
             columns.widen((columns.confidence > 0).nonzero()[:, 0])

@@ -10,11 +10,10 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.kernels import create_numba, discs_numba, fuse_numba, fuse_torch, prepare_numba
+from spmem.kernels import fuse_torch
 from spmem.kernels.columns import WIDTHS, Columns
 from spmem.kernels.fuse_torch import CENTRAL, Fusing
 from spmem.kernels.raster import NEAR, kernel_for
-from spmem.kernels.simd import PAD
 from spmem.types import Frame
 
 NOTHING = np.zeros((0, 0), np.float32)
@@ -25,11 +24,39 @@ def fuse(
 ) -> Int[Tensor, "h w"]:
     """Merge a frame with depth; the row of each pixel, -1 where it went into none.
 
-    kernel: ``numba`` (the default on CPU) or ``torch`` (elsewhere); both compute what
+    kernel: One of ``KERNELS``, see :func:`spmem.kernels.raster.kernel_for`; all compute what
     :mod:`spmem.kernels.fuse_torch` says.
     """
-    if kernel_for(columns.device, kernel) == "torch":
+    which = kernel_for(columns.device, kernel)
+    if which == "torch":
         return fuse_torch.fuse(columns, frame, how)
+    return (_numba if which == "numba" else _triton)(columns, frame, how)
+
+
+def _triton(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
+    """One world of a batch of one; rows are counted on the device."""
+    from spmem.kernels import fuse_triton
+
+    assert columns.chunks is None
+    assert frame.depth is not None
+    camera, confidence = frame.camera, frame.confidence
+    batch = fuse_triton.Batch(
+        rgb=frame.rgb[None],
+        depth=frame.depth[None],
+        confidence=None if confidence is None else confidence[None],
+        K=camera.K[None],
+        c2w=camera.c2w[None],
+    )
+    blocks = -(-camera.width // how.by) * -(-camera.height // how.by)
+    voxels = torch.full((1,), how.voxel, device=columns.device)
+    fields = columns.reserve(blocks)
+    return fuse_triton.fuse(fields, columns.taken, batch, voxels, how, near=NEAR)[0]
+
+
+def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
+    from spmem.kernels import create_numba, discs_numba, fuse_numba, prepare_numba
+    from spmem.kernels.simd import PAD
+
     assert columns.chunks is not None
     assert frame.depth is not None
     camera = frame.camera

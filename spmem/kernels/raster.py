@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.kernels import discs_numba, raster_numba, raster_torch
+from spmem.errors import DeviceError, MissingExtraError, UnknownNameError
+from spmem.kernels import raster_torch, triton_jit
 from spmem.kernels.columns import Columns
-from spmem.kernels.simd import PAD
 
+KERNELS = ("numba", "torch", "triton")
 NEAR = 1e-6
 """z-depth in world units at or below which nothing is drawn."""
 SLAB = 0.015
@@ -26,16 +28,41 @@ Images = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def kernel_for(device: torch.device, kernel: str | None) -> str:
-    """``kernel`` if named, else the fast one of the device: ``numba`` on CPU, ``torch`` elsewhere."""
-    return kernel or ("numba" if device.type == "cpu" else "torch")
+    """``kernel`` if named, else the fast one of the device: ``numba`` on CPU, ``triton`` elsewhere, or without it ``torch``.
+
+    Raises:
+        UnknownNameError: No kernel goes by this name.
+        DeviceError: It does not run on this device.
+        MissingExtraError: ``triton`` is named and not installed.
+    """
+    on_cpu = device.type == "cpu"
+    if kernel is None:
+        return "numba" if on_cpu else "triton" if find_spec("triton") else "torch"
+    if kernel not in KERNELS:
+        raise UnknownNameError("kernel", kernel, KERNELS)
+    if kernel == "numba" and not on_cpu:
+        raise DeviceError(f"kernel 'numba' runs on the CPU, not on {device}; leave it out")
+    if kernel == "triton" and find_spec("triton") is None:
+        raise MissingExtraError("triton", "gpu", "kernel 'triton'")
+    if kernel == "triton" and on_cpu and not triton_jit.INTERPRETED:
+        raise DeviceError(
+            "kernel 'triton' runs on CUDA; leave it out on the CPU (its interpreter, for tests, takes TRITON_INTERPRET=1)"
+        )
+    return kernel
 
 
 def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -> Images:
     """Views of cameras [T]: colour [T, H, W, 3], z-depth, world normal [T, H, W, 3], mask, row (-1 = not covered).
 
-    kernel: ``numba`` (the default on CPU) or ``torch`` (elsewhere); both compute what
-    :mod:`spmem.kernels.raster_torch` says.
+    kernel: One of ``KERNELS``, see :func:`kernel_for`; all compute what :mod:`spmem.kernels.raster_torch` says.
     """
+    which = kernel_for(columns.device, kernel)
+    if which == "triton" and len(cameras):
+        from spmem.kernels import raster_triton
+
+        return raster_triton.rasterize(
+            *columns.worlds(), cameras.K, cameras.c2w, cameras.width, cameras.height, near=NEAR, slab=SLAB
+        )  # fmt: skip
     shape, device = (len(cameras), cameras.height, cameras.width), columns.device
     rgb, normal = (torch.empty(*shape, 3, device=device) for _ in range(2))
     depth, mask = (
@@ -43,7 +70,7 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
         torch.empty(shape, dtype=torch.bool, device=device),
     )
     rows = torch.empty(shape, dtype=torch.long, device=device)
-    if kernel_for(device, kernel) == "numba":
+    if which == "numba":
         K, w2c, c2w = (m.contiguous().numpy() for m in (cameras.K, cameras.w2c, cameras.c2w))
         images = tuple(image.numpy() for image in (rgb, depth, normal, mask, rows))
         for t in range(len(cameras)):
@@ -60,6 +87,9 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
 
 def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any], ...]) -> None:
     """Chunks nearest first, each round tested against what is in front already; then all that is left is mixed."""
+    from spmem.kernels import discs_numba, raster_numba
+    from spmem.kernels.simd import PAD
+
     assert columns.chunks is not None
     height, width = out[1].shape
     low, high = columns.chunks.low, columns.chunks.high

@@ -19,7 +19,6 @@ from spmem.memory import SpatialMemory
 from spmem.plugins import find
 from spmem.protocols import DepthEstimator, DynamicSegmenter, GeometryStore, KeyframeStore
 from spmem.retrieval.rules import retriever
-from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes
 from spmem.stores.points import PointCloud
 from spmem.stores.rendering import DiscRenderer
 from spmem.stores.surfels import SurfelMap
@@ -71,6 +70,8 @@ def open(
         raise InputError(f"{fspath(path)!r} is an address; memories live in local folders so far")
     if path is None and mode == "r":
         raise InputError('a memory in RAM starts empty; mode="r" needs a path')
+    from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes  # a map alone needs no Zarr
+
     bank = RamKeyframes() if path is None else ZarrKeyframes.open(path, mode)
     try:
         config = _configuration(bank, config, writable=mode != "r")

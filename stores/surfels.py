@@ -224,9 +224,7 @@ class SurfelMap:
             return surfels.ids
         self.voxel = self.voxel or self.config.voxel or float(surfels.radius.median())
         cell = (surfels.position / self.voxel).floor().long()
-        order = torch.arange(len(surfels), device=columns.device)
-        if columns.chunks is not None:
-            order = torch.from_numpy(curve(cell.numpy()).argsort(kind="stable"))
+        order = curve(cell).argsort(stable=True)
         if surfels.features is not None:
             columns.with_features(surfels.features.shape[-1])
             given["features"] = surfels.features

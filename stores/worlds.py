@@ -176,7 +176,9 @@ class Worlds:
     ) -> None:
         wanted = (len(self), cameras.height, cameras.width)
         if cameras.shape != (len(self),):
-            raise FrameError(f"cameras must be [{len(self)}], one a world, got {list(cameras.shape)}")
+            raise FrameError(
+                f"cameras must be [{len(self)}], one a world, got {list(cameras.shape)}"
+            )
         if rgb.shape != (*wanted, 3):
             raise FrameError(f"rgb must be {[*wanted, 3]}, got {list(rgb.shape)}")
         for name, image in (("depth", depth), ("confidence", confidence)):

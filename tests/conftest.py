@@ -1,4 +1,4 @@
-"""Shared by all tests: GPU tests skip with a reason, real walks are found or skipped."""
+"""Shared by all tests: GPU tests skip with a reason, real walks are found or skipped, Triton runs on what there is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+
+if not torch.cuda.is_available():  # Triton's kernels, where Triton is installed, in its interpreter
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 settings.register_profile("spmem", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("spmem")

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spmem.kernels.jit import njit
 
@@ -146,10 +149,10 @@ def place(block: I64, of: I32, key: I64, chunk: I32) -> None:
         key[at], chunk[at] = block[s], of[s]
 
 
-def curve(cell: NDArray[np.int64]) -> I64:
-    """Where voxels [m, 3] lie along a curve that keeps near what is near (Morton 1966): their bits, interleaved."""
-    along = np.zeros(len(cell), np.int64)
-    low = cell - cell.min(0, initial=0)
+def curve(cell: Int[Tensor, "m 3"]) -> Int[Tensor, " m"]:
+    """Where voxels lie along a curve that keeps near what is near (Morton 1966): their bits, interleaved."""
+    along = torch.zeros_like(cell[:, 0])
+    low = cell - cell.amin(0).clamp(max=0)
     for bit in range(20):
         for axis in range(3):
             along |= (low[:, axis] >> bit & 1) << (3 * bit + axis)

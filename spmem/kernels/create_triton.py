@@ -52,6 +52,7 @@ def insert(
         ready, K + world * 9, c2w + world * 16, by, width, p, at * WIDE, new
     )
     voxel = tl.load(voxels + world)
+    voxel = tl.where(voxel > 0.0, voxel, 1.0)  # a world without one has no new pixels
     i, j = tl.floor(x / voxel).to(tl.int64) & BITS, tl.floor(y / voxel).to(tl.int64) & BITS
     k = tl.floor(z / voxel).to(tl.int64) & BITS
     ax, ay, az = tl.abs(nx), tl.abs(ny), tl.abs(nz)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
-import numba
+try:
+    import numba
+except ImportError:  # a GPU machine's own Python may lack it, and never calls these kernels
+    numba = None
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-prange = numba.prange
+prange = range if numba is None else numba.prange
 """A range whose iterations run on all threads, inside ``@njit(parallel=True)``."""
 
 ONLY_LOOPS = {
@@ -44,6 +47,8 @@ def njit(
     """
 
     def compile_(function: Callable[P, R]) -> Callable[P, R]:
+        if numba is None:
+            return _absent
         make: Any = numba.njit
         compiled: Callable[P, R] = make(
             parallel=ONLY_LOOPS if parallel else False,
@@ -55,3 +60,9 @@ def njit(
         return compiled
 
     return compile_
+
+
+def _absent(*_: object, **__: object) -> NoReturn:
+    raise ModuleNotFoundError(
+        "No module named 'numba', which kernels on the CPU need", name="numba"
+    )

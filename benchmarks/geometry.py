@@ -1,7 +1,8 @@
 """Fusion and rendering: speed and memory beside Open3D and torch, and how good the map is on noisy depth.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/geometry.py [--quick] [--json] [--only fusion memory rendering culling noise store start]
+    python benchmarks/geometry.py [--quick] [--json] [--only fusion memory rendering culling noise store start bytes]
+    python benchmarks/geometry.py --device cuda [--quick] [--json]    (see geometry_cuda.py)
 
 Ours and the peers' calls alternate in one process, ten frames or one view at a time, with a pause for the peers' threads
 to fall asleep; medians. Scene: an analytic room of 8 x 6 x 3 m with six boxes, a Kinect's focal length, two laps.
@@ -16,6 +17,8 @@ to fall asleep; medians. Scene: an analytic room of 8 x 6 x 3 m with six boxes, 
   are five points of each disc (the centre, and four at 0.6 of the radius), VoxelBlockGrid's its point cloud
 - store: memory.store over 5,000 frames of a walk; a longer stall would be growth or rebuilding
 - start: a new process's first fuse and render, kernels from numba's cache on disk, and with an empty cache
+- bytes: what a frame and a view move by the cost model of docs/geometry.md, over the time they take, as a share of what a
+  copy in the same process moves
 """
 
 from __future__ import annotations
@@ -34,16 +37,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from bandwidth import copy_bandwidth, frame_bytes, view_bytes
 from peers import PointProjection, VoxelBlockGrid, scatter
 from report import aim, tell
 from scenes import circle, frames, surfels
-from surface import noisy_walks
 
 import spmem
 from spmem import Camera, FusionConfig
-from spmem.integrations.readers import track
+from spmem.kernels.columns import Columns
 from spmem.stores.surfels import SurfelMap
-from spmem.testing import worlds
 
 Rows = list[dict[str, Any]]
 Result = tuple[Rows, Rows]
@@ -55,6 +57,8 @@ PAUSE = 0.3
 
 def fusion(quick: bool) -> Result:
     """Milliseconds a frame."""
+    from spmem.integrations.readers import track
+
     rows, aims, n = [], [], 60 if quick else 300
     for (width, height), voxel, target in SIZES:
         ours, theirs = SurfelMap(FusionConfig(voxel=voxel)), VoxelBlockGrid(voxel)
@@ -177,6 +181,9 @@ def culling(quick: bool) -> Result:
 
 def store(quick: bool) -> Result:
     """memory.store over a long walk."""
+    from spmem.integrations.readers import track
+    from spmem.testing import worlds
+
     n = 500 if quick else 5000
     house = worlds.House(seed=2)
     cameras = worlds.walk(house, n, seed=1, width=160, height=120)
@@ -216,6 +223,51 @@ def start(quick: bool) -> Result:
     return [row], [aim("first call, kernels cached", seconds["warm"], 3, "s", "lower")]
 
 
+def noise(quick: bool) -> Result:
+    """Distance to the true surface."""
+    from surface import noisy_walks
+
+    return noisy_walks(quick)
+
+
+def moved(quick: bool) -> Result:
+    """Bytes by the model, against a copy."""
+    copied, rows = copy_bandwidth("cpu"), []
+    for (width, height), voxel, _ in SIZES[:2] if quick else SIZES:
+        grown, walk = SurfelMap(FusionConfig(voxel=voxel)), circle(60, width, height, laps=0.4)
+        times, most = [], []
+        for frame in frames(walk):
+            before = len(grown)
+            times.append(timed(grown.fuse, frame))
+            columns = columns_of(grown)
+            by = grown._blocks(frame.camera)
+            most.append(frame_bytes(columns, frame.camera, by, max(len(grown) - before, 0)))
+        rows.append(moving(f"fusing {width}x{height}, {voxel * 100:g} cm", times[10:], most[10:], copied))  # fmt: skip
+    for n, (width, height) in ((1_000_000, (640, 480)), (100_000, (256, 256))):
+        given, views = SurfelMap(), circle(8, width, height, laps=1.0)
+        given.add(surfels(n))
+        given.render(views)
+        times = [median(timed(given.render, view[None]) for _ in range(5)) for view in views]
+        most = [view_bytes(columns_of(given), view) for view in views]
+        rows.append(moving(f"drawing {n:,} discs at {width}x{height}", times, most, copied))
+    return rows, []
+
+
+def columns_of(grown: SurfelMap) -> Columns:
+    """A map's columns."""
+    assert grown._columns is not None
+    return grown._columns
+
+
+def moving(what: str, seconds: list[float], most: list[int], copied: float) -> dict[str, Any]:
+    """Medians, and the share of a copy's bandwidth."""
+    ms, megabytes = 1000 * median(seconds), median(most) / 1e6
+    return {
+        "bytes": what, "MB": round(megabytes, 1), "ms": round(ms, 2), "GB/s": round(megabytes / ms, 2),
+        "a copy, GB/s": round(copied, 1), "share of a copy": round(megabytes / ms / copied, 2),
+    }  # fmt: skip
+
+
 def timed(call: Callable[..., Any], *given: Any) -> float:
     """Seconds of a call."""
     begin = perf_counter()
@@ -224,8 +276,8 @@ def timed(call: Callable[..., Any], *given: Any) -> float:
 
 
 PARTS = {
-    "fusion": fusion, "memory": memory, "rendering": rendering, "culling": culling, "noise": noisy_walks,
-    "store": store, "start": start,
+    "fusion": fusion, "memory": memory, "rendering": rendering, "culling": culling, "noise": noise,
+    "store": store, "start": start, "bytes": moved,
 }  # fmt: skip
 
 
@@ -234,11 +286,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer frames and views")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="of the CPU's parts"
+    )
     parser.add_argument("--hold", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.hold:
         hold(options.hold[0], float(options.hold[1]))
+        return
+    if options.device == "cuda":
+        if not torch.cuda.is_available():
+            parser.error(f"torch {torch.__version__} finds no CUDA device")
+        import geometry_cuda
+
+        tell(*geometry_cuda.measure(options.quick), as_json=options.json)
         return
     rows: Rows = []
     aims: Rows = []

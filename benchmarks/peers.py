@@ -71,10 +71,10 @@ def scatter(surfels: Surfels, camera: Camera) -> tuple[Tensor, Tensor]:
     which = inside.nonzero()[:, 0]
     packed = z[which].view(torch.int32).long() << 32 | which
     none = torch.iinfo(torch.int64).max
-    nearest = torch.full((camera.width * camera.height,), none)
+    nearest = torch.full((camera.width * camera.height,), none, device=z.device)
     nearest.scatter_reduce_(0, y[which] * camera.width + x[which], packed, "amin")
     hit = nearest != none
     which = (nearest & 0xFFFFFFFF)[hit]
-    rgb, depth = torch.zeros(len(hit), 3), torch.zeros(len(hit))
+    rgb, depth = z.new_zeros(len(hit), 3), z.new_zeros(len(hit))
     rgb[hit], depth[hit] = surfels.colour[which], z[which]
     return rgb, depth

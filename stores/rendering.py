@@ -19,7 +19,7 @@ class DiscRenderer:
     Discs are exact, and mixed by weight where several lie on one surface: see :mod:`spmem.kernels.raster_torch`.
 
     Args:
-        kernel: ``numba`` (CPU) or ``torch``; None takes the device's fast one.
+        kernel: ``numba`` (CPU), ``torch`` or ``triton`` (CUDA); None takes the device's fast one.
 
     Example:
         >>> from spmem.stores.surfels import SurfelMap

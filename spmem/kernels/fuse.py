@@ -10,7 +10,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.kernels import fuse_torch
+from spmem.kernels import fuse_torch, triton_jit
 from spmem.kernels.columns import WIDTHS, Columns
 from spmem.kernels.fuse_torch import CENTRAL, Fusing
 from spmem.kernels.raster import NEAR, kernel_for
@@ -50,7 +50,8 @@ def _triton(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
     blocks = -(-camera.width // how.by) * -(-camera.height // how.by)
     voxels = torch.full((1,), how.voxel, device=columns.device)
     fields = columns.reserve(blocks)
-    return fuse_triton.fuse(fields, columns.taken, batch, voxels, how, near=NEAR)[0]
+    with triton_jit.on(columns.device):
+        return fuse_triton.fuse(fields, columns.taken, batch, voxels, how, near=NEAR)[0]
 
 
 def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:

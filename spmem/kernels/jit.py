@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+numba: Any
 try:
-    import numba
+    numba = import_module("numba")
 except ImportError:  # a GPU machine's own Python may lack it, and never calls these kernels
     numba = None
 

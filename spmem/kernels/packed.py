@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.kernels import triton_jit
 from spmem.kernels.columns import AHEAD, WIDTHS
 from spmem.kernels.fuse_torch import Fusing
 from spmem.kernels.raster import NEAR, SLAB
@@ -41,16 +42,18 @@ class Packed:
         self._reserve(-(-cameras.width // how.by) * -(-cameras.height // how.by))
         confidence = None if confidence is None else confidence.float()
         batch = fuse_triton.Batch(rgb, depth, confidence, cameras.K, cameras.c2w)
-        return fuse_triton.fuse(self._columns, self.taken, batch, self.voxels, how, near=NEAR)
+        with triton_jit.on(self.taken.device):
+            return fuse_triton.fuse(self._columns, self.taken, batch, self.voxels, how, near=NEAR)
 
     def render(self, cameras: Camera) -> tuple[Tensor, ...]:
         """Colour, depth, normal, mask and row of cameras [b, t]."""
         from spmem.kernels import raster_triton
 
-        images = raster_triton.rasterize(
-            self._columns, self.taken, cameras.K.reshape(-1, 3, 3), cameras.c2w.reshape(-1, 4, 4),
-            cameras.width, cameras.height, near=NEAR, slab=SLAB,
-        )  # fmt: skip
+        with triton_jit.on(self.taken.device):
+            images = raster_triton.rasterize(
+                self._columns, self.taken, cameras.K.reshape(-1, 3, 3), cameras.c2w.reshape(-1, 4, 4),
+                cameras.width, cameras.height, near=NEAR, slab=SLAB,
+            )  # fmt: skip
         return tuple(image.unflatten(0, cameras.shape) for image in images)
 
     def surfels(self, world: int) -> Surfels:

@@ -40,29 +40,28 @@ def reduce(
     count = tl.zeros([LANES], tl.float32)
     inverse, weight, z = count, count, count
     red, green, blue = count, count, count
-    for j in tl.static_range(BY):
-        for i in tl.static_range(BY):
-            x, y = p % across * BY + i, p // across * BY + j
-            inside = there & (x < width) & (y < height)
-            at = origin + y * width + x
-            z = tl.load(depth + at, mask=inside, other=0.0)
-            use = inside & (z > 0.0)
-            for k in tl.static_range(9):
-                u, v = x + k % 3 - 1, y + k // 3 - 1
-                near = use & (u >= 0) & (v >= 0) & (u < width) & (v < height)
-                other = tl.load(depth + origin + v * width + u, mask=near, other=0.0)
-                use = use & ((other <= 0.0) | (tl.abs(other - z) <= step * z))
-            tl.store(used + at, use, mask=inside)
-            one = use.to(tl.float32)
-            sure = one
-            if SURE:
-                sure = one * tl.load(confidence + at, mask=inside, other=0.0)
-            keep = use | (BY == 1)
-            count, weight = count + one, weight + sure
-            inverse += tl.where(use, 1.0 / tl.where(use, z, 1.0), 0.0)
-            red += tl.load(rgb + 3 * at, mask=inside & keep, other=0.0).to(tl.float32)
-            green += tl.load(rgb + 3 * at + 1, mask=inside & keep, other=0.0).to(tl.float32)
-            blue += tl.load(rgb + 3 * at + 2, mask=inside & keep, other=0.0).to(tl.float32)
+    for nth in range(BY * BY):
+        x, y = p % across * BY + nth % BY, p // across * BY + nth // BY
+        inside = there & (x < width) & (y < height)
+        at = origin + y * width + x
+        z = tl.load(depth + at, mask=inside, other=0.0)
+        use = inside & (z > 0.0)
+        for k in tl.static_range(9):
+            u, v = x + k % 3 - 1, y + k // 3 - 1
+            near = use & (u >= 0) & (v >= 0) & (u < width) & (v < height)
+            other = tl.load(depth + origin + v * width + u, mask=near, other=0.0)
+            use = use & ((other <= 0.0) | (tl.abs(other - z) <= step * z))
+        tl.store(used + at, use, mask=inside)
+        one = use.to(tl.float32)
+        sure = one
+        if SURE:
+            sure = one * tl.load(confidence + at, mask=inside, other=0.0)
+        keep = use | (BY == 1)
+        count, weight = count + one, weight + sure
+        inverse += tl.where(use, 1.0 / tl.where(use, z, 1.0), 0.0)
+        red += tl.load(rgb + 3 * at, mask=inside & keep, other=0.0).to(tl.float32)
+        green += tl.load(rgb + 3 * at + 1, mask=inside & keep, other=0.0).to(tl.float32)
+        blue += tl.load(rgb + 3 * at + 2, mask=inside & keep, other=0.0).to(tl.float32)
     to = view.to(tl.int64) * across * down + p
     n = tl.maximum(count, 1.0)
     if BY > 1:

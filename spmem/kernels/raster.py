@@ -60,9 +60,10 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
     if which == "triton" and len(cameras):
         from spmem.kernels import raster_triton
 
-        return raster_triton.rasterize(
-            *columns.worlds(), cameras.K, cameras.c2w, cameras.width, cameras.height, near=NEAR, slab=SLAB
-        )  # fmt: skip
+        with triton_jit.on(columns.device):
+            return raster_triton.rasterize(
+                *columns.worlds(), cameras.K, cameras.c2w, cameras.width, cameras.height, near=NEAR, slab=SLAB
+            )  # fmt: skip
     shape, device = (len(cameras), cameras.height, cameras.width), columns.device
     rgb, normal = (torch.empty(*shape, 3, device=device) for _ in range(2))
     depth, mask = (

@@ -7,16 +7,22 @@ tests.
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-triton: Any
-tl: Any
-try:
-    triton = import_module("triton")
-    tl = import_module("triton.language")
-except ImportError:
-    triton = tl = None
+import torch
+
+if TYPE_CHECKING:
+    import triton
+    import triton.language as tl
+else:
+    try:
+        import triton
+        import triton.language as tl
+    except ImportError:
+        triton = tl = None
+
+__all__ = ["INTERPRETED", "constant", "jit", "lanes", "on", "programs", "tl"]
 
 INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
 """Whether kernels run on the CPU, in Triton's interpreter."""
@@ -40,3 +46,8 @@ def lanes(gpu: int) -> int:
 def programs(count: int, each: int) -> int:
     """Programs for so many elements."""
     return -(-count // each)
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Launch on this device: Triton takes the current one, whatever its tensors are on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

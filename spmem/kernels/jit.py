@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 numba: Any
 try:
@@ -48,9 +48,14 @@ def njit(
             return out
     """
 
+    def absent(*args: P.args, **kwargs: P.kwargs) -> R:
+        raise ModuleNotFoundError(
+            "No module named 'numba', which kernels on the CPU need", name="numba"
+        )
+
     def compile_(function: Callable[P, R]) -> Callable[P, R]:
         if numba is None:
-            return _absent
+            return absent
         make: Any = numba.njit
         compiled: Callable[P, R] = make(
             parallel=ONLY_LOOPS if parallel else False,
@@ -62,9 +67,3 @@ def njit(
         return compiled
 
     return compile_
-
-
-def _absent(*_: object, **__: object) -> NoReturn:
-    raise ModuleNotFoundError(
-        "No module named 'numba', which kernels on the CPU need", name="numba"
-    )

@@ -48,13 +48,14 @@ def njit(
             return out
     """
 
-    def absent(*args: P.args, **kwargs: P.kwargs) -> R:
-        raise ModuleNotFoundError(
-            "No module named 'numba', which kernels on the CPU need", name="numba"
-        )
-
     def compile_(function: Callable[P, R]) -> Callable[P, R]:
         if numba is None:
+
+            def absent(*args: P.args, **kwargs: P.kwargs) -> R:
+                raise ModuleNotFoundError(
+                    "No module named 'numba', which CPU kernels need", name="numba"
+                )
+
             return absent
         make: Any = numba.njit
         compiled: Callable[P, R] = make(

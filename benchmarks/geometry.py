@@ -247,7 +247,7 @@ def moved(quick: bool) -> Result:
         given, views = SurfelMap(), circle(8, width, height, laps=1.0)
         given.add(surfels(n))
         given.render(views)
-        times = [median(timed(given.render, view[None]) for _ in range(5)) for view in views]
+        times = [timed(given.render, view[None]) for view in views for _ in range(5)]
         most = [view_bytes(columns_of(given), view) for view in views]
         rows.append(moving(f"drawing {n:,} discs at {width}x{height}", times, most, copied))
     return rows, []
@@ -260,10 +260,10 @@ def columns_of(grown: SurfelMap) -> Columns:
 
 
 def moving(what: str, seconds: list[float], most: list[int], copied: float) -> dict[str, Any]:
-    """Medians, and the share of a copy's bandwidth."""
-    ms, megabytes = 1000 * median(seconds), median(most) / 1e6
+    """The fastest tenth's time, as other work slows the rest and the copy is the best of ten; the share of its bandwidth."""
+    ms, megabytes = 1000 * float(np.quantile(seconds, 0.1)), median(most) / 1e6
     return {
-        "bytes": what, "MB": round(megabytes, 1), "ms": round(ms, 2), "GB/s": round(megabytes / ms, 2),
+        "bytes": what, "MB": round(megabytes, 1), "ms, fastest tenth": round(ms, 2), "GB/s": round(megabytes / ms, 2),
         "a copy, GB/s": round(copied, 1), "share of a copy": round(megabytes / ms / copied, 2),
     }  # fmt: skip
 

@@ -23,6 +23,10 @@ EDGE = 0.15
 STRIDE = 2
 """Every second pixel of every second row of a thumbnail marks free space: its rays lie closer than voxels."""
 
+BEYOND = 4
+"""Unseen space that begins behind seen space counts so many times: a wall may stand there, since nobody looked past it,
+while a camera that stands in unseen space has at least nothing before its eyes."""
+
 STEPS = 256
 """A ray is followed over so many steps of half a voxel at most."""
 
@@ -73,6 +77,8 @@ class FreeSpace:
 
     def unseen(self, projection: Projection) -> Float[Tensor, "t h w"]:
         """World units of unseen space before what each pixel shows; 0 where it shows nothing.
+
+        What lies behind seen space counts four times (``BEYOND``).
 
         Followed for one pixel of each cell of a grid (as :func:`spmem.retrieval.visibility.visible_points` does), and
         interpolated between them.
@@ -125,10 +131,13 @@ def _unseen(
                 long = np.sqrt(right * right + down * down + 1.0)
                 last = depth[t, i, j] - edge / long
                 step = max(edge / 2 / long, last / STEPS)
-                z, unseen = step / 2, 0
+                z, unseen, counts = step / 2, 0, 1
                 while z < last:
                     key = _voxel(c2w[t], right * z, down * z, z, edge)
-                    unseen += table[_find(table, key)] == 0
+                    if table[_find(table, key)] == 0:
+                        unseen += counts
+                    else:
+                        counts = BEYOND
                     z += step
                 lengths[t, i, j] = unseen * step * long
     return lengths

@@ -1,0 +1,1 @@
+"""Benchmarks that users can run themselves: ``spmem bench NAME``."""

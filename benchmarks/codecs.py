@@ -21,9 +21,9 @@ import torch
 from numcodecs import Blosc, Zstd
 from numpy.typing import NDArray
 from PIL import Image
-from report import ROOT, aim, tell, walks_folder
 
 from spmem import Camera, Frame
+from spmem.bench.report import ROOT, aim, tell, walks_folder
 from spmem.config import KeyframeConfig
 from spmem.stores.keyframes import ZarrKeyframes, codec
 from spmem.testing.box import BoxRoom

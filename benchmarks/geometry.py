@@ -39,11 +39,11 @@ import numpy as np
 import torch
 from bandwidth import copy_bandwidth, frame_bytes, view_bytes
 from peers import PointProjection, VoxelBlockGrid, scatter
-from report import aim, tell
 from scenes import circle, frames, surfels
 
 import spmem
 from spmem import Camera, FusionConfig
+from spmem.bench.report import aim, tell
 from spmem.kernels.columns import Columns
 from spmem.stores.surfels import SurfelMap
 

@@ -50,7 +50,7 @@ def main() -> int:
             f"no CUDA device: torch {torch.__version__} of {sys.executable} finds none; nothing to do"
         )
         return 0
-    from report import tell
+    from spmem.bench.report import tell
 
     tests, failed = run_tests()
     rows, aims = [tests], []

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from real_walks import WALKS, K, best_cover, held_back, small
-from report import mean_and_error, tell, walks_folder
 
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig
+from spmem.bench.report import mean_and_error, tell, walks_folder
 from spmem.integrations.readers import open_walk, track
 from spmem.testing.truth import covisibility
 

@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from report import aim, mean_and_error, tell, walks_folder
 from torch import Tensor
 
 import spmem
 from spmem import Camera, Frame
+from spmem.bench.report import aim, mean_and_error, tell, walks_folder
 from spmem.integrations.readers import open_walk, track
 from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility

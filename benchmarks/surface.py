@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peers import VoxelBlockGrid
-from report import aim
 from torch import Tensor
 
 from spmem import Camera, Frame, FusionConfig
+from spmem.bench.report import aim
 from spmem.integrations.readers import track
 from spmem.stores.surfels import SurfelMap
 from spmem.testing import worlds

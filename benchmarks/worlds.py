@@ -9,8 +9,8 @@ import argparse
 from time import perf_counter
 
 import numpy as np
-from report import aim, tell
 
+from spmem.bench.report import aim, tell
 from spmem.testing import worlds
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from spmem.cli import about, demo, doctor, ingest, render, retrieve, warm
+from spmem.cli import about, bench, demo, doctor, ingest, render, retrieve, warm
 from spmem.cli.shell import Commands, options
 
 app = typer.Typer(
@@ -23,5 +23,6 @@ for command in (
     warm.warm,
 ):
     app.command()(command)
+app.add_typer(bench.app, name="bench")
 
 __all__ = ["app"]

@@ -1,0 +1,108 @@
+"""An episode: frames to store, and cameras to ask about afterwards that come back to what the frames saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from spmem.bench.sight import Sight, seen
+from spmem.camera import Camera
+from spmem.testing.worlds.house import FRAME_RATE
+from spmem.types import Frame
+
+REVISIT = 0.3
+"""Share of a target's pixels that stored frames must have seen for it to be a revisit."""
+OVERLAP = 0.25
+"""A frame saw a target where it saw this share of the target's revisitable pixels."""
+LONG = 4
+"""Cameras of every second target; the others are single."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the episodes are; smaller ones are for a look, and for tests.
+
+    frames: Stored.
+    targets: At most.
+    width: Of the images, in pixels.
+    height: Of the images, in pixels.
+    """
+
+    frames: int = 120
+    targets: int = 12
+    width: int = 128
+    height: int = 96
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Cameras ``[T]`` about to be generated.
+
+    sight: What they will see, thinned by two. saw ``[N, P]``: which of the P pixels of all T cameras each of the
+    episode's N frames truly saw; pixels without true depth are left out. time: seconds of the first camera. gap:
+    frames since one last saw the place.
+    """
+
+    cameras: Camera
+    sight: Sight
+    saw: Bool[Tensor, "n p"]
+    time: float
+    gap: int
+
+    @property
+    def revisitable(self) -> Bool[Tensor, " p"]:
+        """What some stored frame saw."""
+        return self.saw.any(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """Frames in the order of time, ten a second; what they truly see; and targets that come after them."""
+
+    family: str
+    seed: int
+    frames: tuple[Frame, ...]
+    sight: Sight
+    targets: tuple[Target, ...]
+
+    @property
+    def scale(self) -> float:
+        """The scene's, in world units: the median depth of all frames."""
+        return float(self.sight.depth[self.sight.depth > 0].median())
+
+
+def episode(
+    family: str, seed: int, frames: tuple[Frame, ...], sight: Sight, later: Sight, count: int
+) -> Episode:
+    """Choose as targets what comes back among the ``later`` cameras, spread evenly over their time.
+
+    Single cameras and runs of :data:`LONG` take turns. The truth takes every second pixel of every second row, in
+    frames of full size.
+    """
+    thin = later.thinned(2)
+    saw, valid = seen(thin, sight).flatten(2), (thin.depth > 0).flatten(1)
+    share = saw.any(1).sum(1) / valid.sum(1).clamp(min=1)
+    targets: list[Target] = []
+    starts = torch.nonzero(share >= REVISIT)[:, 0].tolist()
+    picked = np.linspace(0, len(starts), count, endpoint=False).astype(int) if starts else []
+    for start in dict.fromkeys(starts[i] for i in picked):
+        length = LONG if len(targets) % 2 else 1
+        run = torch.arange(start, min(start + length, len(later)))
+        there = torch.cat([saw[i][:, valid[i]] for i in run.tolist()], 1)
+        when = len(frames) + start
+        target = Target(
+            later.cameras[run], thin.part(run), there, when / FRAME_RATE, when - _last(there)
+        )
+        targets.append(target)
+    return Episode(family, seed, frames, sight, tuple(targets))
+
+
+def _last(saw: Bool[Tensor, "n p"]) -> int:
+    """The last frame that saw the target, or else the one that saw most."""
+    share = saw.sum(1) / saw.any(0).sum().clamp(min=1)
+    met = torch.nonzero(share >= OVERLAP)[:, 0]
+    return int(met[-1]) if len(met) else int(share.argmax())

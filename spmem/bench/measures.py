@@ -1,0 +1,131 @@
+"""What an answer is worth, by who truly saw what: pure functions of masks ``[N, P]`` (N frames, P pixels).
+
+``saw[n, p]`` says that frame n saw what the target sees at its pixel p. Rows are frames; ``chosen`` and ``kept`` name
+rows. What no frame saw is left out by all measures: nobody can recall it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+Saw = Bool[Tensor, "n p"]
+
+
+class Gaps(NamedTuple):
+    """Where the best answer's coverage went, as shares of the revisitable pixels: best = chosen + retention + retrieval."""
+
+    best: float
+    chosen: float
+    retention: float
+    """Lost because frames were not kept: the best of all frames less the best of the kept ones."""
+    retrieval: float
+    """Lost by the choice among the kept ones; below 0 where the choice beat the greedy one."""
+
+
+def coverage(saw: Saw, chosen: Sequence[int]) -> float:
+    """Share of the revisitable pixels (those that some frame saw) that the chosen frames saw; 0 where there are none.
+
+    Example:
+        >>> saw = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()
+        >>> round(coverage(saw, [0]), 3), coverage(saw, [0, 1]), coverage(saw, [])
+        (0.667, 1.0, 0.0)
+    """
+    return float(saw[list(chosen)].any(0).sum()) / max(int(saw.any(0).sum()), 1)
+
+
+def best(saw: Saw, k: int, among: Sequence[int] | None = None) -> list[int]:
+    """Up to k rows (``among`` some) that greedily cover most: the oracle. It stops where no row adds anything.
+
+    Greedy set cover comes within 1 - 1/e of the best answer (Nemhauser, Wolsey and Fisher, 1978); ties go to the
+    first row.
+
+    Example:
+        >>> saw = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]).bool()
+        >>> best(saw, 2), best(saw, 2, among=[0, 2])
+        ([1, 0], [0])
+    """
+    rows = list(range(len(saw)) if among is None else among)
+    open_, chosen = torch.ones(saw.shape[1], dtype=torch.bool), []
+    while rows and len(chosen) < k:
+        adds = (saw[rows] & open_).sum(1)
+        if not int(adds.max()):
+            break
+        chosen.append(rows[int(adds.argmax())])
+        open_ &= ~saw[chosen[-1]]
+    return chosen
+
+
+def recall(saw: Saw, chosen: Sequence[int], k: int, kept: Sequence[int]) -> float:
+    """Share of the k kept frames that each saw most that are among the chosen ones; ties with the last count.
+
+    Frames that saw nothing are not wanted: where fewer than k saw something, those are all there is to recall.
+    1 where there are none.
+
+    Example:
+        >>> saw = torch.tensor([[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 0, 0]]).bool()
+        >>> recall(saw, [0, 2], 2, kept=range(4)), recall(saw, [0, 3], 2, kept=range(4))
+        (1.0, 0.5)
+    """
+    sees = saw.sum(1)
+    ranked = sorted((int(sees[row]) for row in kept), reverse=True)[:k]
+    wanted = [count for count in ranked if count]
+    if not wanted:
+        return 1.0
+    return min(sum(int(sees[row]) >= wanted[-1] for row in set(chosen)) / len(wanted), 1.0)
+
+
+def any_hit(saw: Saw, chosen: Sequence[int], overlap: float = 0.25) -> float:
+    """1 where one of the chosen frames alone saw at least ``overlap`` of the revisitable pixels, else 0.
+
+    Example:
+        >>> saw = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 1]]).bool()
+        >>> any_hit(saw, [0], 0.5), any_hit(saw, [0, 1], 0.5)
+        (0.0, 1.0)
+    """
+    wanted = max(overlap * int(saw.any(0).sum()), 1)
+    return float((saw[list(chosen)].sum(1) >= wanted).any())
+
+
+def redundancy(saw: Saw, chosen: Sequence[int]) -> float:
+    """Mean over pairs of chosen frames of what both saw of the target, as a share of what either saw.
+
+    A pair that saw nothing overlaps by 0, and so do fewer than two frames.
+
+    Example:
+        >>> saw = torch.tensor([[1, 1, 0], [0, 1, 1], [1, 1, 0]]).bool()
+        >>> round(redundancy(saw, [0, 1]), 3), redundancy(saw, [0, 2]), redundancy(saw, [0])
+        (0.333, 1.0, 0.0)
+    """
+    if len(chosen) < 2:
+        return 0.0
+    picked = saw[list(chosen)].float()
+    both = picked @ picked.mT
+    sizes = both.diagonal()
+    share = both / (sizes[:, None] + sizes - both).clamp(min=1)
+    above = torch.triu_indices(len(chosen), len(chosen), 1)
+    return float(share[above[0], above[1]].mean())
+
+
+def gaps(
+    saw: Saw, chosen: Sequence[int], best_of_all: Sequence[int], best_of_kept: Sequence[int]
+) -> Gaps:
+    """Split what is missing of the best coverage into what was evicted and what was not chosen.
+
+    Args:
+        saw: See above.
+        chosen: The answer.
+        best_of_all: What :func:`best` takes of all frames, as many as were asked for.
+        best_of_kept: The same of the frames that are kept.
+
+    Example:
+        >>> saw = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]]).bool()
+        >>> gaps(saw, [2], best_of_all=[0], best_of_kept=[1])
+        Gaps(best=1.0, chosen=0.25, retention=0.25, retrieval=0.5)
+    """
+    own, most, some = (coverage(saw, rows) for rows in (chosen, best_of_all, best_of_kept))
+    return Gaps(most, own, most - some, some - own)

@@ -42,21 +42,19 @@ class Size:
 class Target:
     """Cameras ``[T]`` about to be generated.
 
-    sight: What they will see, thinned by two. saw ``[N, P]``: which of the P pixels of all T cameras each of the
-    episode's N frames truly saw; pixels without true depth are left out. time: seconds of the first camera. gap:
-    frames since one last saw the place.
+    sight: What they will see, thinned by two.
+    saw: ``[N, P]``, which of the target's P revisitable pixels each of the episode's N frames truly saw.
+    again: ``[T * H * W]``, which of all pixels of ``sight`` those are.
+    time: Seconds of the first camera.
+    gap: Frames since one last saw the place.
     """
 
     cameras: Camera
     sight: Sight
     saw: Bool[Tensor, "n p"]
+    again: Bool[Tensor, " q"]
     time: float
     gap: int
-
-    @property
-    def revisitable(self) -> Bool[Tensor, " p"]:
-        """What some stored frame saw."""
-        return self.saw.any(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,24 +83,31 @@ def episode(
     """
     thin = later.thinned(2)
     saw, valid = seen(thin, sight).flatten(2), (thin.depth > 0).flatten(1)
-    share = saw.any(1).sum(1) / valid.sum(1).clamp(min=1)
+    again = saw.any(1)
+    share = again.sum(1) / valid.sum(1).clamp(min=1)
     targets: list[Target] = []
     starts = torch.nonzero(share >= REVISIT)[:, 0].tolist()
-    picked = np.linspace(0, len(starts), count, endpoint=False).astype(int) if starts else []
-    for start in dict.fromkeys(starts[i] for i in picked):
+    picked = np.linspace(0, len(starts), count, endpoint=False).astype(int).tolist()
+    for start in dict.fromkeys(starts[i] for i in picked if starts):
         length = LONG if len(targets) % 2 else 1
         run = torch.arange(start, min(start + length, len(later)))
-        there = torch.cat([saw[i][:, valid[i]] for i in run.tolist()], 1)
+        there = torch.cat([saw[i][:, again[i]] for i in run.tolist()], 1)
         when = len(frames) + start
-        target = Target(
-            later.cameras[run], thin.part(run), there, when / FRAME_RATE, when - _last(there)
+        targets.append(
+            Target(
+                later.cameras[run],
+                thin.part(run),
+                there,
+                again[run].flatten(),
+                when / FRAME_RATE,
+                when - _last(there),
+            )
         )
-        targets.append(target)
     return Episode(family, seed, frames, sight, tuple(targets))
 
 
 def _last(saw: Bool[Tensor, "n p"]) -> int:
     """The last frame that saw the target, or else the one that saw most."""
-    share = saw.sum(1) / saw.any(0).sum().clamp(min=1)
+    share = saw.float().mean(1)
     met = torch.nonzero(share >= OVERLAP)[:, 0]
     return int(met[-1]) if len(met) else int(share.argmax())

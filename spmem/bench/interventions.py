@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from spmem.bench.episode import Episode, Target
 from spmem.bench.measures import coverage
@@ -47,12 +49,11 @@ def interventions(
             rows = {id: row for row, id in enumerate(ids) if id is not None}
             for number, target in enumerate(made.targets):
                 saw = target.saw if truth is None else _elsewhere(target, truth)
-                first = len(saw) - len(frames)
                 for method in methods:
                     found = memory.retrieve(
                         target.cameras, k=K, method=method, given=(), time=target.time, seed=number
                     )
-                    chosen = [first + rows[keyframe.id] for keyframe in found.keyframes]
+                    chosen = [rows[keyframe.id] for keyframe in found.keyframes]
                     told.append(
                         {
                             "scenes": made.family,
@@ -83,12 +84,9 @@ def tampered(made: Episode, other: Episode) -> Iterator[tuple[str, Sequence[Fram
         yield f"depth x {factor:g}", [_scaled(frame, factor) for frame in made.frames]
 
 
-def _elsewhere(target: Target, other: Sight) -> torch.Tensor:
-    """Who saw the target: the episode's frames, which say what is revisitable, then those of another world."""
-    valid = (target.sight.depth > 0).flatten(1)
-    masks = seen(target.sight, other).flatten(2)
-    there = torch.cat([masks[t][:, valid[t]] for t in range(len(masks))], 1)
-    return torch.cat([target.saw, there & target.revisitable])
+def _elsewhere(target: Target, other: Sight) -> Bool[Tensor, "n p"]:
+    """Which of the target's revisitable pixels the frames of another world would show, judged by depth alone."""
+    return seen(target.sight, other).transpose(0, 1).flatten(1)[:, target.again]
 
 
 def _moved(rng: np.random.Generator, frame: Frame, distance: float, angle: float) -> Frame:

@@ -1,7 +1,7 @@
 """What an answer is worth, by who truly saw what: pure functions of masks ``[N, P]`` (N frames, P pixels).
 
-``saw[n, p]`` says that frame n saw what the target sees at its pixel p. Rows are frames; ``chosen`` and ``kept`` name
-rows. What no frame saw is left out by all measures: nobody can recall it.
+``saw[n, p]`` says that frame n saw what the target sees at its pixel p. Of the target's pixels these are the revisitable
+ones, which some frame saw: nobody can recall the others. Rows are frames; ``chosen`` and ``kept`` name rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Saw = Bool[Tensor, "n p"]
 
 
 class Gaps(NamedTuple):
-    """Where the best answer's coverage went, as shares of the revisitable pixels: best = chosen + retention + retrieval."""
+    """Where the best answer's coverage went, as shares of the pixels: best = chosen + retention + retrieval."""
 
     best: float
     chosen: float
@@ -27,15 +27,25 @@ class Gaps(NamedTuple):
     """Lost by the choice among the kept ones; below 0 where the choice beat the greedy one."""
 
 
-def coverage(saw: Saw, chosen: Sequence[int]) -> float:
-    """Share of the revisitable pixels (those that some frame saw) that the chosen frames saw; 0 where there are none.
+def revisitable(saw: Saw) -> Saw:
+    """Without the pixels that no frame saw.
 
     Example:
-        >>> saw = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]).bool()
-        >>> round(coverage(saw, [0]), 3), coverage(saw, [0, 1]), coverage(saw, [])
-        (0.667, 1.0, 0.0)
+        >>> revisitable(torch.tensor([[1, 1, 0], [0, 1, 0]]).bool()).int().tolist()
+        [[1, 1], [0, 1]]
     """
-    return float(saw[list(chosen)].any(0).sum()) / max(int(saw.any(0).sum()), 1)
+    return saw[:, saw.any(0)]
+
+
+def coverage(saw: Saw, chosen: Sequence[int]) -> float:
+    """Share of the pixels that the chosen frames saw; 0 where there are no pixels.
+
+    Example:
+        >>> saw = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]).bool()
+        >>> coverage(saw, [0]), coverage(saw, [0, 1]), coverage(saw, [])
+        (0.5, 0.75, 0.0)
+    """
+    return float(saw[list(chosen)].any(0).sum()) / max(saw.shape[1], 1)
 
 
 def best(saw: Saw, k: int, among: Sequence[int] | None = None) -> list[int]:
@@ -50,13 +60,15 @@ def best(saw: Saw, k: int, among: Sequence[int] | None = None) -> list[int]:
         ([1, 0], [0])
     """
     rows = list(range(len(saw)) if among is None else among)
-    open_, chosen = torch.ones(saw.shape[1], dtype=torch.bool), []
+    chosen: list[int] = []
+    left = saw[rows]
     while rows and len(chosen) < k:
-        adds = (saw[rows] & open_).sum(1)
-        if not int(adds.max()):
+        adds = left.sum(1)
+        row = int(adds.argmax())
+        if not int(adds[row]):
             break
-        chosen.append(rows[int(adds.argmax())])
-        open_ &= ~saw[chosen[-1]]
+        chosen.append(rows[row])
+        left = left[:, ~left[row]]
     return chosen
 
 
@@ -71,24 +83,24 @@ def recall(saw: Saw, chosen: Sequence[int], k: int, kept: Sequence[int]) -> floa
         >>> recall(saw, [0, 2], 2, kept=range(4)), recall(saw, [0, 3], 2, kept=range(4))
         (1.0, 0.5)
     """
-    sees = saw.sum(1)
-    ranked = sorted((int(sees[row]) for row in kept), reverse=True)[:k]
+    sees = saw.sum(1).tolist()
+    ranked = sorted((sees[row] for row in kept), reverse=True)[:k]
     wanted = [count for count in ranked if count]
     if not wanted:
         return 1.0
-    return min(sum(int(sees[row]) >= wanted[-1] for row in set(chosen)) / len(wanted), 1.0)
+    return min(sum(sees[row] >= wanted[-1] for row in set(chosen)) / len(wanted), 1.0)
 
 
 def any_hit(saw: Saw, chosen: Sequence[int], overlap: float = 0.25) -> float:
-    """1 where one of the chosen frames alone saw at least ``overlap`` of the revisitable pixels, else 0.
+    """1 where one of the chosen frames alone saw at least ``overlap`` of the pixels, else 0.
 
     Example:
         >>> saw = torch.tensor([[1, 0, 0, 0], [0, 1, 1, 1]]).bool()
         >>> any_hit(saw, [0], 0.5), any_hit(saw, [0, 1], 0.5)
         (0.0, 1.0)
     """
-    wanted = max(overlap * int(saw.any(0).sum()), 1)
-    return float((saw[list(chosen)].sum(1) >= wanted).any())
+    wanted = max(overlap * saw.shape[1], 1)
+    return float(bool((saw[list(chosen)].sum(1) >= wanted).any()))
 
 
 def redundancy(saw: Saw, chosen: Sequence[int]) -> float:

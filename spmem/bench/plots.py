@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def absence(answers: Sequence[dict[str, Any]]) -> Figure:
     panels = figure.subplots(1, 2)
     for axes, measure in zip(panels, ("coverage", "recall"), strict=True):
         for offset, rule in enumerate(names):
-            points = []
+            points: list[tuple[int, float, float]] = []
             for low, high in pairwise(GAPS):
                 part = [
                     row[measure]
@@ -127,7 +127,7 @@ def _ranges() -> list[str]:
     return [*inner, f"> {GAPS[-2]}"]
 
 
-def _plain(axes: Axes, grid: str) -> None:
+def _plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
     axes.tick_params(labelsize=8, colors=TEXT, length=0)

@@ -50,7 +50,7 @@ class Scope:
     @staticmethod
     def quick() -> Scope:
         """For a look: one small scene of each family."""
-        size = Size(frames=48, targets=4, width=96, height=72)
+        size = Size(frames=40, targets=3, width=96, height=72)
         return Scope(seeds=1, changed=1, worlds=2, size=size)
 
 

@@ -17,7 +17,7 @@ from real_walks import WALKS
 from spmem.bench.publish import publish
 from spmem.bench.report import ROOT, tell, walks_folder
 from spmem.bench.retrieval import Scope, retrieval
-from spmem.bench.tables import aims, summary
+from spmem.bench.tables import aims, each_scene, summary
 
 MARKS = ("<!-- retrieval: begin -->\n", "<!-- retrieval: end -->")
 
@@ -48,7 +48,8 @@ def main() -> None:
     files = publish(found, options.out)
     if options.docs:
         to_docs(files)
-    tell(summary(found), aims(found), as_json=options.json)
+    rows = summary(found) + (each_scene(found.answers) if options.json else [])
+    tell(rows, aims(found), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def recall(saw: Saw, chosen: Sequence[int], k: int, kept: Sequence[int]) -> floa
         >>> recall(saw, [0, 2], 2, kept=range(4)), recall(saw, [0, 3], 2, kept=range(4))
         (1.0, 0.5)
     """
-    sees = saw.sum(1).tolist()
+    sees: list[int] = saw.sum(1).tolist()
     ranked = sorted((sees[row] for row in kept), reverse=True)[:k]
     wanted = [count for count in ranked if count]
     if not wanted:
@@ -100,7 +100,7 @@ def any_hit(saw: Saw, chosen: Sequence[int], overlap: float = 0.25) -> float:
         (0.0, 1.0)
     """
     wanted = max(overlap * saw.shape[1], 1)
-    return float(bool((saw[list(chosen)].sum(1) >= wanted).any()))
+    return 1.0 if bool((saw[list(chosen)].sum(1) >= wanted).any()) else 0.0
 
 
 def redundancy(saw: Saw, chosen: Sequence[int]) -> float:

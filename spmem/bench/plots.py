@@ -52,6 +52,7 @@ def bars(answers: Sequence[dict[str, Any]]) -> Figure:
         )  # fmt: skip
         axes.axvline(means[names.index(OURS)], color=FIRST, linewidth=0.8, linestyle=":")
         axes.set_title(family.replace("_", " "), fontsize=8.5, color=TEXT)
+        axes.set_ylim(-0.7, len(names) - 0.3)
         axes.set(xlim=(0, 1.04), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"))
         _plain(axes, "x")
     title = f"Coverage@{K}: share of what comes back that the {K} chosen keyframes show (oracle: greedy on the truth)"
@@ -69,14 +70,14 @@ def absence(answers: Sequence[dict[str, Any]]) -> Figure:
     for axes, measure in zip(panels, ("coverage", "recall"), strict=True):
         for offset, rule in enumerate(names):
             points: list[tuple[int, float, float]] = []
-            for low, high in pairwise(GAPS):
+            for place, (low, high) in enumerate(pairwise(GAPS)):
                 part = [
                     row[measure]
                     for row in asked
                     if row["rule"] == rule and low < row["gap"] <= high
                 ]
                 if len(part) > 1:
-                    points.append((len(points), float(np.mean(part)), error_of_mean(part)))
+                    points.append((place, float(np.mean(part)), error_of_mean(part)))
             x, y, error = np.array(points).reshape(-1, 3).T
             axes.errorbar(
                 x + 0.03 * (offset - len(names) / 2), y, yerr=error, color=LINES[rule],
@@ -116,7 +117,10 @@ def reliability(claims: Sequence[dict[str, Any]]) -> Figure:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_xlabel("coverage that memory claims", fontsize=8.5, color=FAINT)
     axes.set_ylabel("share really seen before", fontsize=8.5, color=FAINT)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    legend = axes.legend(frameon=False, fontsize=8, loc="upper left")
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
     _plain(axes, "both")
     figure.tight_layout()
     return figure

@@ -19,6 +19,10 @@ NEAR_ORACLE = 0.98
 CALIBRATED = 0.03
 """Mean absolute error of the claimed coverage, at most."""
 
+KEYS = ("scenes", "seed", "rule", "k")
+MEASURES = (
+    "coverage", "recall", "any hit", "redundancy", "best", "retention gap", "retrieval gap", "ms",
+)  # fmt: skip
 Row = dict[str, Any]
 Scene = tuple[str, int]
 
@@ -157,6 +161,19 @@ def claims(rows: Sequence[Row]) -> list[Row]:
         for row in calibration.reliability(rows)
     ]
     return [whole, *bins]
+
+
+def each_scene(answers: Sequence[Row]) -> list[Row]:
+    """The measures of every rule and k in every scene, means over its targets: plain numbers, for other programs."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in answers:
+        groups.setdefault((*(row[name] for name in KEYS),), []).append(row)
+    return [
+        dict(zip(KEYS, key, strict=True))
+        | {"targets": len(part)}
+        | {name: float(np.mean([row[name] for row in part])) for name in MEASURES}
+        for key, part in groups.items()
+    ]
 
 
 def aims(found: Findings) -> list[Row]:

@@ -31,8 +31,9 @@ def retrieval(
     from spmem.bench.publish import publish
     from spmem.bench.report import tell
     from spmem.bench.retrieval import Scope, retrieval
-    from spmem.bench.tables import aims, summary
+    from spmem.bench.tables import aims, each_scene, summary
 
     found = retrieval(Scope.quick() if quick else Scope(), walk or ())
     publish(found, out)
-    tell(summary(found), aims(found), as_json=as_json)
+    rows = summary(found) + (each_scene(found.answers) if as_json else [])
+    tell(rows, aims(found), as_json=as_json)

@@ -18,12 +18,11 @@ from spmem.bench.scenes import FAMILIES, recorded
 from spmem.integrations.readers import track
 from spmem.memory import SpatialMemory
 from spmem.opening import open as open_memory
-from spmem.retrieval.rules import RULES
+from spmem.retrieval.rules import METHODS
 
 KS = (1, 4, 8, 20)
 ORACLE = "oracle"
 """Greedy cover of the truth, over the keyframes: what a rule could reach at best."""
-METHODS = tuple(name for name in RULES if name != ORACLE)
 ELSEWHERE = 5000
 """Added to a seed for the world that the wrong memory is of."""
 

@@ -78,7 +78,7 @@ def mean_and_error(values: Sequence[float]) -> str:
         ('2.000 ± 0.577', '0.500')
     """
     error = f" ± {error_of_mean(values):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{error}"
+    return f"{round(float(np.mean(values)), 3) + 0.0:.3f}{error}"  # no -0.000
 
 
 def tables(rows: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, ...], list[list[str]]]]:

@@ -194,16 +194,18 @@ def aims(found: Findings) -> list[Row]:
         if means:
             rule = max(means, key=lambda name: means[name])
             name = f"{family}: coverage@4, beside {rule}"
-            told.append(aim(name, round(own, 4), round(means[rule], 4), "", "higher"))
+            told.append(aim(name, own, means[rule], "", "higher"))
         share = own / max(float(np.mean(best[family])), 1e-9)
         name = f"{family}: coverage@4, share of the oracle's"
-        told.append(aim(name, round(share, 4), NEAR_ORACLE, "", "higher"))
+        told.append(aim(name, share, NEAR_ORACLE, "", "higher"))
     if found.claims:
         error = calibration.summary(found.claims)["mean absolute error"]
-        told.append(
-            aim("claimed coverage: mean absolute error", round(error, 4), CALIBRATED, "", "lower")
-        )
-    return told
+        name = "claimed coverage: mean absolute error"
+        told.append(aim(name, error, CALIBRATED, "", "lower"))
+    # Whether an aim is met was decided before anything is rounded.
+    return [
+        row | {"value": round(row["value"], 5), "target": round(row["target"], 5)} for row in told
+    ]
 
 
 def rules(rows: Sequence[Row]) -> list[str]:

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from bandwidth import copy_bandwidth, frame_bytes, view_bytes, wait
 from peers import scatter
-from report import aim
 from scenes import circle, frames, surfels
 
 from spmem import Camera, FusionConfig
+from spmem.bench.report import aim
 from spmem.stores.surfels import SurfelMap
 from spmem.stores.worlds import Worlds
 from spmem.types import Surfels

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peers_retrieval import Surfel, SurfelMemory, choose
-from report import aim, tell
 from rich.progress import track
 
 from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory
+from spmem.bench.report import aim, tell
 from spmem.retrieval.index import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.rules import retriever

@@ -81,7 +81,7 @@ def views_of(frames: Sequence[Frame]) -> Views:
 def copy_of(sets: VoxelSets, copy: int) -> VoxelSets:
     """The same sets of another place: other keys."""
     mixed = (sets.key ^ np.uint64(copy)) * np.uint64(0x9E3779B97F4A7C15)
-    return sets._replace(key=mixed ^ (mixed >> np.uint64(29)))
+    return replace(sets, key=mixed ^ (mixed >> np.uint64(29)))
 
 
 def part_of(sets: VoxelSets, rows: Ids) -> VoxelSets:

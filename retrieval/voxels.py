@@ -8,8 +8,8 @@ grids): 1 for a view with itself, 0 where they have nothing in common.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
-class VoxelSets(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class VoxelSets:
     """Voxels of b views, one after the other.
 
     key ``[m]`` uint64, a hash of grid and coordinates, each once in its set; share ``[m]`` float32 > 0, of the view's

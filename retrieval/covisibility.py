@@ -94,14 +94,34 @@ class Covisibility:
         share = shown(seen[chosen], points.weight) / points.pixels
         return Selection(views.ids[rows[chosen]], share.astype(np.float32))
 
+    def rank(self, query: Query, views: Views, k: int) -> Selection:
+        """The k keyframes that each saw most of what is asked, whatever the others saw: best first, ties latest first.
+
+        Scores are shares of all the query's pixels, exact as in :meth:`select`, and never 0. ``query.given`` and
+        ``terms`` do not count here.
+        """
+        points = visible_points(query.projection)
+        if k < 1 or not len(points):
+            return Selection.empty()
+        everything = np.ones(len(points), bool)
+        rows = self._candidates(points, everything, query.exclude, views, wanted=k)
+        seen = visibility(points, views, rows, tolerance=self.config.tolerance)
+        share = shown(seen, points.weight) / points.pixels
+        best = np.lexsort((rows, views.times[rows], share))[::-1][:k]
+        best = best[share[best] > 0]
+        return Selection(views.ids[rows[best]], share[best].astype(np.float32))
+
     def _candidates(
         self,
         points: Points,
         open_: NDArray[np.bool_],
         exclude: NDArray[np.int64],
         views: Views,
+        *,
+        wanted: int = 0,
     ) -> NDArray[np.int64]:
-        """Rows of the keyframes to score, ascending."""
+        """Rows of the keyframes to score, ascending: for each search ``config.candidates``, or more where wanted."""
+        most = max(self.config.candidates, wanted)
         if self._edge is None or len(views) <= self.scan:
             return np.flatnonzero(~np.isin(views.ids, exclude))
         cameras = len(points.offsets) - 1
@@ -116,7 +136,7 @@ class Covisibility:
         dropped = max(0, len(self._index) - len(views))
         rows = []
         for sets in asked:
-            for ids in self._index.search(sets, self.config.candidates + dropped, exclude)[1]:
+            for ids in self._index.search(sets, most + dropped, exclude)[1]:
                 known = ids[np.isin(ids, views.ids)] if dropped else ids[ids >= 0]
-                rows.append(views.rows(known[: self.config.candidates]))
+                rows.append(views.rows(known[:most]))
         return np.unique(np.concatenate(rows))

@@ -1,6 +1,6 @@
 """What a memory keeps beside its keyframes, so that it opens as it was: map, views, working memory, configuration.
 
-The keyframes are the truth. Views are a cache: where they are missing or behind, they are made again from the
+The keyframes are the truth. Views and descriptors are caches: where they are missing or behind, they are made again from the
 keyframes, and come out the same. The map also holds frames that did not become keyframes; after a crash it is as of
 its last checkpoint, with the keyframes committed since fused again.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spmem.protocols import GeometryStore, KeyframeStore
 
 GEOMETRY, VIEWS, RECENT, CONFIG = "geometry", "views", "recent", "config"
+DESCRIPTORS = "descriptors"
 
 
 def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
@@ -32,6 +33,9 @@ def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
     arrays, attributes = _recent_arrays(list(memory.recent))
     bank.write_arrays(RECENT, arrays, attributes)
     bank.write_arrays(CONFIG, {}, memory.config.to_json())
+    described = memory.descriptors.arrays(memory.views.ids)
+    if described is not None:
+        bank.write_arrays(DESCRIPTORS, *described)
 
 
 def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch.device) -> None:
@@ -64,6 +68,17 @@ def restore_views(bank: KeyframeStore) -> Views:
         assert frame.time is not None
         views.append(id, frame.time, frame.camera, frame.depth.numpy())
     return views
+
+
+def restore_descriptors(
+    bank: KeyframeStore,
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    """The descriptors that were kept, where they fit together: a cache, too."""
+    stored = bank.read_arrays(DESCRIPTORS)
+    if stored is None or not {"ids", "vectors", "probe"} <= stored[0].keys():
+        return None
+    ids, vectors, probe = (stored[0][name] for name in ("ids", "vectors", "probe"))
+    return stored if (*ids.shape, *probe.shape) == vectors.shape else None
 
 
 def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
@@ -27,12 +29,15 @@ from spmem.protocols import (
     KeyframeStore,
     Retriever,
 )
+from spmem.retrieval.covisibility import Covisibility
+from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.explain import contributions
+from spmem.retrieval.finding import Asked, matches
 from spmem.retrieval.freespace import FreeSpace
-from spmem.retrieval.query import Query
+from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
 from spmem.retrieval.where import Where
-from spmem.types import Frame, Retrieval, Snapshot
+from spmem.types import Found, Frame, Retrieval, Snapshot
 
 
 class SpatialMemory:
@@ -52,6 +57,7 @@ class SpatialMemory:
         recent: Sequence[Frame] = (),
         depth: DepthEstimator | None = None,
         segmenter: DynamicSegmenter | None = None,
+        descriptors: Descriptors | None = None,
         save: Callable[[SpatialMemory], None] | None = None,
         writable: bool = True,
     ) -> None:
@@ -59,6 +65,7 @@ class SpatialMemory:
         self.config = config
         self.recent = deque(recent, maxlen=config.recent)
         self.views = Views() if views is None else views
+        self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry, self._bank = geometry, bank
         self._rule = rule
         self._rules: dict[str, Retriever] = {}
@@ -119,6 +126,7 @@ class SpatialMemory:
         self._geometry.observe(id, surfel_ids.reshape(-1))
         depth = self._bank.stored_depth(frame.depth.cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
+        self.descriptors.add(id, frame)
         self._uncommitted += 1
         if self._uncommitted == self.config.keyframes.commit_every:
             self._bank.commit(f"keyframe {id}")
@@ -211,16 +219,7 @@ class SpatialMemory:
             DeviceError: Cameras and map on different devices.
         """
         self._require_open()
-        if not isinstance(cameras, Camera) or len(cameras.shape) > 1:
-            got = (
-                f"cameras {list(cameras.shape)}"
-                if isinstance(cameras, Camera)
-                else type(cameras).__name__
-            )
-            raise InputError(f"retrieve takes a Camera, single or a trajectory [T], got {got}")
-        if k != int(k) or k < 0:
-            raise InputError(f"k must be an integer >= 0, got {k}")
-        cameras = cameras if cameras.shape else cameras[None]
+        cameras, k = _trajectory(cameras, "retrieve"), _number(k)
         name, rule = self._observing(method or self.config.retrieval.method)
         projection = self._looked_through().believed(self._geometry.render(cameras))
         recent = tuple(self.recent)
@@ -238,7 +237,7 @@ class SpatialMemory:
             self._geometry.observers,
             self._bank.read,
         )
-        chosen = rule.select(query, self.views, int(k))
+        chosen = rule.select(query, self.views, k)
         return Retrieval(
             cameras,
             projection,
@@ -250,6 +249,47 @@ class SpatialMemory:
                 query, self.views, chosen, tolerance=self.config.retrieval.tolerance
             ),
         )
+
+    def find(
+        self,
+        *,
+        camera: Camera | None = None,
+        image: Any = None,
+        text: str | None = None,
+        where: Where | None = None,
+        k: int = 8,
+    ) -> list[Found]:
+        """The keyframes that match what is asked, best first: by one thing or by several.
+
+        Where ``retrieve`` chooses keyframes that together show what a generator needs, each is found here for itself.
+        :func:`spmem.retrieval.finding.matches` says how several are joined.
+
+        Args:
+            camera: Single or a trajectory ``[T]``: scored by the share of what memory renders there that each keyframe
+                saw, exactly. A keyframe that saw none of it does not match, so an unknown place finds nothing.
+            image: ``[H, W, 3]`` uint8 or float in [0, 1], or a Frame: scored by how alike the embedder finds them.
+            text: Words, where the memory's embedder reads them.
+            where: Restricts the answer to a time span or a region; alone, the latest come first.
+            k: Keyframes wanted at most.
+
+        Raises:
+            InputError: Nothing is asked, text of an embedder that reads none, negative k.
+            FrameError: No image.
+        """
+        self._require_open()
+        k, asked = _number(k), Asked(camera, image, text, where)
+        looks = asked.vectors(self.descriptors)
+        if looks and self.descriptors.complete(self.views.ids, self._bank.read):
+            self._changed = self._writable  # so that the next commit keeps them
+        found = matches(asked, looks, self.views, k, self.descriptors, self._saw)
+        return [Found(self.keyframes[one.id], one.score, one.by) for one in found]
+
+    def _saw(self, camera: Camera, hidden: NDArray[np.int64], k: int) -> Selection:
+        cameras = _trajectory(camera, "find")
+        projection = self._looked_through().believed(self._geometry.render(cameras))
+        _, rule = self._observing("covisibility")
+        assert isinstance(rule, Covisibility)
+        return rule.rank(Query(cameras, projection, Views(), hidden), self.views, k)
 
     def _looked_through(self) -> FreeSpace:
         """The free space that all keyframes saw."""
@@ -314,6 +354,19 @@ class SpatialMemory:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreError("the memory is closed; spmem.open it again")
+
+
+def _trajectory(cameras: Camera, asked: str) -> Camera:
+    if not isinstance(cameras, Camera) or len(cameras.shape) > 1:
+        got = list(cameras.shape) if isinstance(cameras, Camera) else type(cameras).__name__
+        raise InputError(f"{asked} takes a Camera, single or a trajectory [T], got {got}")
+    return cameras if cameras.shape else cameras[None]
+
+
+def _number(k: int) -> int:
+    if k != int(k) or k < 0:
+        raise InputError(f"k must be an integer >= 0, got {k}")
+    return int(k)
 
 
 def _times(frames: Sequence[Frame]) -> list[float]:

@@ -12,12 +12,20 @@ from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
 from spmem.integrations.depth import DEPTH_ESTIMATORS
+from spmem.integrations.embedding import EMBEDDERS
 from spmem.integrations.gsplat import GsplatRenderer
 from spmem.integrations.pytorch3d import PointRenderer
 from spmem.integrations.segmentation import DYNAMIC_SEGMENTERS
 from spmem.memory import SpatialMemory
 from spmem.plugins import find
-from spmem.protocols import DepthEstimator, DynamicSegmenter, GeometryStore, KeyframeStore
+from spmem.protocols import (
+    DepthEstimator,
+    DynamicSegmenter,
+    Embedder,
+    GeometryStore,
+    KeyframeStore,
+)
+from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.rules import retriever
 from spmem.stores.points import PointCloud
 from spmem.stores.rendering import DiscRenderer
@@ -35,6 +43,7 @@ def open(
     device: torch.device | str | None = None,
     depth: DepthEstimator | str | None = None,
     segmenter: DynamicSegmenter | str | None = None,
+    embedder: Embedder | str | None = None,
 ) -> SpatialMemory:
     """Open a memory.
 
@@ -46,6 +55,9 @@ def open(
         device: Where a stored map is to live (default CPU); a new map goes where its first frame is.
         depth: Lifts frames that come without depth: an estimator or the name of one.
         segmenter: Keeps what moves out of the map: a segmenter or the name of one.
+        embedder: Describes keyframes as they are stored, for ``find`` by image and text: an embedder or the name of
+            one. None takes ``colour-layout`` when first asked by image. One memory keeps the descriptors of one
+            embedder: with another, they are made anew.
 
     Returns:
         A context manager; leaving it commits and closes.
@@ -89,6 +101,9 @@ def open(
             recent=checkpoint.restore_recent(bank, where),
             depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
             segmenter=_named("dynamic_segmenter", segmenter, DYNAMIC_SEGMENTERS),
+            descriptors=Descriptors(
+                _named("embedder", embedder, EMBEDDERS), checkpoint.restore_descriptors(bank)
+            ),
             save=lambda memory: checkpoint.save(memory, bank),
             writable=mode != "r",
         )

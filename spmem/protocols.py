@@ -2,7 +2,7 @@
 
 Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part. Parts that a
 configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.plugins`):
-geometry_store, renderer, retriever, view_index, depth_estimator, dynamic_segmenter. The others are handed over as
+geometry_store, renderer, retriever, view_index, depth_estimator, dynamic_segmenter, embedder. The others are handed over as
 objects.
 """
 
@@ -248,4 +248,13 @@ class Embedder(Protocol):
 
     def __call__(self, rgb: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n dim"]:
         """Descriptors of unit length, float32, on the images' device."""
+        ...
+
+
+@runtime_checkable
+class TextEmbedder(Embedder, Protocol):
+    """An embedder whose descriptors words can be compared with."""
+
+    def text(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Descriptors of unit length, float32; the inner product with an image's says how well they fit."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from spmem.errors import DeviceError, DTypeError, FrameError
 __all__ = [
     "Camera",
     "Contribution",
+    "Found",
     "Frame",
     "Keyframe",
     "Projection",
@@ -119,6 +120,17 @@ class Keyframe:
     def frame(self) -> Frame:
         """The stored frame (read anew at each access; depth within the bank's stated error)."""
         return self._read(self.id)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A keyframe that matches what memory was asked, and how well."""
+
+    keyframe: Keyframe
+    score: float
+    """Higher is better; comparable within one answer."""
+    by: Mapping[str, float]
+    """The score by each thing asked: ``camera`` (a share in 0..1), ``image`` and ``text`` (inner products in -1..1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +246,22 @@ def _tensor(value: Any, name: str) -> Tensor:
 
 
 def _rgb(value: Any, camera: Camera, validate: bool) -> Tensor:
-    rgb, size = _tensor(value, "rgb"), (camera.height, camera.width)
+    rgb, size = checked_rgb(value, validate=validate), (camera.height, camera.width)
+    if rgb.shape[:2] != size:
+        raise FrameError(
+            f"rgb is {list(rgb.shape[:2])} (height, width), the camera {list(size)}; camera.resize() it"
+        )
+    return rgb
+
+
+def checked_rgb(value: Any, *, validate: bool = True) -> Tensor:
+    """Colour ``[H, W, 3]`` as a tensor, uint8 or float32 in [0, 1].
+
+    Raises:
+        FrameError: Another shape, no pixels, or float values outside [0, 1].
+        DTypeError: Neither uint8 nor float.
+    """
+    rgb = _tensor(value, "rgb")
     if rgb.ndim == 3 and rgb.shape[0] == 3 and rgb.shape[-1] != 3:
         raise FrameError(
             f"rgb is channels first, {list(rgb.shape)}; spmem wants [H, W, 3]: rgb.permute(1, 2, 0)"
@@ -243,10 +270,8 @@ def _rgb(value: Any, camera: Camera, validate: bool) -> Tensor:
         raise FrameError("rgb has an alpha channel; composite it, or pass rgb[..., :3]")
     if rgb.ndim != 3 or rgb.shape[-1] != 3:
         raise FrameError(f"rgb must be [H, W, 3], got {list(rgb.shape)}")
-    if rgb.shape[:2] != size:
-        raise FrameError(
-            f"rgb is {list(rgb.shape[:2])} (height, width), the camera {list(size)}; camera.resize() it"
-        )
+    if not rgb.numel():
+        raise FrameError(f"rgb has no pixels: {list(rgb.shape)}")
     if rgb.dtype == torch.uint8:
         return rgb
     if not rgb.is_floating_point():

@@ -1,0 +1,181 @@
+"""How each keyframe looks: its image's descriptor, made once, kept beside the memory, searched by inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spmem.errors import InputError, MissingExtraError
+from spmem.integrations.embedding import ColourLayout
+from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
+from spmem.retrieval.index import make_index
+from spmem.types import Frame
+
+BATCH = 16
+"""Keyframes read and described at once."""
+
+LONG = 64
+"""Keyframes from which describing them shows a progress bar."""
+
+SAME = 1e-3
+"""How far an entry of the probe's descriptor may be off for two embedders to be one (kernels and devices differ)."""
+
+Kept = tuple[Arrays, dict[str, Any]]
+
+
+class Descriptors:
+    """Unit vectors ``[dim]`` of keyframes by id, with an index over them (``faiss`` where installed, else ``flat``).
+
+    Where an embedder is given, keyframes are described as they are stored (:meth:`add`), and asking reads no pixels.
+    Otherwise :class:`spmem.integrations.embedding.ColourLayout` is taken, and they are read from the bank when first
+    asked about (:meth:`complete`).
+
+    What was kept (:meth:`arrays`) is taken back where its embedder is the same: of one class and length, and with the
+    same descriptor of a fixed picture, so that other weights are noticed. Otherwise keyframes are described again.
+
+    Args:
+        embedder: Any :class:`spmem.protocols.Embedder`, or None.
+        kept: What :meth:`arrays` gave, or None.
+    """
+
+    def __init__(self, embedder: Embedder | None = None, kept: Kept | None = None) -> None:
+        self._embedder: Embedder = ColourLayout() if embedder is None else embedder
+        self._eager = embedder is not None
+        self._kept = kept
+        self._index: ViewIndex | None = None
+        self._known: dict[int, NDArray[np.float32]] = {}
+
+    def add(self, id: int, frame: Frame) -> None:
+        """Describe a keyframe that is being stored, where an embedder was given."""
+        if self._eager:
+            self._put([id], self._described(frame.rgb_float()[None]))
+
+    def complete(self, ids: NDArray[np.int64], read: Callable[[int], Frame]) -> bool:
+        """Describe those of a memory's keyframes that are not yet, and forget all others; True where any was new.
+
+        Reading many shows a progress bar on standard error.
+        """
+        self._ready()
+        self.remove(np.setdiff1d(np.array(list(self._known), np.int64), ids))
+        new = [id for id in ids.tolist() if id not in self._known]
+        for batch in _shown([new[i : i + BATCH] for i in range(0, len(new), BATCH)], len(new)):
+            read_ = [(id, read(id).rgb_float()) for id in batch]
+            for _, alike in groupby(read_, lambda one: one[1].shape):
+                of, images = zip(*alike, strict=True)
+                self._put(list(of), self._described(torch.stack(images)))
+        return bool(new)
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Forget keyframes; unknown ids are skipped."""
+        if self._index is None:
+            self._kept = None if self._kept is None else _of(self._kept, ids, invert=True)
+            return
+        self._index.remove(ids)
+        for id in ids.tolist():
+            self._known.pop(id, None)
+
+    def of_image(self, rgb: Float[Tensor, "h w 3"]) -> NDArray[np.float32]:
+        """The descriptor ``[dim]`` of an image in [0, 1]."""
+        first: NDArray[np.float32] = self._described(rgb[None])[0]
+        return first
+
+    def of_text(self, text: str) -> NDArray[np.float32]:
+        """The descriptor ``[dim]`` of words. Raises InputError where the embedder knows none."""
+        embedder = self._embedder
+        if not isinstance(embedder, TextEmbedder):
+            raise InputError(
+                f"{type(embedder).__name__} describes images only; to ask by text open the memory with an embedder that "
+                'reads, as embedder="siglip" does (pip install \'spmem[perception]\')'
+            )
+        return _numpy(embedder.text([text]), embedder.dim)[0]
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Descriptors ``[n, dim]`` of keyframes that are described; KeyError for another."""
+        rows = [self._known[id] for id in ids.tolist()]
+        return np.stack(rows) if rows else np.zeros((0, self._embedder.dim), np.float32)
+
+    def nearest(
+        self, asked: NDArray[np.float32], k: int, hidden: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Ids of at most k keyframes whose descriptors are nearest to ``[dim]``, best first, none of ``hidden``."""
+        ids = self._ready().search(asked[None], min(k, len(self._known)), hidden)[1][0]
+        return ids[ids >= 0]
+
+    def arrays(self, ids: NDArray[np.int64]) -> Kept | None:
+        """What is to be kept of these keyframes; None where nothing is known."""
+        if self._index is None:  # nobody asked: what came stays, but for keyframes that are gone
+            return None if self._kept is None else _of(self._kept, ids)
+        known = np.array([id for id in ids.tolist() if id in self._known], np.int64)
+        arrays = {"ids": known, "vectors": self.of(known), "probe": self._probe}
+        return arrays, {"embedder": _name(self._embedder), "dim": self._embedder.dim}
+
+    def _ready(self) -> ViewIndex:
+        if self._index is None:
+            self._index = _vectors(self._embedder.dim)
+            self._probe = _numpy(self._embedder(_picture()), self._embedder.dim)[0]
+            if self._kept is not None and self._same(*self._kept):
+                self._put(self._kept[0]["ids"].tolist(), self._kept[0]["vectors"])
+            self._kept = None
+        return self._index
+
+    def _same(self, arrays: Arrays, attributes: dict[str, Any]) -> bool:
+        name, dim = attributes.get("embedder"), attributes.get("dim")
+        return (name, dim) == (_name(self._embedder), self._embedder.dim) and bool(
+            np.abs(arrays["probe"] - self._probe).max() <= SAME
+        )
+
+    def _described(self, rgb: Float[Tensor, "n h w 3"]) -> NDArray[np.float32]:
+        self._ready()
+        return _numpy(self._embedder(rgb), self._embedder.dim)
+
+    def _put(self, ids: list[int], vectors: NDArray[np.float32]) -> None:
+        self._ready().add(np.array(ids, np.int64), vectors)
+        self._known.update(zip(ids, vectors, strict=True))
+
+
+def _of(kept: Kept, ids: NDArray[np.int64], *, invert: bool = False) -> Kept:
+    """What was kept of some keyframes, or of all others."""
+    arrays, attributes = kept
+    here = np.isin(arrays["ids"], ids, invert=invert)
+    return {**arrays, "ids": arrays["ids"][here], "vectors": arrays["vectors"][here]}, attributes
+
+
+def _vectors(dim: int) -> ViewIndex:
+    try:
+        return make_index("faiss", dim)
+    except MissingExtraError:
+        return make_index("flat", dim)
+
+
+def _name(embedder: Embedder) -> str:
+    kind = type(embedder)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _numpy(vectors: Tensor, dim: int) -> NDArray[np.float32]:
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise InputError(f"the embedder returned {list(vectors.shape)}, its dim is {dim}")
+    array: NDArray[np.float32] = vectors.detach().float().cpu().numpy()
+    return array
+
+
+def _picture() -> Float[Tensor, "1 h w 3"]:
+    """A picture with colours and edges of all directions, the same everywhere: whole numbers, no sines."""
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+    rings = (x - 64) ** 2 + (y - 48) ** 2
+    return torch.stack([rings // 16 % 256, 2 * x, (x + y) * 9 % 256], -1)[None].float() / 255
+
+
+def _shown(batches: list[list[int]], number: int) -> Iterable[list[int]]:
+    if number < LONG:
+        return batches
+    from spmem.integrations.readers import track
+
+    return track(batches, "Describing keyframes")

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spmem.errors import FrameError
+from spmem.integrations.image_text import DinoV2, Siglip
 
 GRID, BINS, LOW = 4, 8, 5
 
@@ -45,7 +46,11 @@ class ColourLayout:
         return torch.cat([_unit(half) for half in halves], -1) / math.sqrt(2)
 
 
-EMBEDDERS: Mapping[str, Callable[..., Any]] = {"colour-layout": ColourLayout}
+EMBEDDERS: Mapping[str, Callable[..., Any]] = {
+    "colour-layout": ColourLayout,
+    "dinov2": DinoV2,
+    "siglip": Siglip,
+}
 """The shipped embedders by name; installed packages add theirs (:mod:`spmem.plugins`)."""
 
 

@@ -92,9 +92,10 @@ class Descriptors:
         if not isinstance(embedder, TextEmbedder):
             raise InputError(
                 f"{type(embedder).__name__} describes images only; to ask by text open the memory with an embedder that "
-                'reads, as embedder="siglip" does (pip install \'spmem[perception]\')'
+                "reads, as embedder=\"siglip\" does (pip install 'spmem[perception]')"
             )
-        return _numpy(embedder.text([text]), embedder.dim)[0]
+        first: NDArray[np.float32] = _numpy(embedder.text([text]), embedder.dim)[0]
+        return first
 
     def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Descriptors ``[n, dim]`` of keyframes that are described; KeyError for another."""
@@ -106,7 +107,8 @@ class Descriptors:
     ) -> NDArray[np.int64]:
         """Ids of at most k keyframes whose descriptors are nearest to ``[dim]``, best first, none of ``hidden``."""
         ids = self._ready().search(asked[None], min(k, len(self._known)), hidden)[1][0]
-        return ids[ids >= 0]
+        found: NDArray[np.int64] = ids[ids >= 0]
+        return found
 
     def arrays(self, ids: NDArray[np.int64]) -> Kept | None:
         """What is to be kept of these keyframes; None where nothing is known."""

@@ -7,13 +7,23 @@ from spmem.memory import SpatialMemory
 from spmem.opening import open
 from spmem.retrieval.where import Where
 from spmem.rollout import Chunk, rollout
-from spmem.types import Contribution, Frame, Keyframe, Projection, Retrieval, Snapshot, Surfels
+from spmem.types import (
+    Contribution,
+    Found,
+    Frame,
+    Keyframe,
+    Projection,
+    Retrieval,
+    Snapshot,
+    Surfels,
+)
 
 __version__ = "0.1.0"
 __all__ = [
     "Camera",
     "Chunk",
     "Contribution",
+    "Found",
     "Frame",
     "FusionConfig",
     "Keyframe",

@@ -1,7 +1,7 @@
 """What a memory keeps beside its keyframes, so that it opens as it was: map, views, working memory, configuration.
 
-The keyframes are the truth. Views and descriptors are caches: where they are missing or behind, they are made again from the
-keyframes, and come out the same. The map also holds frames that did not become keyframes; after a crash it is as of
+The keyframes are the truth. Views are a cache: where they are missing or behind, they are made again from the
+keyframes, and come out the same. So are descriptors of images, but for what compression changed in the colours. The map also holds frames that did not become keyframes; after a crash it is as of
 its last checkpoint, with the keyframes committed since fused again.
 """
 

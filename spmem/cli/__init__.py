@@ -2,7 +2,7 @@
 
 import typer
 
-from spmem.cli import about, bench, demo, doctor, ingest, render, retrieve, warm
+from spmem.cli import about, bench, demo, doctor, find, ingest, render, retrieve, warm
 from spmem.cli.shell import Commands, options
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ for command in (
     demo.demo,
     ingest.ingest,
     retrieve.retrieve,
+    find.find,
     render.render,
     about.info,
     doctor.doctor,

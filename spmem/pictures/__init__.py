@@ -2,6 +2,7 @@
 
 from spmem.pictures.agreement import Agreement, agreement
 from spmem.pictures.canvas import save
+from spmem.pictures.found import found_sheet
 from spmem.pictures.panels import coverage_image, depth_image, normal_image, rgb_image
 from spmem.pictures.plan import ground_plan, top_down
 from spmem.pictures.sheet import contact_sheet
@@ -13,6 +14,7 @@ __all__ = [
     "contact_sheet",
     "coverage_image",
     "depth_image",
+    "found_sheet",
     "ground_plan",
     "normal_image",
     "rgb_image",

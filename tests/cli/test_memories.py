@@ -126,6 +126,36 @@ def test_retrieve_names_what_is_wrong(run: Any, memory: Path, tmp_path: Path) ->
     assert "cameras.txt" in message(run("retrieve", memory, "--camera", missing))
 
 
+# -- find ---------------------------------------------------------------------------------------------
+
+
+def test_find_by_image_time_and_region(told: Any, run: Any, memory: Path, tmp_path: Path) -> None:
+    picture, sheet = tmp_path / "asked.png", tmp_path / "sheet.png"
+    with open_memory(memory, mode="r") as opened:
+        asked = opened.keyframes[2]
+        Image.fromarray(asked.frame.rgb.numpy()).save(picture)
+        latest = max(opened.views.times)
+    answer = told("find", memory, "--image", picture, "-k", 3, "--out", sheet)
+    assert answer["keyframes"][0]["id"] == 2
+    assert answer["keyframes"][0]["by"]["image"] > 0.99
+    assert len(answer["keyframes"]) == 3
+    assert Image.open(sheet).width == 1600
+    before = told("find", memory, "--time", f":{asked.time}", "--region", "-99,-99,-99,99,99,99")
+    assert before["keyframes"][0] == {"id": 2, "time": asked.time, "score": asked.time, "by": {}}
+    assert told("find", memory, "--time", f"{latest + 1}:")["keyframes"] == []
+    shown = run("find", memory, "--image", picture)
+    assert shown.exit_code == 0
+    assert "image" in shown.stdout
+
+
+def test_find_names_what_is_wrong(run: Any, memory: Path) -> None:
+    assert "asked nothing" in message(run("find", memory))
+    assert "describes images only" in message(run("find", memory, "--text", "a chair"))
+    assert "no embedder is called" in message(run("find", memory, "--embedder", "siglap"))
+    for wrong in (["--time", "3"], ["--time", "a:b"], ["--region", "1,2,3"]):
+        assert run("find", memory, *wrong).exit_code == 2
+
+
 # -- render -------------------------------------------------------------------------------------------
 
 

@@ -32,12 +32,13 @@ STEPS = 256
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
+I32: TypeAlias = NDArray[np.int32]
 I64: TypeAlias = NDArray[np.int64]
 U64: TypeAlias = NDArray[np.uint64]
 
 
 class FreeSpace:
-    """A set of voxels that some view looked through.
+    """Voxels that views looked through, and how often, so that a view can be taken out again.
 
     A map of surfaces is transparent where nobody looked: seen from an unknown room, the known room next door shows
     through the wall between. The longer a ray runs through space that no view saw to be empty, the less likely is what
@@ -54,19 +55,29 @@ class FreeSpace:
         self._edge = 0.0
         self._depths: list[float] = []
         self._table, self._used = np.zeros(1 << 12, np.uint64), 0
+        self._looks = np.zeros(1 << 12, np.int32)
 
     def observe(self, views: Views, rows: slice) -> None:
         """Note what these rows looked through."""
         for row in range(*rows.indices(len(views))):
-            depth = views.depth[row]
-            known = depth[depth > 0]
-            if not len(known):
-                continue
-            self._depths.append(float(np.median(known)))
-            self._edge = self._edge or EDGE * self._depths[0]
-            self._table, self._used = _mark(
-                self._table, self._used, depth, views.K[row], views.c2w[row], self._edge
-            )
+            self._note(views, row, 1)
+
+    def forget(self, views: Views, rows: I64) -> None:
+        """Take back what these rows, as they are, were observed to look through."""
+        for row in rows.tolist():
+            self._note(views, row, -1)
+
+    def _note(self, views: Views, row: int, times: int) -> None:
+        depth = views.depth[row]
+        known = depth[depth > 0]
+        if not len(known):
+            return
+        median = float(np.median(known))
+        self._edge = self._edge or EDGE * median
+        (self._depths.append if times > 0 else self._depths.remove)(median)
+        self._table, self._looks, self._used = _mark(
+            self._table, self._looks, self._used, depth, views.K[row], views.c2w[row], self._edge, times
+        )  # fmt: skip
 
     def believed(self, projection: Projection) -> Projection:
         """The projection, not covering what is seen through more unseen space than ``reach``; depth and colour stay."""
@@ -88,7 +99,7 @@ class FreeSpace:
         y, x = cells(h, stride)[0], cells(w, stride)[0]
         depth = projection.depth[:, y][:, :, x].cpu().numpy()
         K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
-        lengths = _unseen(self._table, depth, K, c2w, y, x, self._edge)
+        lengths = _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge)
         coarse = torch.from_numpy(lengths).to(projection.depth.device)[:, None]
         fine = torch.nn.functional.interpolate(coarse, scale_factor=float(stride), mode="bilinear")
         rest = (0, max(w - fine.shape[3], 0), 0, max(h - fine.shape[2], 0))  # less than a cell
@@ -96,7 +107,9 @@ class FreeSpace:
 
 
 @njit()
-def _mark(table: U64, used: int, depth: F32, K: F32, c2w: F32, edge: float) -> tuple[U64, int]:
+def _mark(
+    table: U64, looks: I32, used: int, depth: F32, K: F32, c2w: F32, edge: float, times: int
+) -> tuple[U64, I32, int]:
     for y in range(STRIDE // 2, depth.shape[0], STRIDE):
         for x in range(STRIDE // 2, depth.shape[1], STRIDE):
             right, down = (x + 0.5 - K[0, 2]) / K[0, 0], (y + 0.5 - K[1, 2]) / K[1, 1]
@@ -113,14 +126,16 @@ def _mark(table: U64, used: int, depth: F32, K: F32, c2w: F32, edge: float) -> t
                     table[at] = key
                     used += 1
                     if 2 * used > len(table):
-                        table = _wider(table)
+                        table, looks = _wider(table, looks)
+                        at = _find(table, key)
+                looks[at] += times
                 z += step
-    return table, used
+    return table, looks, used
 
 
 @njit(parallel=True)
 def _unseen(
-    table: U64, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float
+    table: U64, looks: I32, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float
 ) -> NDArray[np.float32]:
     lengths = np.zeros(depth.shape, np.float32)
     for t in range(len(depth)):
@@ -134,7 +149,7 @@ def _unseen(
                 z, unseen, counts = step / 2, 0, 1
                 while z < last:
                     key = _voxel(c2w[t], right * z, down * z, z, edge)
-                    if table[_find(table, key)] == 0:
+                    if looks[_find(table, key)] == 0:
                         unseen += counts
                     else:
                         counts = BEYOND
@@ -162,9 +177,10 @@ def _find(table: U64, key: np.uint64) -> np.int64:
 
 
 @njit()
-def _wider(table: U64) -> U64:
-    wider = np.zeros(2 * len(table), np.uint64)
+def _wider(table: U64, looks: I32) -> tuple[U64, I32]:
+    wider, more = np.zeros(2 * len(table), np.uint64), np.zeros(2 * len(table), np.int32)
     for i in range(len(table)):
         if table[i] != 0:
-            wider[_find(wider, table[i])] = table[i]
-    return wider
+            at = _find(wider, table[i])
+            wider[at], more[at] = table[i], looks[i]
+    return wider, more

@@ -85,6 +85,10 @@ class Views:
             )
         return rows.astype(np.int64)
 
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Give views other poses ``[n, 4, 4]``; KeyError where one is not there. Rules are to observe the rows again."""
+        self.c2w[self.rows(ids)] = c2w
+
     def remove(self, ids: NDArray[np.int64]) -> None:
         """Drop views; unknown ids are skipped."""
         keep = ~np.isin(self.ids, ids)

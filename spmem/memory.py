@@ -7,7 +7,7 @@ keyframes, written when a frame reveals enough new area).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.errors import ConventionError, InputError, ReadOnlyError, StoreError
-from spmem.geometry.consistency import pose_agreement
+from spmem.corrections import Twice, moves, named, replaced
+from spmem.errors import InputError, ReadOnlyError, StoreError
+from spmem.geometry.consistency import PoseCheck
 from spmem.keyframes import Keyframes
 from spmem.protocols import (
     DepthEstimator,
@@ -33,6 +34,7 @@ from spmem.retrieval.covisibility import Covisibility
 from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.explain import contributions
 from spmem.retrieval.finding import Asked, matches
+from spmem.retrieval.followers import Followers
 from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
@@ -59,6 +61,7 @@ class SpatialMemory:
         segmenter: DynamicSegmenter | None = None,
         descriptors: Descriptors | None = None,
         save: Callable[[SpatialMemory], None] | None = None,
+        device: torch.device | str = "cpu",
         writable: bool = True,
     ) -> None:
         self.keyframes = Keyframes(bank)
@@ -67,17 +70,13 @@ class SpatialMemory:
         self.views = Views() if views is None else views
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry, self._bank = geometry, bank
-        self._rule = rule
-        self._rules: dict[str, Retriever] = {}
-        self._observed: dict[str, int] = {}
-        self._free, self._freed = FreeSpace(config.retrieval.reach), 0
+        self._followers = Followers(self.views, rule, FreeSpace(config.retrieval.reach))
         self._depth, self._segmenter, self._save = depth, segmenter, save
-        self._writable = writable
-        self._changed = self._closed = False
+        self._device, self._writable = torch.device(device), writable
+        self._changed = self._corrected = self._closed = False
         self._uncommitted = 0
         self._next_time = 1.0 + max([-1.0, *self.views.times[-1:], *_times(recent)])
-        self._reference: Frame | None = None
-        self._poses_checked = not config.check_poses
+        self._poses = PoseCheck() if config.check_poses else None
 
     @property
     def geometry(self) -> GeometryStore:
@@ -105,19 +104,17 @@ class SpatialMemory:
             ConventionError: The poses contradict the depth, and fit under another convention.
             ReadOnlyError: The memory was opened with mode="r".
         """
-        self._require_open()
-        if not self._writable:
-            raise ReadOnlyError(
-                'the memory was opened with mode="r"; open it with mode="a" to store'
-            )
+        self._require_writable()
         frame = self._lift(self._dated(frame))
-        self._check_poses(frame)
-        surfel_ids = self._geometry.fuse(self._static(frame))
-        self._changed = True
+        if self._poses is not None:
+            self._poses(frame)
+        still = self._static(frame)
+        surfel_ids = self._geometry.fuse(still)
+        self._changed, self._device = True, frame.camera.device
         self.recent.append(frame)
         if len(self.keyframes) and self._novelty(surfel_ids) < self.config.keyframes.novelty:
             return None
-        return self._keep(frame, surfel_ids)
+        return self._keep(still, surfel_ids)
 
     def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"]) -> int:
         assert frame.depth is not None
@@ -129,7 +126,8 @@ class SpatialMemory:
         self.descriptors.add(id, frame)
         self._uncommitted += 1
         if self._uncommitted == self.config.keyframes.commit_every:
-            self._bank.commit(f"keyframe {id}")
+            # Corrected keyframes and a map of before would contradict each other after a crash.
+            (self.commit if self._corrected else self._bank.commit)(f"keyframe {id}")
             self._uncommitted = 0
         return id
 
@@ -160,30 +158,6 @@ class SpatialMemory:
         still = ~self._segmenter([frame], known)[0]
         confidence = torch.ones_like(frame.depth) if frame.confidence is None else frame.confidence
         return frame.replace(confidence=confidence * still)
-
-    def _check_poses(self, frame: Frame) -> None:
-        if self._poses_checked or frame.depth is None:
-            return
-        if self._reference is None:
-            self._reference = frame
-            return
-        found = pose_agreement(self._reference, frame)
-        best = max(found.opengl, found.inverted)
-        if found.given > 0.5 and best < found.given / 2:
-            self._poses_checked, self._reference = True, None
-        elif found.given < 0.3 and best > 0.6:
-            reading = (
-                "OpenGL axes; build the cameras with Camera.from_opengl"
-                if found.opengl == best
-                else "world-to-camera matrices; invert them"
-            )
-            raise ConventionError(
-                f"poses and depth contradict each other: {found.given:.0%} of the points agree between frames at "
-                f"{self._reference.time:g} s and {frame.time:g} s as given, {best:.0%} if the poses are {reading} "
-                "(MemoryConfig(check_poses=False) turns this check off)"
-            )
-        elif max(found.given, best) == 0:
-            self._reference = frame
 
     # -- retrieve -----------------------------------------------------------------------------------
 
@@ -220,8 +194,8 @@ class SpatialMemory:
         """
         self._require_open()
         cameras, k = _trajectory(cameras, "retrieve"), _number(k)
-        name, rule = self._observing(method or self.config.retrieval.method)
-        projection = self._looked_through().believed(self._geometry.render(cameras))
+        name, rule = self._followers.rule(method or self.config.retrieval.method)
+        projection = self._followers.free().believed(self._geometry.render(cameras))
         recent = tuple(self.recent)
         held = _views(recent if given is None else given)
         excluded = np.asarray(list(exclude), np.int64)
@@ -286,41 +260,99 @@ class SpatialMemory:
 
     def _saw(self, camera: Camera, hidden: NDArray[np.int64], k: int) -> Selection:
         cameras = _trajectory(camera, "find")
-        projection = self._looked_through().believed(self._geometry.render(cameras))
-        _, rule = self._observing("covisibility")
+        projection = self._followers.free().believed(self._geometry.render(cameras))
+        _, rule = self._followers.rule("covisibility")
         assert isinstance(rule, Covisibility)
         return rule.rank(Query(cameras, projection, Views(), hidden), self.views, k)
 
-    def _looked_through(self) -> FreeSpace:
-        """The free space that all keyframes saw."""
-        self._free.observe(self.views, slice(self._freed, len(self.views)))
-        self._freed = len(self.views)
-        return self._free
+    # -- corrections --------------------------------------------------------------------------------
 
-    def _observing(self, method: str | Retriever) -> tuple[str, Retriever]:
-        """The rule and what to call it, with every keyframe's view shown to it."""
-        name = method if isinstance(method, str) else f"{type(method).__name__} at {id(method):x}"
-        if name not in self._rules:
-            self._rules[name] = self._rule(method) if isinstance(method, str) else method
-        rule, seen = self._rules[name], self._observed.get(name, 0)
-        if seen < len(self.views):
-            rule.observe(self.views, slice(seen, len(self.views)))
-            self._observed[name] = len(self.views)
-        return name.partition(" at ")[0], rule
+    def update_poses(self, poses: Mapping[int, Any]) -> None:
+        """Move keyframes, as after a loop closure: only they are taken out of the map and fused again.
+
+        The map becomes, to bounds that ``docs/geometry.md`` gives, the one that these keyframes would have built. Frames
+        that did not become keyframes cannot be read again; they stay in surfels that some other keyframe saw. Working
+        memory's copies of the keyframes move with them. Nothing changes where anything is invalid; poses that are the
+        present ones are no change. Durable with the next :meth:`commit`.
+
+        Args:
+            poses: Camera-to-world matrices ``[4, 4]`` (OpenCV axes, any array-likes) by keyframe id.
+
+        Raises:
+            KeyframeNotFoundError: A keyframe that is not there.
+            CameraError: A pose of a wrong shape, not finite, or not rigid.
+            CorruptMemoryError: A keyframe's stored pixels are damaged.
+            ReadOnlyError: The memory was opened with mode="r".
+
+        Example:
+            >>> import spmem
+            >>> from spmem.testing.box import BoxRoom
+            >>> memory, room = spmem.open(), BoxRoom()
+            >>> id = memory.store(room.frames(room.walk(1, width=64, height=48))[0])
+            >>> pose = memory.keyframes[id].camera.c2w.clone()
+            >>> pose[0, 3] += 0.02
+            >>> memory.update_poses({id: pose})
+            >>> round(float(memory.keyframes[id].camera.position[0]), 2)
+            -0.18
+        """
+        self._require_writable()
+        moved = moves(poses, self._bank)
+        if not moved:
+            return
+        frames = Twice(self._read)
+        self._geometry.unfuse(list(moved), frames.first)
+        self._changed = self._corrected = True
+        ids, c2w = np.array(list(moved)), np.stack([pose.numpy() for pose in moved.values()])
+        rows = self.views.rows(ids)
+        for time, old, new in zip(self.views.times[rows], self.views.c2w[rows], c2w, strict=True):
+            recent = replaced(self.recent, time, torch.from_numpy(old), torch.from_numpy(new))
+            self.recent = deque(recent, maxlen=self.config.recent)
+        self._bank.move(ids, c2w)
+        self._followers.move(ids, c2w)
+        for id, pose in moved.items():
+            frame = frames.again(id).moved(pose)
+            self._geometry.observe(id, self._geometry.fuse(frame).reshape(-1))
+
+    def remove(self, keyframes: int | Iterable[int]) -> None:
+        """Take keyframes out of the bank and what they gave out of the map; their ids are never given again.
+
+        Surfels that no other keyframe saw go; the others become what is left without these keyframes, up to the bounds
+        of :meth:`update_poses`, but keep their colour until a view as sharp comes. Working memory keeps its frames, and
+        earlier snapshots keep all. Nothing changes where one is not there. Durable with the next :meth:`commit`.
+
+        Args:
+            keyframes: An id or several.
+
+        Raises:
+            KeyframeNotFoundError: A keyframe that is not there.
+            CorruptMemoryError: A keyframe's stored pixels are damaged.
+            ReadOnlyError: The memory was opened with mode="r".
+        """
+        self._require_writable()
+        ids = named(keyframes if isinstance(keyframes, Iterable) else [keyframes], self._bank)
+        if not len(ids):
+            return
+        self._geometry.unfuse(ids.tolist(), self._read)
+        self._changed = self._corrected = True
+        self._bank.remove(ids)
+        self._followers.remove(ids)
+        self.descriptors.remove(ids)
+
+    def _read(self, id: int) -> Frame:
+        return self._bank.read(id).to(self._device)
 
     # -- durability ---------------------------------------------------------------------------------
 
     def commit(self, message: str = "") -> str | None:
         """Make everything durable in one step; the snapshot's id, or None where nothing changed."""
-        self._require_open()
-        if not self._writable:
-            raise ReadOnlyError('the memory was opened with mode="r"')
+        self._require_writable()
         if not self._changed:
             return None
         if self._save is not None:
             self._save(self)
         snapshot = self._bank.commit(message)
-        self._changed, self._uncommitted = False, 0
+        self._changed = self._corrected = False
+        self._uncommitted = 0
         return snapshot
 
     def snapshots(self) -> list[Snapshot]:
@@ -354,6 +386,13 @@ class SpatialMemory:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreError("the memory is closed; spmem.open it again")
+
+    def _require_writable(self) -> None:
+        self._require_open()
+        if not self._writable:
+            raise ReadOnlyError(
+                'the memory was opened with mode="r"; open it with mode="a" to change it'
+            )
 
 
 def _trajectory(cameras: Camera, asked: str) -> Camera:

@@ -105,6 +105,7 @@ def open(
                 _named("embedder", embedder, EMBEDDERS), checkpoint.restore_descriptors(bank)
             ),
             save=lambda memory: checkpoint.save(memory, bank),
+            device=where,
             writable=mode != "r",
         )
     except BaseException:

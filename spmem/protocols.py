@@ -8,7 +8,7 @@ objects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,6 +49,14 @@ class GeometryStore(Protocol):
         self, surfel_ids: Int[Tensor, " n"]
     ) -> tuple[Int[Tensor, " n_plus_1"], Int[Tensor, " m"]]:
         """The keyframes that saw each surfel, as CSR: ``keyframes[offsets[i]:offsets[i + 1]]``, ascending."""
+        ...
+
+    def unfuse(self, keyframes: Sequence[int], read: Callable[[int], Frame]) -> None:
+        """Take back what keyframes gave: what they were observed to see, and their share of it.
+
+        ``read`` gives a keyframe's frame as it was fused, at the pose of then; nothing changes where it raises. What no
+        other keyframe saw goes; ids that were never observed are skipped. Fuse and observe the frames again to move them.
+        """
         ...
 
     def surfels(self) -> Surfels:
@@ -123,6 +131,14 @@ class KeyframeStore(Protocol):
         """A named group and its attributes (JSON values), or None."""
         ...
 
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Give keyframes other poses ``[n, 4, 4]``; all or none. Raises KeyframeNotFoundError."""
+        ...
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Drop keyframes; all or none. Their ids are never given again. Raises KeyframeNotFoundError."""
+        ...
+
     def commit(self, message: str) -> str:
         """Make all that was written durable, in one step (a snapshot even of nothing new); returns its id."""
         ...
@@ -167,7 +183,7 @@ class Retriever(Protocol):
     """A rule that picks the keyframes to look at."""
 
     def observe(self, views: Views, rows: slice) -> None:
-        """Rows that are new in ``views`` (a rule without an index of its own does nothing)."""
+        """Rows that are new in ``views``, or changed since (a rule without an index of its own does nothing)."""
         ...
 
     def select(self, query: Query, views: Views, k: int) -> Selection:

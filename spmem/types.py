@@ -96,6 +96,13 @@ class Frame:
         fields = {name: getattr(self, name) for name in self.__slots__} | changes
         return Frame(**fields, validate=False)
 
+    def moved(self, c2w: Any) -> Frame:
+        """A copy at another pose ``[4, 4]`` (not checked)."""
+        old = self.camera
+        pose = torch.as_tensor(c2w, dtype=torch.float32, device=old.device)
+        camera = Camera(old.K, pose, width=old.width, height=old.height, validate=False)
+        return self.replace(camera=camera)
+
     def rgb_float(self) -> Float[Tensor, "h w 3"]:
         """Colour as float32 in [0, 1]."""
         return self.rgb.float() / 255 if self.rgb.dtype == torch.uint8 else self.rgb.float()

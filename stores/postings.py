@@ -1,8 +1,9 @@
-"""Postings: which keyframes saw each surfel, appended in constant time, answered as CSR."""
+"""Postings: which keyframes saw each surfel, and which surfels each keyframe saw; appended in constant time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,135 +12,183 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.kernels.chains import GONE, I32, collect, link, owners
 from spmem.kernels.columns import grow
-from spmem.kernels.jit import njit
-
-I32 = NDArray[np.int32]
-
-
-@njit()
-def link(
-    surfels: NDArray[np.int64], name: int, head: I32, keyframe: I32, previous: I32, count: int
-) -> int:
-    """Add an entry for each surfel (-1 = none) whose latest is not of this keyframe; how many there are then."""
-    for surfel in surfels:
-        if surfel < 0 or (head[surfel] >= 0 and keyframe[head[surfel]] == name):
-            continue
-        keyframe[count], previous[count], head[surfel] = name, head[surfel], count
-        count += 1
-    return count
-
-
-@njit()
-def follow(
-    surfels: NDArray[np.int64], head: I32, keyframe: I32, previous: I32
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The keyframes of the surfels' chains as CSR, earliest first; a surfel that has none may be -1, or too new."""
-    entry, offsets = np.empty(len(surfels), np.int32), np.zeros(len(surfels) + 1, np.int64)
-    for i in range(len(surfels)):
-        known = 0 <= surfels[i] < len(head)
-        entry[i] = head[surfels[i]] if known else -1
-        length, at = 0, entry[i]
-        while at >= 0:
-            length, at = length + 1, previous[at]
-        offsets[i + 1] = offsets[i] + length
-    keyframes = np.empty(offsets[-1], np.int64)
-    for i in range(len(surfels)):
-        place, at = offsets[i + 1], entry[i]
-        while at >= 0:
-            place -= 1
-            keyframes[place], at = keyframe[at], previous[at]
-    return offsets, keyframes
+from spmem.kernels.raster import kernel_for
 
 
 class Postings:
-    """Per surfel a chain of entries (keyframe, previous entry); any device, no rebuild ever.
+    """Per surfel a chain of entries (surfel, previous entry); those of one keyframe lie in a run, so a run is its list.
 
-    An entry costs 8 bytes. Heads are -1 for surfels that no keyframe saw.
+    An entry costs 8 bytes, on any device, a surfel 8 more. What was dropped is passed over in the chains, and cleared
+    away when it is half of all entries.
+
+    kernel: ``numba`` (the default on CPU), else torch, with the same answers.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, kernel: str | None = None) -> None:
+        self._fast = kernel_for(device, kernel) == "numba"
         empty = torch.zeros(0, dtype=torch.int32, device=device)
-        self._head, self._keyframe, self._previous = empty, empty.clone(), empty.clone()
-        self._count = 0
+        self._head, self._times = empty, empty.clone()  # of surfels: the latest entry, how many
+        self._surfel, self._previous = empty.clone(), empty.clone()  # of entries
+        self._count = self._dropped = 0
+        self._names: list[int] = []
+        self._starts: list[int] = []  # of the runs, each up to the next one's
 
     def append(self, keyframe: int, surfels: Int[Tensor, " n"]) -> None:
-        """Note that a keyframe saw these surfels; -1 and repetitions are skipped. Keyframes come in ascending order."""
-        if surfels.device.type != "cpu":
+        """Note that a keyframe saw these surfels; -1 and repetitions are skipped."""
+        if not self._fast:
             surfels = torch.unique(surfels[surfels >= 0])
+        if keyframe in self._names[:-1]:  # it has an earlier run
+            surfels = surfels[~torch.isin(surfels, self.saw(keyframe))]
         if not len(surfels) or int(surfels.max()) < 0:
             return
         room = self._count + len(surfels)
         self._head = grow(self._head, int(surfels.max()) + 1, fill=-1)
-        self._keyframe = grow(self._keyframe, room)
+        self._times = grow(self._times, len(self._head))
+        self._surfel = grow(self._surfel, room)
         self._previous = grow(self._previous, room)
-        if surfels.device.type == "cpu":
-            head, names, previous = (
-                part.numpy() for part in (self._head, self._keyframe, self._previous)
+        if not self._names or self._names[-1] != keyframe:
+            self._names.append(keyframe)
+            self._starts.append(self._count)
+        start = self._starts[-1]
+        if self._fast:
+            self._count = link(
+                surfels.numpy(), start, *self._chains(), self._times.numpy(), self._count
             )
-            self._count = link(surfels.numpy(), keyframe, head, names, previous, self._count)
             return
-        new = slice(self._count, room)
-        self._keyframe[new] = keyframe
+        surfels = surfels[self._head[surfels] < start]
+        self._times[surfels] += 1
+        new = slice(self._count, self._count + len(surfels))
+        self._surfel[new] = surfels.int()
         self._previous[new] = self._head[surfels]
-        self._head[surfels] = torch.arange(*new.indices(room)[:2], dtype=torch.int32, device=surfels.device)  # fmt: skip
-        self._count = room
+        self._head[surfels] = torch.arange(new.start, new.stop, dtype=torch.int32, device=surfels.device)  # fmt: skip
+        self._count = new.stop
+
+    def drop(self, keyframes: Iterable[int]) -> None:
+        """Forget that these keyframes saw anything."""
+        for run in self._runs(keyframes):
+            entries = slice(self._starts[run], self._stop(run))
+            self._times[self._surfel[entries].long()] -= 1
+            self._surfel[entries] = GONE
+            self._dropped += entries.stop - entries.start
+            self._names[run] = GONE
+        if 2 * self._dropped > self._count:
+            self._clear()
+
+    def saw(self, keyframe: int) -> Int[Tensor, " n"]:
+        """The surfels that a keyframe saw, each once."""
+        runs = self._runs([keyframe])
+        parts = [self._surfel[self._starts[run] : self._stop(run)] for run in runs]
+        return torch.cat([self._surfel[:0], *parts]).long()
 
     def seen(self, surfels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """Whether some keyframe saw it; False for -1."""
-        return self._heads(surfels) >= 0
+        return self.count(surfels) > 0
+
+    def count(self, surfels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """How many keyframes saw each; 0 for -1."""
+        return self._at(self._times, surfels, 0)
 
     def of(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:
-        """CSR offsets [n + 1] and keyframes [m], within each surfel in the order of their appending."""
-        if surfels.device.type == "cpu":
-            chains = (part.numpy() for part in (self._head, self._keyframe, self._previous))
-            offsets, keyframes = follow(surfels.numpy(), *chains)
-            return torch.from_numpy(offsets), torch.from_numpy(keyframes)
-        return self.of_plain(surfels)
+        """CSR offsets [n + 1] and keyframes [m], ascending within each surfel."""
+        heads, device = self._at(self._head, surfels, -1).long(), surfels.device
+        names, starts = (
+            torch.tensor(part, dtype=torch.long) for part in (self._names, self._starts)
+        )
+        offsets = torch.zeros(len(surfels) + 1, dtype=torch.long, device=device)
+        offsets[1:] = self.count(surfels).cumsum(0)
+        if self._fast:
+            order = names.numpy(), starts.numpy(), offsets.numpy()
+            return offsets, torch.from_numpy(collect(heads.numpy(), *self._chains()[1:], *order))
+        return offsets, self._collect(heads, names.to(device), starts.to(device))
 
-    def of_plain(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:
-        """What :meth:`of` answers, all chains a step at a time: torch, on any device."""
-        entry, n = self._heads(surfels), len(surfels)
-        rows, keyframes = [], []
-        row = torch.arange(n, device=entry.device)
+    def _collect(
+        self, entry: Int[Tensor, " n"], names: Int[Tensor, " r"], starts: Int[Tensor, " r"]
+    ) -> Int[Tensor, " m"]:
+        """What :func:`collect` finds, step by step along all chains at once."""
+        row = torch.arange(len(entry), device=entry.device)
+        span, pairs = int(names.amax()) + 1 if len(names) else 0, [row[:0]]
         while True:
-            alive = entry >= 0
-            if not bool(alive.any()):
+            row, entry = row[entry >= 0], entry[entry >= 0]
+            if not len(entry):
                 break
-            row, entry = row[alive], entry[alive]
-            rows.append(row)
-            keyframes.append(self._keyframe[entry].long())
+            found = self._surfel[entry] != GONE
+            run = torch.searchsorted(starts, entry[found], right=True) - 1
+            pairs.append(row[found] * span + names[run])
             entry = self._previous[entry].long()
-        offsets = torch.zeros(n + 1, dtype=torch.long, device=entry.device)
-        if not rows:
-            return offsets, offsets[:0]
-        offsets[1:] = torch.bincount(torch.cat(rows), minlength=n).cumsum(0)
-        out = torch.empty(int(offsets[-1]), dtype=torch.long, device=entry.device)
-        for step, (row, keyframe) in enumerate(zip(rows, keyframes, strict=True)):
-            out[offsets[row + 1] - 1 - step] = keyframe  # chains run from the latest backwards
-        return offsets, out
+        ordered = torch.cat(pairs).sort().values  # by surfel, then keyframe
+        return ordered % max(span, 1)
 
-    def _heads(self, surfels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        known = (surfels >= 0) & (surfels < len(self._head))
-        heads = torch.full_like(surfels, -1)
-        heads[known] = self._head[surfels[known]].long()
-        return heads
+    def _runs(self, keyframes: Iterable[int]) -> list[int]:
+        wanted = set(keyframes) - {GONE}
+        return [run for run, name in enumerate(self._names) if name in wanted]
+
+    def _stop(self, run: int) -> int:
+        return self._starts[run + 1] if run + 1 < len(self._starts) else self._count
+
+    def _chains(self) -> tuple[I32, I32, I32]:
+        return self._head.numpy(), self._surfel.numpy(), self._previous.numpy()
+
+    def _at(self, column: Tensor, surfels: Int[Tensor, "*b"], none: int) -> Int[Tensor, "*b"]:
+        """The column's values at surfels; ``none`` where it has no row."""
+        if not len(column):
+            return torch.full_like(surfels, none)
+        known = (surfels >= 0) & (surfels < len(column))
+        return torch.where(known, column[surfels * known], none)
+
+    def _living(self, entries: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Of each entry itself, or the latest before it in its chain, that was not dropped; -1 = none."""
+        while True:
+            known = entries.clamp(min=0)
+            gone = (entries >= 0) & (self._surfel[known] == GONE)
+            if not bool(gone.any()):
+                return entries
+            entries = torch.where(gone, self._previous[known].long(), entries)
+
+    def _clear(self) -> None:
+        """Close the gaps that dropped runs left."""
+        kept = [run for run, name in enumerate(self._names) if name != GONE]
+        lengths = [self._stop(run) - self._starts[run] for run in kept]
+        alive = self._surfel[: self._count] != GONE
+        place = alive.new_full((self._count + 1,), -1, dtype=torch.int32)  # and -1 stays -1
+        place[:-1] = alive.cumsum(0) - 1
+        self._head = place[self._living(self._head.long())]
+        self._previous = place[self._living(self._previous[: self._count][alive].long())]
+        self._surfel = self._surfel[: self._count][alive]
+        self._names = [self._names[run] for run in kept]
+        self._starts = np.cumsum([0, *lengths])[:-1].tolist()
+        self._count, self._dropped = len(self._surfel), 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint."""
+        """For a checkpoint: of each surfel its latest entry, of each entry its keyframe and the one before; -1 = none."""
+        if self._dropped:
+            self._clear()
+        lengths = [after - before for before, after in pairwise([*self._starts, self._count])]
         return {
             "posting_head": self._head.cpu().numpy(),
-            "posting_keyframe": self._keyframe[: self._count].cpu().numpy(),
+            "posting_keyframe": np.repeat(np.array(self._names, np.int32), lengths),
             "posting_previous": self._previous[: self._count].cpu().numpy(),
         }
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> Postings:
-        """Inverse of :meth:`arrays`."""
-        postings = cls(device)
-        postings._head, postings._keyframe, postings._previous = (
-            torch.tensor(arrays[f"posting_{name}"], device=device)
-            for name in ("head", "keyframe", "previous")
+    def restore(
+        cls, arrays: Mapping[str, NDArray[Any]], device: torch.device, kernel: str | None = None
+    ) -> Postings:
+        """Inverse of :meth:`arrays`; ValueError where they do not fit together."""
+        postings = cls(device, kernel)
+        head, previous = (np.array(arrays[f"posting_{name}"]) for name in ("head", "previous"))
+        keyframe = np.asarray(arrays["posting_keyframe"])
+        surfel = np.zeros(len(keyframe), np.int32)
+        if head.max(initial=-1) >= len(keyframe) or not (previous < np.arange(len(keyframe))).all():
+            raise ValueError("postings lead to entries that are not there")
+        owners(head, previous, surfel)
+        new = np.ones(len(keyframe), np.bool_)
+        new[1:] = keyframe[1:] != keyframe[:-1]
+        postings._names, postings._starts = keyframe[new].tolist(), np.flatnonzero(new).tolist()
+        postings._head, postings._surfel, postings._previous = (
+            torch.from_numpy(part).to(device) for part in (head, surfel, previous)
         )
-        postings._count = len(postings._keyframe)
+        postings._times = torch.bincount(postings._surfel, minlength=len(head)).int()
+        postings._count = len(keyframe)
         return postings

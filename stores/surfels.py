@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from spmem.kernels.columns import WIDTHS, Columns
 from spmem.kernels.fuse import fuse
 from spmem.kernels.fuse_torch import Fusing
 from spmem.kernels.raster import rasterize
+from spmem.kernels.unfuse import Unfusing
 from spmem.protocols import Renderer
 from spmem.stores.postings import Postings
 from spmem.types import Frame, Projection, Surfels
@@ -77,26 +78,58 @@ class SurfelMap:
             DeviceError: Frame and map on different devices.
         """
         columns, depth = self._accept(frame)
-        camera, config = frame.camera, self.config
         if self.voxel is None:  # no depth seen yet
             return torch.full(depth.shape, -1, device=columns.device)
         self._frames += 1
-        how = Fusing(
-            voxel=self.voxel,
-            by=self._blocks(camera),
-            edge=config.edge,
-            grazing=config.grazing,
-            merge=config.merge,
-            max_confidence=config.max_confidence,
-            averages=self.averages,
-            time=float(self._frames - 1 if frame.time is None else frame.time),
-        )
+        how = self._how(frame)
         if frame.features is None:
             return fuse(columns, frame, how, kernel=self._kernel)
         before = columns.confidence.clone()
         named = fuse(columns, frame, how, kernel=self._kernel)
         self._learn(columns, frame.features, named, before)
         return named
+
+    def unfuse(self, keyframes: Sequence[int], read: Callable[[int], Frame]) -> None:
+        """Take back what keyframes gave, by :meth:`fuse` and :meth:`observe`; nothing changes where reading fails.
+
+        Surfels that no other keyframe saw go. The others lose the keyframes' weight and become, along their normals,
+        the means of what is left; colour stays until a view as sharp comes. What rays of these keyframes passed through
+        does not come back. A map that does not average keeps the points that others saw, as they are.
+
+        Args:
+            keyframes: Ids given to :meth:`observe`; others are skipped.
+            read: A keyframe's frame as it was fused, at the pose of then.
+
+        Raises:
+            DeviceError: Frame and map on different devices.
+        """
+        saw = {id: self._postings.saw(id) for id in dict.fromkeys(keyframes)}
+        saw = {id: rows for id, rows in saw.items() if len(rows)}
+        columns = self._columns
+        if columns is None or self.voxel is None or not saw:
+            return
+        rows, count = list(saw.values()), self._postings.count
+        unfusing = Unfusing(columns, rows, count, kernel=self._kernel)
+        for id in saw if self.averages else ():
+            frame = read(id)
+            self._accept(frame)
+            unfusing.add(saw[id], frame, self._how(frame))
+        self._postings.drop(saw)
+        unfusing.take(self.config.max_confidence)
+
+    def _how(self, frame: Frame) -> Fusing:
+        """How this frame is fused."""
+        assert self.voxel is not None
+        return Fusing(
+            voxel=self.voxel,
+            by=self._blocks(frame.camera),
+            edge=self.config.edge,
+            grazing=self.config.grazing,
+            merge=self.config.merge,
+            max_confidence=self.config.max_confidence,
+            averages=self.averages,
+            time=float(self._frames - 1 if frame.time is None else frame.time),
+        )
 
     def _blocks(self, camera: Camera) -> int:
         """Side of the blocks of pixels that are averaged first."""
@@ -125,7 +158,7 @@ class SurfelMap:
         if self._columns is None:
             self._columns, self._postings = (
                 Columns(device, chunked=self._kernel != "triton"),
-                Postings(device),
+                Postings(device, self._kernel),
             )
         return self._columns
 
@@ -281,7 +314,7 @@ class SurfelMap:
         if not arrays:
             return
         self._columns = Columns.restore(arrays, device, chunked=self._kernel != "triton")
-        self._postings = Postings.restore(arrays, device)
+        self._postings = Postings.restore(arrays, device, self._kernel)
         voxel, frames, self._distance = [*map(float, arrays["scalars"]), 0.0][:3]
         self.voxel, self._frames = voxel or None, int(frames)
 

@@ -30,6 +30,7 @@ def warm(as_json: Json = False) -> None:
                     memory.store(frame)
                 for method in METHODS:
                     memory.retrieve(frames[0].camera, method=method)
+                memory.update_poses({0: frames[1].camera.c2w})
     seconds = round(perf_counter() - start, 1)
     if as_json:
         tell({"seconds": seconds})

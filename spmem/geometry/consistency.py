@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from spmem.errors import ConventionError
 from spmem.geometry.conventions import opencv_from_opengl
 from spmem.geometry.projection import project, rays
 from spmem.geometry.se3 import inverse, transform
@@ -51,6 +52,39 @@ def pose_agreement(a: Frame, b: Frame, *, tolerance: float = 0.02) -> Agreement:
     )
     shares = [_agree(transform(c2w_a, local), b, c2w_b, tolerance) for c2w_a, c2w_b in readings]
     return Agreement(*shares)
+
+
+class PoseCheck:
+    """Compares the first frames with one another until their poses are known to be right, or not."""
+
+    def __init__(self) -> None:
+        self._reference: Frame | None = None
+        self._done = False
+
+    def __call__(self, frame: Frame) -> None:
+        """Look at the next frame. Raises ConventionError where poses contradict the depth, and fit otherwise."""
+        if self._done or frame.depth is None:
+            return
+        if self._reference is None:
+            self._reference = frame
+            return
+        found = pose_agreement(self._reference, frame)
+        best = max(found.opengl, found.inverted)
+        if found.given > 0.5 and best < found.given / 2:
+            self._done, self._reference = True, None
+        elif found.given < 0.3 and best > 0.6:
+            reading = (
+                "OpenGL axes; build the cameras with Camera.from_opengl"
+                if found.opengl == best
+                else "world-to-camera matrices; invert them"
+            )
+            raise ConventionError(
+                f"poses and depth contradict each other: {found.given:.0%} of the points agree between frames at "
+                f"{self._reference.time:g} s and {frame.time:g} s as given, {best:.0%} if the poses are {reading} "
+                "(MemoryConfig(check_poses=False) turns this check off)"
+            )
+        elif max(found.given, best) == 0:
+            self._reference = frame
 
 
 def _agree(points: Tensor, b: Frame, c2w: Tensor, tolerance: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,22 @@ from spmem.kernels.raster import NEAR, kernel_for
 from spmem.types import Frame
 
 NOTHING = np.zeros((0, 0), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame ready for numba's kernels, in blocks of pixels where these are averaged first.
+
+    planes: As :func:`spmem.kernels.prepare_numba.planes` says, with margins; rgb ``[h, w, 3]``, in [0, 1] after
+    ``scale``; used ``[H, W]``: which pixels went into blocks; K in pixels of the blocks.
+    """
+
+    planes: NDArray[np.float32]
+    rgb: NDArray[Any]
+    scale: float
+    used: NDArray[np.bool_]
+    K: NDArray[np.float32]
+    c2w: NDArray[np.float32]
 
 
 def fuse(
@@ -55,34 +72,17 @@ def _triton(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
 
 
 def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
-    from spmem.kernels import create_numba, discs_numba, fuse_numba, prepare_numba
-    from spmem.kernels.simd import PAD
+    from spmem.kernels import create_numba, discs_numba, fuse_numba
+    from spmem.kernels.prepare_numba import DEPTH
 
     assert columns.chunks is not None
-    assert frame.depth is not None
-    camera = frame.camera
-    K, w2c, c2w = (_numpy(matrix) for matrix in (camera.K, camera.w2c, camera.c2w))
-    step = how.step(camera.K)
-
-    depth, rgb = prepare_numba.framed(_numpy(frame.depth)), _numpy(frame.rgb)
-    confidence = NOTHING if frame.confidence is None else _numpy(frame.confidence)
-    scale, used = 1 / 255 if rgb.dtype == np.uint8 else 1.0, np.zeros((0, 0), np.bool_)
-    if how.by > 1:
-        small, confidence, rgb, used = prepare_numba.reduce(
-            depth, confidence, rgb, scale, how.by, step
-        )
-        depth, scale, K = prepare_numba.framed(small), 1.0, K / [[how.by], [how.by], [1]]
-        K = K.astype(np.float32)
-    height, width, _ = rgb.shape
-    planes = np.empty((prepare_numba.PLANES, height + 1, width + PAD), np.float32)
-    prepare_numba.planes(
-        depth, prepare_numba.framed(confidence) if len(confidence) else NOTHING, K,
-        max(1, round(width / 320)), step, how.grazing, how.voxel * float(K[0, 0]), how.by == 1, planes,
-    )  # fmt: skip
+    ready, camera = prepare(frame, how), frame.camera
+    planes, rgb, scale, K, c2w = ready.planes, ready.rgb, ready.scale, ready.K, ready.c2w
+    w2c, (height, width, _) = _numpy(camera.w2c), rgb.shape
 
     low, high = columns.chunks.low, columns.chunks.high
     chunks = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
-    far = discs_numba.farthest(planes[prepare_numba.DEPTH], width, height, how.merge)
+    far = discs_numba.farthest(planes[DEPTH], width, height, how.merge)
     chunks = np.sort(discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far))
     record, box, span = discs_numba.Discs.room(len(chunks))
     position, normal, radius, colour, confidence_, last_seen, detail = (
@@ -108,8 +108,34 @@ def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
     if how.by == 1:
         return torch.from_numpy(named)
     ids = np.empty((camera.height, camera.width), np.int64)
-    create_numba.spell_out(named, used, how.by, ids)
+    create_numba.spell_out(named, ready.used, how.by, ids)
     return torch.from_numpy(ids)
+
+
+def prepare(frame: Frame, how: Fusing) -> Prepared:
+    """A frame with depth on the CPU, ready for numba's kernels."""
+    from spmem.kernels import prepare_numba
+    from spmem.kernels.simd import PAD
+
+    assert frame.depth is not None
+    K, c2w = _numpy(frame.camera.K), _numpy(frame.camera.c2w)
+    step = how.step(frame.camera.K)
+    depth, rgb = prepare_numba.framed(_numpy(frame.depth)), _numpy(frame.rgb)
+    confidence = NOTHING if frame.confidence is None else _numpy(frame.confidence)
+    scale, used = 1 / 255 if rgb.dtype == np.uint8 else 1.0, np.zeros((0, 0), np.bool_)
+    if how.by > 1:
+        small, confidence, rgb, used = prepare_numba.reduce(
+            depth, confidence, rgb, scale, how.by, step
+        )
+        depth, scale, K = prepare_numba.framed(small), 1.0, K / [[how.by], [how.by], [1]]
+        K = K.astype(np.float32)
+    height, width, _ = rgb.shape
+    planes = np.empty((prepare_numba.PLANES, height + 1, width + PAD), np.float32)
+    prepare_numba.planes(
+        depth, prepare_numba.framed(confidence) if len(confidence) else NOTHING, K,
+        max(1, round(width / 320)), step, how.grazing, how.voxel * float(K[0, 0]), how.by == 1, planes,
+    )  # fmt: skip
+    return Prepared(planes, rgb, scale, used, K, c2w)
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

@@ -274,7 +274,8 @@ def merge(
             put(confidence, where(coarse, ZERO, left), start + k)
             if not some(met):
                 continue
-            put(last_seen, where(met, now, take(last_seen, start + k)), start + k)
+            last = take(last_seen, start + k)
+            put(last_seen, where(met & (last < now), now, last), start + k)
             if not averages:
                 continue
             share = ONE / where(met, w, ONE)

@@ -298,7 +298,7 @@ def merge(
     sums = value.new_zeros(len(kept), 8).index_add_(0, m, value)
     met = (sums[:, 0] > 0).nonzero()[:, 0]
     row, sums, disc = kept[met], sums[met], disc[met]
-    columns.last_seen[row] = how.time
+    columns.last_seen[row] = columns.last_seen[row].clamp(min=how.time)
     if not how.averages or not len(row):
         return
     total, centre, normal = sums[:, :1], disc[:, :3], disc[:, 3:6]

@@ -109,7 +109,8 @@ def merge(
     coarse = ok & ~met & shows & (a < 0.0) & (finest(X, Y, Z, a, fx, voxel) < COARSE * size)
     left = tl.where(coarse, 0.0, tl.maximum(before - CARVE, 0.0))
     tl.store(confidence + row, left, mask=through | coarse)
-    tl.store(last_seen + row, tl.zeros([LANES], tl.float32) + time, mask=met)
+    last = tl.load(last_seen + row, mask=met, other=0.0)
+    tl.store(last_seen + row, tl.maximum(last, tl.zeros([LANES], tl.float32) + time), mask=met)
     if AVERAGES:
         share = 1.0 / tl.where(met, w, 1.0)
         mean = w / tl.where(met, tl.load(sums + row * 8 + 7, mask=met, other=1.0), 1.0)

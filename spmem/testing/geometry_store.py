@@ -179,6 +179,90 @@ class GeometryStoreTests:
         assert len(keyframes) == 0
         assert (offsets == 0).all()
 
+    def test_unfusing_all_leaves_nothing(
+        self, make: Callable[[], GeometryStore], frames: list[Frame]
+    ) -> None:
+        store = make()
+        for id, frame in enumerate(frames):
+            store.observe(id, store.fuse(frame).reshape(-1))
+        ids = store.surfels().ids
+        store.unfuse(range(len(frames)), frames.__getitem__)
+        assert len(store) == 0
+        assert not store.render(frames[0].camera[None]).mask.any()
+        assert not store.observed(ids).any()
+
+    def test_unfusing_leaves_what_others_saw(
+        self, make: Callable[[], GeometryStore], frames: list[Frame]
+    ) -> None:
+        """A frame 2 cm off, fused and taken back: what is left is as if it had never been there."""
+        store, without = make(), make()
+        for id, frame in enumerate(frames):
+            wrong = id == 3
+            c2w = frame.camera.c2w.clone()
+            c2w[:3, 3] += torch.tensor([0.02, 0.0, -0.01]) * wrong
+            frames[id] = frame.moved(c2w)
+            ids = store.fuse(frames[id])
+            store.observe(id, ids.reshape(-1))
+            if not wrong:
+                without.observe(id, without.fuse(frame).reshape(-1))
+        cameras = Camera.stack([f.camera for i, f in enumerate(frames) if i != 3])
+        other = store.surfels().ids
+        store.unfuse([3, 99], frames.__getitem__)  # 99 was never observed: nothing to take back
+        assert 3 not in store.observers(other)[1].tolist()
+        assert len(store) <= 1.1 * len(without)
+        a, b = store.render(cameras), without.render(cameras)
+        both = a.mask & b.mask
+        assert both.float().mean() > b.mask.float().mean() - 0.01
+        off = ((a.depth - b.depth).abs() / b.depth)[both]
+        assert off.mean() < 0.003
+        assert off.median() < 0.002
+
+    def test_a_frame_that_was_unfused_can_be_fused_elsewhere(
+        self, make: Callable[[], GeometryStore], frames: list[Frame]
+    ) -> None:
+        store, right = make(), make()
+        for id, frame in enumerate(frames):
+            c2w = frame.camera.c2w.clone()
+            c2w[:3, 3] += torch.tensor([0.02, 0.0, -0.01]) * (id == 2)
+            store.observe(id, store.fuse(frame.moved(c2w)).reshape(-1))
+            right.observe(id, right.fuse(frame).reshape(-1))
+        was = frames[2].camera.c2w.clone()
+        was[:3, 3] += torch.tensor([0.02, 0.0, -0.01])
+        store.unfuse([2], lambda id: frames[id].moved(was))
+        ids = store.fuse(frames[2])
+        store.observe(2, ids.reshape(-1))
+        ids = torch.unique(ids[ids >= 0])
+        offsets, keyframes = store.observers(ids)
+        for i in range(len(ids)):
+            listed = keyframes[offsets[i] : offsets[i + 1]].tolist()
+            assert 2 in listed
+            assert listed == sorted(set(listed))
+        cameras = Camera.stack([f.camera for f in frames])
+        a, b = store.render(cameras), right.render(cameras)
+        both = a.mask & b.mask
+        assert both.float().mean() > 0.98
+        off = ((a.depth - b.depth).abs() / b.depth)[both]
+        assert off.mean() < 0.003
+
+    def test_unfusing_what_cannot_be_read_changes_nothing(
+        self, make: Callable[[], GeometryStore], frames: list[Frame]
+    ) -> None:
+        store = make()
+        for id, frame in enumerate(frames[:3]):
+            store.observe(id, store.fuse(frame).reshape(-1))
+        before = {name: np.array(array) for name, array in store.arrays().items()}
+
+        def read(id: int) -> Frame:
+            if id == 2:
+                raise OSError("the disk is gone")
+            return frames[id]
+
+        try:
+            store.unfuse([0, 1, 2], read)
+        except OSError:  # a store that remembers what each keyframe gave need not read
+            after = store.arrays()
+            assert all(np.array_equal(array, after[name]) for name, array in before.items())
+
     def test_remove_takes_surfels_away_and_keeps_other_ids(
         self, make: Callable[[], GeometryStore], frames: list[Frame]
     ) -> None:

@@ -158,6 +158,49 @@ class KeyframeStoreTests:
             with pytest.raises(KeyframeNotFoundError, match=str(unknown)):
                 store.read(unknown)
 
+    def test_a_pose_can_be_corrected(self, store: KeyframeStore) -> None:
+        frames = [sample_frame(number) for number in range(4)]
+        ids = [store.append(frame) for frame in frames]
+        store.commit("four")
+        moved = frames[1].moved(frames[3].camera.c2w)
+        store.move(np.array([ids[1]]), moved.camera.c2w.numpy()[None])
+        self.check_same(store.read(ids[1]), moved)
+        assert torch.equal(store.cameras()[1].c2w, moved.camera.c2w)
+        assert store.ids().tolist() == ids
+        for id, frame in zip(ids[2:], frames[2:], strict=True):
+            self.check_same(store.read(id), frame)
+
+    def test_removed_keyframes_are_gone_and_their_ids_too(self, store: KeyframeStore) -> None:
+        frames = [sample_frame(number) for number in range(6)]
+        ids = [store.append(frame) for frame in frames[:3]]
+        store.commit("three")
+        ids += [store.append(frame) for frame in frames[3:5]]
+        gone = [ids[0], ids[4]]
+        store.remove(np.array(gone))
+        assert store.ids().tolist() == ids[1:4]
+        assert len(store) == len(store.times()) == len(store.cameras()) == 3
+        for id in gone:
+            with pytest.raises(KeyframeNotFoundError):
+                store.read(id)
+        again = store.append(frames[5])
+        assert again > ids[4]
+        store.commit("removed")
+        for id, frame in zip([*ids[1:4], again], [*frames[1:4], frames[5]], strict=True):
+            self.check_same(store.read(id), frame)
+        store.remove(store.ids())
+        store.commit("empty")
+        assert len(store) == 0
+
+    def test_corrections_of_unknown_keyframes_change_nothing(self, store: KeyframeStore) -> None:
+        frame = sample_frame(0)
+        id = store.append(frame)
+        pose = sample_frame(3).camera.c2w.numpy()
+        with pytest.raises(KeyframeNotFoundError, match=str(id + 7)):
+            store.move(np.array([id, id + 7]), np.stack([pose, pose]))
+        with pytest.raises(KeyframeNotFoundError, match=str(id + 7)):
+            store.remove(np.array([id, id + 7]))
+        self.check_same(store.read(id), frame)
+
     @pytest.mark.parametrize("missing", ["depth", "time"])
     def test_a_keyframe_has_depth_and_time(self, store: KeyframeStore, missing: str) -> None:
         with pytest.raises(FrameError, match=missing):
@@ -312,3 +355,39 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         for n, id in enumerate(ids):
             self.check_same(again.read(id), sample_frame(n))
         assert [s.keyframes for s in again.snapshots()] == [6, 3]
+
+    def test_corrections_survive(
+        self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
+    ) -> None:
+        """Of keyframes that were durable, and of such that were not yet."""
+        frames = [sample_frame(n) for n in range(6)]
+        ids = [store.append(frame) for frame in frames[:4]]
+        store.commit("first")
+        ids += [store.append(frame) for frame in frames[4:]]
+        poses = np.stack([frames[n].camera.c2w.numpy() for n in (5, 0)])
+        store.move(np.array([ids[0], ids[5]]), poses)
+        store.remove(np.array([ids[1], ids[4]]))
+        store.commit("corrected")
+        store.close()
+        again = reopen()
+        assert again.ids().tolist() == [ids[n] for n in (0, 2, 3, 5)]
+        self.check_same(again.read(ids[0]), frames[0].moved(poses[0]))
+        self.check_same(again.read(ids[5]), frames[5].moved(poses[1]))
+        for n in (2, 3):
+            self.check_same(again.read(ids[n]), frames[n])
+        assert [s.keyframes for s in again.snapshots()] == [4, 4]
+        assert again.append(frames[1]) > ids[5]
+
+    def test_uncommitted_corrections_are_dropped(
+        self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
+    ) -> None:
+        frames = [sample_frame(n) for n in range(3)]
+        ids = [store.append(frame) for frame in frames]
+        store.commit("kept")
+        store.move(np.array([ids[0]]), frames[2].camera.c2w.numpy()[None])
+        store.remove(np.array([ids[1]]))
+        store.close()
+        again = reopen()
+        assert again.ids().tolist() == ids
+        for id, frame in zip(ids, frames, strict=True):
+            self.check_same(again.read(id), frame)

@@ -10,10 +10,13 @@ Needs pytest. Example::
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from spmem.camera import Camera
+from spmem.errors import CameraError, KeyframeNotFoundError
 from spmem.protocols import Memory
 from spmem.testing.box import BoxRoom
 from spmem.types import Frame
@@ -134,3 +137,82 @@ class MemoryTests:
         assert torch.equal(first.projection.rgb, second.projection.rgb)
         assert [key.id for key in first.keyframes] == [key.id for key in second.keyframes]
         assert torch.equal(first.scores, second.scores)
+
+
+class CorrectableMemoryTests(MemoryTests):
+    """What a memory does besides whose keyframes can be moved and removed, as :class:`spmem.SpatialMemory`'s can.
+
+    A subclass gives ``memory``, with ``update_poses``, ``remove`` and ``keyframes``, that makes every frame of the walk a
+    keyframe.
+    """
+
+    shift: float = 0.1
+    """By how much poses are wrong at first, in the room's units (its walls are 5 and 6 apart)."""
+
+    @pytest.fixture
+    def memory(self) -> Any:
+        """Override: an empty memory."""
+        raise AssertionError("subclasses give the fixture `memory`: an empty one")
+
+    def test_corrected_poses_show_the_place_as_it_is(
+        self, memory: Any, frames: list[Frame], walk: Camera
+    ) -> None:
+        wrong = walk.c2w.clone()
+        wrong[2:5, 0, 3] += self.shift
+        ids = [memory.store(frame.moved(c2w)) for frame, c2w in zip(frames, wrong, strict=True)]
+        assert None not in ids
+        off = self._off(memory, frames, walk)
+        memory.update_poses({ids[i]: walk.c2w[i] for i in (2, 3, 4)})
+        assert self._off(memory, frames, walk) < 0.5 * off
+        for i, id in enumerate(ids):
+            assert torch.equal(memory.keyframes[id].camera.c2w, frames[i].camera.c2w)
+            assert torch.equal(memory.keyframes[id].frame.camera.c2w, frames[i].camera.c2w)
+        (found,) = memory.retrieve(walk[3][None], k=1).keyframes
+        assert abs(ids.index(found.id) - 3) <= 1
+
+    def test_a_removed_keyframe_is_gone_and_so_is_what_it_alone_saw(
+        self, memory: Any, frames: list[Frame], walk: Camera
+    ) -> None:
+        ids = [memory.store(frame) for frame in frames]
+        before = memory.retrieve(walk, k=8).coverage
+        memory.remove(ids[0])
+        memory.remove(ids[1:3])
+        context = memory.retrieve(walk, k=8)
+        assert not {key.id for key in context.keyframes} & set(ids[:3])
+        assert list(memory.keyframes) == ids[3:]
+        assert context.coverage[1] < before[1] - 0.3, "no other keyframe looks there"
+        assert context.coverage[5] > before[5] - 0.02
+        assert memory.store(frames[1].replace(time=99.0)) > ids[-1]
+        assert memory.retrieve(walk[1][None]).coverage[0] >= self.known
+
+    def test_invalid_corrections_change_nothing(
+        self, memory: Any, frames: list[Frame], walk: Camera
+    ) -> None:
+        ids = [memory.store(frame) for frame in frames]
+        before = memory.retrieve(walk, k=3)
+        good, stretched = walk.c2w[3], walk.c2w[4].clone()
+        stretched[:3, :3] *= 1.1
+        for bad, error in (
+            ({ids[0]: good, ids[1]: stretched}, CameraError),
+            ({ids[0]: good, ids[1]: good * torch.nan}, CameraError),
+            ({ids[0]: good, ids[1]: good[:3]}, CameraError),
+            ({ids[0]: good, ids[1]: walk.c2w[:2]}, CameraError),
+            ({ids[0]: good, ids[-1] + 5: good}, KeyframeNotFoundError),
+        ):
+            with pytest.raises(error):
+                memory.update_poses(bad)
+        with pytest.raises(KeyframeNotFoundError):
+            memory.remove([ids[0], ids[-1] + 5])
+        memory.update_poses({ids[2]: walk.c2w[2]})  # where it is already
+        memory.update_poses({})
+        memory.remove([])
+        after = memory.retrieve(walk, k=3)
+        assert torch.equal(before.projection.rgb, after.projection.rgb)
+        assert torch.equal(before.projection.surfel_ids, after.projection.surfel_ids)
+        assert [key.id for key in before.keyframes] == [key.id for key in after.keyframes]
+        assert torch.equal(before.scores, after.scores)
+
+    def _off(self, memory: Any, frames: list[Frame], walk: Camera) -> float:
+        seen = memory.retrieve(walk).projection
+        depth = torch.stack([frame.depth for frame in frames if frame.depth is not None])
+        return float(((seen.depth - depth).abs() / depth)[seen.mask].mean())

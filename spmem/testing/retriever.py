@@ -192,6 +192,21 @@ class RetrieverTests:
         rule.observe(views, slice(0, len(views)))
         assert rule.select(asked, views, 4).ids.tolist() == before.ids.tolist()
 
+    def test_views_that_moved_are_observed_again(
+        self, make: Callable[[], Retriever], rule: Retriever, views: Views
+    ) -> None:
+        """The answers are then those of a rule that never saw the views elsewhere."""
+        rows = np.array([1, 2, 9])
+        views.move(views.ids[rows], views.c2w[rows[::-1]].copy())
+        for row in rows.tolist():
+            rule.observe(views, slice(row, row + 1))
+        fresh = make()
+        fresh.observe(views, slice(0, len(views)))
+        asked = query_of([stand(-2.0, -1.2, 0.1), stand(2.0, -1.2, -0.1)])
+        mine, other = rule.select(asked, views, 5), fresh.select(asked, views, 5)
+        assert mine.ids.tolist() == other.ids.tolist()
+        np.testing.assert_allclose(mine.scores, other.scores, atol=1e-5)
+
     def test_dropped_views_are_not_answered(self, rule: Retriever, views: Views) -> None:
         asked = query_of([stand(-2.0, -1.2, 0.1)], among=views)
         dropped = views.ids[::2].copy()

@@ -157,6 +157,36 @@ class ZarrKeyframes:
         """Cameras in the order of ids, each built when it is asked for."""
         return RowCameras(self._rows, range(len(self._rows)))
 
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Give keyframes other poses ``[n, 4, 4]``, durable with the next commit.
+
+        Raises:
+            KeyframeNotFoundError: One of the ids is not there; none moves then.
+            ReadOnlyError: The bank was opened with mode ``r``.
+        """
+        self._require_writable()
+        rows = self._rows.rows(ids)
+        self._rows["c2w"][rows] = c2w
+        self._saved = min(self._saved, *rows.tolist(), len(self))
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Drop keyframes, durable with the next commit; earlier snapshots keep them.
+
+        Raises:
+            KeyframeNotFoundError: One of the ids is not there; none goes then.
+            ReadOnlyError: The bank was opened with mode ``r``.
+        """
+        self._require_writable()
+        rows = self._rows.rows(ids)
+        with store_errors(self._path):
+            for id in np.unique(ids).tolist():
+                if id in self._pending:
+                    self._pending[id] = b""
+                else:
+                    self._records[id] = 0  # a chunk of zeros is not stored
+        self._rows.remove(rows)
+        self._saved = min(self._saved, *rows.tolist(), len(self))
+
     # -- groups of arrays ---------------------------------------------------------------------------
 
     def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """Where keyframes lie in a memory's Zarr hierarchy.
 
 ``keyframes/records`` is uint8 ``[ids, longest]``: row ``id`` is that keyframe's record, padded with zeros, in chunks of
-its own that are written once. The other arrays of the group are the columns of :mod:`spmem.stores.keyframes.rows`, one
-row a keyframe that the bank holds; ``bytes`` tells a record's parts. All use codecs of the Zarr v3 core (Zstandard,
-crc32c), so any Zarr library reads them without spmem.
+its own that are written once. Where a keyframe was removed they are gone, and the row reads as zeros. The other arrays
+of the group are the columns of :mod:`spmem.stores.keyframes.rows`, one row a keyframe that the bank holds, by ascending
+id; ``bytes`` tells a record's parts, ``c2w`` the pose as it was last corrected. All use codecs of the Zarr v3 core
+(Zstandard, crc32c), so any Zarr library reads them without spmem.
 """
 
 from __future__ import annotations

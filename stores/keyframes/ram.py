@@ -25,6 +25,7 @@ class RamKeyframes:
 
     def __init__(self) -> None:
         self._frames: dict[int, Frame] = {}
+        self._next = 0
         self._groups: dict[str, Group] = {}
         self._snapshots: list[Snapshot] = []
         self._closed = False
@@ -36,7 +37,7 @@ class RamKeyframes:
         """Keep a frame; returns its id. Raises FrameError where depth or time is missing."""
         self._require_open()
         require_complete(frame)
-        id = len(self._frames)
+        id, self._next = self._next, self._next + 1
         self._frames[id] = _copy(frame.to("cpu"))
         return id
 
@@ -64,6 +65,18 @@ class RamKeyframes:
         """Cameras, in the order of ids."""
         return [frame.camera for frame in self._frames.values()]
 
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Give keyframes other poses [n, 4, 4]. Raises KeyframeNotFoundError where one is not there; none moves then."""
+        self._require_all(ids)
+        for id, pose in zip(ids.tolist(), c2w, strict=True):
+            self._frames[id] = self._frames[id].moved(np.array(pose))
+
+    def remove(self, ids: NDArray[np.int64]) -> None:
+        """Drop keyframes. Raises KeyframeNotFoundError where one is not there; none goes then."""
+        self._require_all(ids)
+        for id in ids.tolist():
+            self._frames.pop(id, None)
+
     def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
         """Replace a group of arrays. Raises InputError for names or values that no store can keep."""
         self._require_open()
@@ -90,6 +103,12 @@ class RamKeyframes:
         self._closed = True
         self._frames.clear()
         self._groups.clear()
+
+    def _require_all(self, ids: NDArray[np.int64]) -> None:
+        self._require_open()
+        for id in ids.tolist():
+            if id not in self._frames:
+                raise KeyframeNotFoundError(f"no keyframe {id}; the bank holds {len(self)}")
 
     def _require_open(self) -> None:
         if self._closed:

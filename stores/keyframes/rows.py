@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
+from spmem.errors import KeyframeNotFoundError
 from spmem.types import Frame
 
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -60,6 +61,20 @@ class Rows:
         """The row of an id."""
         row = int(np.searchsorted(self["id"], id))
         return row if row < self._length and self["id"][row] == id else None
+
+    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of ids. Raises KeyframeNotFoundError where one is not there."""
+        ids = np.asarray(ids, np.int64)
+        rows = np.searchsorted(self["id"], ids)
+        missing = np.setdiff1d(ids, self["id"])
+        if len(missing):
+            raise KeyframeNotFoundError(f"no keyframe {missing[0]}; the bank holds {len(self)}")
+        return rows
+
+    def remove(self, rows: NDArray[np.int64]) -> None:
+        """Drop rows; views that were handed out keep the old arrays."""
+        self._columns = {name: np.delete(self[name], rows, 0) for name in COLUMNS}
+        self._length = len(self._columns["id"])
 
     def camera(self, row: int) -> Camera:
         """The camera of a row, on the CPU."""

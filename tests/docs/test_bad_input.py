@@ -243,6 +243,14 @@ CASES = [
     Case("an unknown rule", UnknownNameError, "did you mean 'covisibility'?", lambda _: spmem.open().retrieve(CAMERA, method="covisibilty")),
     Case("the rule oracle by its name", InputError, "the rule 'oracle' needs the truth", lambda _: spmem.open().retrieve(CAMERA, method="oracle")),
     Case("a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).keyframes[7]),
+    # update_poses and remove
+    Case("a pose for a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).update_poses({7: C2W})),
+    Case("poses [2, 4, 4] for one keyframe", CameraError, "the pose of keyframe 0: c2w must be [4, 4]", lambda place: reopened(place).update_poses({0: WALK.c2w[:2]})),
+    Case("a pose that is not rigid", CameraError, "the pose of keyframe 0: c2w is not rigid", lambda place: reopened(place).update_poses({0: C2W @ torch.diag(torch.tensor([2.0, 2, 2, 1]))})),
+    Case("poses without ids", InputError, "poses are a mapping", lambda place: reopened(place).update_poses([C2W])),  # type: ignore[arg-type]
+    Case("correcting with mode r", ReadOnlyError, 'open it with mode="a"', lambda place: reopened(place, mode="r").update_poses({0: C2W})),
+    Case("removing a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).remove([0, 7])),
+    Case("removing by something else than ids", InputError, "keyframes are named by whole numbers", lambda place: reopened(place).remove(["first"])),  # type: ignore[list-item]
     # rollout
     Case("a generator that returns channels first", FrameError, "move the channels last", lambda _: roll(Sideways())),
     Case("a memory that knows nothing of the first cameras", InputError, "there is no depth to carry on", lambda _: roll(ProjectionGenerator(), known=False)),

@@ -29,7 +29,7 @@ from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.rules import METHODS
 from spmem.retrieval.views import Views
 from spmem.testing.box import BoxRoom
-from spmem.testing.memory import MemoryTests
+from spmem.testing.memory import CorrectableMemoryTests, MemoryTests
 
 WIDTH, HEIGHT = 80, 60
 ROOM = BoxRoom()
@@ -39,6 +39,12 @@ class TestSpatialMemory(MemoryTests):
     @pytest.fixture
     def memory(self) -> SpatialMemory:
         return spmem.open()
+
+
+class TestCorrections(CorrectableMemoryTests):
+    @pytest.fixture
+    def memory(self) -> SpatialMemory:
+        return spmem.open(config=MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)))
 
 
 def walk(n: int = 24, sweep: float = 6.0) -> list[Frame]:

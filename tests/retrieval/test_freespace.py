@@ -88,3 +88,14 @@ def test_memory_says_that_it_does_not_know_the_room_next_door() -> None:
     assert claimed[1.0] < 0.1 < claimed[None]
     with pytest.raises(InputError, match="reach > 0"):
         RetrievalConfig(reach=-1)
+
+
+def test_what_a_view_alone_looked_through_can_be_taken_back() -> None:
+    views = views_of([stand(-2, -1, turn) for turn in (-0.6, 0, 0.6, 2.5)], room=LEFT)
+    free, without = FreeSpace(), FreeSpace()
+    free.observe(views, slice(0, 4))
+    without.observe(views, slice(0, 3))
+    asked = query_of([stand(-2, -1, 2.5), stand(-2, -1, 0.1)], room=LEFT).projection
+    assert not torch.equal(free.unseen(asked), without.unseen(asked))
+    free.forget(views, np.array([3]))
+    assert torch.equal(free.unseen(asked), without.unseen(asked))

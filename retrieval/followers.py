@@ -1,0 +1,70 @@
+"""What follows the views: rules and known free space, shown each view once, and again when it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spmem.retrieval.freespace import FreeSpace
+from spmem.retrieval.views import Views
+
+if TYPE_CHECKING:
+    from spmem.protocols import Retriever
+
+I64 = NDArray[np.int64]
+FREE = "free space"
+
+
+class Followers:
+    """Keeps rules and free space in step with views, which change through it alone, but for appending.
+
+    Args:
+        views: What is followed.
+        rule: Makes a rule by its name.
+        free: That has observed nothing.
+    """
+
+    def __init__(self, views: Views, rule: Callable[[str], Retriever], free: FreeSpace) -> None:
+        self._views, self._rule, self._free = views, rule, free
+        self._rules: dict[str, Retriever] = {}
+        self._shown: dict[str, int] = {FREE: 0}  # views, to each follower
+
+    def rule(self, method: str | Retriever) -> tuple[str, Retriever]:
+        """A rule, by name or as it is, and what to call it; it has seen every view."""
+        name = method if isinstance(method, str) else f"{type(method).__name__} at {id(method):x}"
+        if name not in self._rules:
+            self._rules[name] = self._rule(method) if isinstance(method, str) else method
+        self._show(name, self._rules[name])
+        return name.partition(" at ")[0], self._rules[name]
+
+    def free(self) -> FreeSpace:
+        """The free space that all views saw."""
+        self._show(FREE, self._free)
+        return self._free
+
+    def move(self, ids: I64, c2w: NDArray[np.float32]) -> None:
+        """Give views other poses ``[n, 4, 4]``."""
+        rows = np.sort(self._views.rows(ids))
+        self._free.forget(self._views, rows[rows < self._shown[FREE]])
+        self._views.move(ids, c2w)
+        for name, shown in self._shown.items():
+            known, follower = rows[rows < shown], self._rules.get(name, self._free)
+            for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+                if len(run):
+                    follower.observe(self._views, slice(int(run[0]), int(run[-1]) + 1))
+
+    def remove(self, ids: I64) -> None:
+        """Drop views."""
+        rows = self._views.rows(ids)
+        self._free.forget(self._views, rows[rows < self._shown[FREE]])
+        self._shown = {name: n - int((rows < n).sum()) for name, n in self._shown.items()}
+        self._views.remove(ids)
+
+    def _show(self, name: str, follower: FreeSpace | Retriever) -> None:
+        shown = self._shown.get(name, 0)
+        if shown < len(self._views):
+            follower.observe(self._views, slice(shown, len(self._views)))
+        self._shown[name] = len(self._views)

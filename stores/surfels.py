@@ -40,8 +40,8 @@ class SurfelMap:
     Sources: Keller et al. 2013, Real-time 3D Reconstruction in Dynamic Scenes using Point-based
     Fusion, sections 4 and 5 (association, averaging, free-space violations).
 
-    A surfel is 56 bytes (and 4 a feature channel), a posting 8. Ids are row numbers and never
-    change.
+    A surfel is 56 bytes (and 4 a feature channel), 8 more where keyframes saw it, and 8 for each that did. Ids are row
+    numbers and never change.
 
     ``renderer`` draws the map in :meth:`render`; None is the disc renderer, straight from the columns. Fusion always
     looks at discs.

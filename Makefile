@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test gpu docs bench
+.PHONY: demo test gpu docs bench notebooks
 
 demo: .venv/installed-cpu,formats
 	$(BIN)/spmem demo --out out
@@ -16,6 +16,10 @@ test: .venv/installed-dev
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Executes the text sources and writes the .ipynb beside them, two or three minutes.
+notebooks: .venv/installed-dev
+	$(BIN)/python notebooks/execute.py
 
 bench: .venv/installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

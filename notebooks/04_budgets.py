@@ -1,0 +1,218 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 What a memory costs, and what it recalls
+#
+# A bank of keyframes grows with what is new. What can be had for fewer bytes? Three ways are measured here: keep fewer
+# frames to begin with, store their colour more coarsely, and look at a part of the keyframes only.
+#
+# What is *not* here: `spmem` has no budget and no policy yet that drops keyframes later. The third part therefore imitates
+# one: retrieval is told to leave keyframes out (`exclude`), none is deleted, and the map keeps all that it knows.
+
+# %%
+WALK = None  # a folder of posed RGB-D frames of your own
+
+# %%
+# %matplotlib inline
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import spmem
+from spmem.bench import measures
+from spmem.bench.episode import Size
+from spmem.bench.retrieval import store
+from spmem.bench.scenes import recorded, room_to_room
+
+plt.rcParams["figure.dpi"] = 80
+K = 4
+TEAL, ORANGE, PINK, GREY = "#0f8a9d", "#f48434", "#e64980", "#868e96"
+
+# %% [markdown]
+# ## The walk
+#
+# Frames to store, then *targets*: cameras that come back to what the frames saw. **coverage@4** is the share of a target's
+# revisitable pixels (those that some stored frame truly saw, by exact depth) that four keyframes saw together; the rule is
+# `covisibility` throughout. Bytes are those of the whole memory on disk: keyframes, map and views.
+
+# %%
+size = Size(frames=60, targets=8, width=96, height=72)
+scene = room_to_room(1, size) if WALK is None else recorded(Path(WALK), size)
+print(f"{len(scene.frames)} frames, {len(scene.targets)} targets")
+
+
+# %%
+def coverage(memory, rows, exclude=()):
+    """Mean coverage@4 over the targets; ``rows`` is the frame of each keyframe."""
+    values = []
+    for target in scene.targets:
+        found = memory.retrieve(target.cameras, k=K, exclude=exclude, given=(), time=target.time)
+        values.append(measures.coverage(target.saw, [rows[one.id] for one in found.keyframes]))
+    return float(np.mean(values))
+
+
+def best(rows):
+    """The same, chosen greedily on the truth: what these keyframes could give."""
+    chosen = [measures.best(target.saw, K, list(rows.values())) for target in scene.targets]
+    pairs = zip(scene.targets, chosen, strict=True)
+    return float(np.mean([measures.coverage(target.saw, some) for target, some in pairs]))
+
+
+def on_disk(folder):
+    """Kilobytes of a closed memory."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1000
+
+
+def stored(**keyframes):
+    """Store the scene with a configuration of keyframes: folder, frame of each keyframe."""
+    folder = Path(tempfile.mkdtemp()) / "scene.spmem"
+    config = spmem.MemoryConfig(keyframes=spmem.KeyframeConfig(commit_every=0, **keyframes))
+    with spmem.open(folder, config=config) as memory:
+        rows = store(memory, scene)
+    return folder, rows
+
+
+# %% [markdown]
+# ## Keep fewer frames
+#
+# `KeyframeConfig.novelty` is the share of a frame's pixels that must show what no keyframe shows; at 0 every frame is kept. The
+# map is the same for all, since every frame is fused.
+
+# %%
+sweep = []
+for novelty in (0.0, 0.05, 0.1, 0.2, 0.4, 0.7):
+    folder, rows = stored(novelty=novelty)
+    with spmem.open(folder, mode="r") as memory:
+        sweep.append((novelty, len(rows), on_disk(folder), coverage(memory, rows), best(rows)))
+
+print("novelty  keyframes  kB on disk  coverage@4  best possible")
+for novelty, count, kilobytes, value, most in sweep:
+    print(f"{novelty:7.2f}  {count:9}  {kilobytes:10.0f}  {value:10.3f}  {most:13.3f}")
+
+novelties, counts, bytes_, values, bests = (np.array(column) for column in zip(*sweep, strict=True))
+each, fixed = np.polyfit(counts, bytes_, 1)  # kB a keyframe, kB of the map and all else
+print(
+    f"a keyframe takes {each:.0f} kB, the map and all else {fixed:.0f} kB (a line through the six)"
+)
+
+# %%
+figure, axis = plt.subplots(figsize=(8, 3.8))
+axis.plot(
+    bytes_,
+    bests,
+    color=GREY,
+    linestyle=":",
+    marker="o",
+    markersize=4,
+    label="best four of those kept",
+)
+axis.plot(bytes_, values, color=TEAL, linewidth=2, marker="o", label="covisibility")
+for novelty, count, x, y in zip(novelties, counts, bytes_, values, strict=True):
+    words = f"novelty {novelty:g}\n{count:.0f} keyframes"
+    axis.annotate(
+        words, (x, y), (0, -12), textcoords="offset points", fontsize=8, ha="center", va="top"
+    )
+axis.set(xlabel="kB on disk", ylabel=f"coverage@{K}", ylim=(0, 1.05))
+axis.set_xlim(0, 1.12 * bytes_.max())
+axis.axvspan(0, fixed, color="#f1f3f5", zorder=0)
+axis.text(fixed / 2, 0.04, "map and\nall else", ha="center", fontsize=8, color=GREY)
+axis.grid(color="#e5e7eb")
+axis.set_axisbelow(True)
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False, loc="lower right")
+figure.tight_layout()
+
+# %% [markdown]
+# The distance between the two curves is what the rule's choice costs; the fall of the dotted one is what not keeping frames
+# costs. Keeping every frame buys little: most of its bytes hold the same surfaces again.
+#
+# ## Store colour more coarsely
+#
+# `KeyframeConfig.quality` is that of the JPEG in which colour is stored. Depth, poses and the map do not depend on it, so that
+# the same keyframes are found; what changes is how they look. PSNR is between the stored frames and those read back.
+
+# %%
+coarse = []
+for quality in (95, 80, 60, 30, 10):
+    folder, rows = stored(quality=quality)
+    with spmem.open(folder, mode="r") as memory:
+        squared, images = [], []
+        for id, row in rows.items():
+            read, true = memory.keyframes[id].frame, scene.frames[row]
+            squared.append(float((read.rgb_float() - true.rgb_float()).square().mean()))
+            images.append(read.rgb)
+        psnr = float(np.mean(-10 * np.log10(squared)))
+        coarse.append(
+            (quality, on_disk(folder), psnr, coverage(memory, rows), images[len(images) // 2])
+        )
+
+figure, axes = plt.subplots(1, len(coarse), figsize=(13, 2.7))
+for axis, (quality, kilobytes, psnr, value, image) in zip(axes, coarse, strict=True):
+    axis.imshow(image)
+    axis.set_title(
+        f"quality {quality}: {kilobytes:.0f} kB\nPSNR {psnr:.1f} dB, coverage@{K} {value:.3f}",
+        fontsize=9,
+    )
+    axis.axis("off")
+figure.tight_layout()
+
+# %% [markdown]
+# ## Look at a part of the keyframes
+#
+# Of the keyframes at the default novelty some are left out, by three simple choices: the latest are kept, an even share, or a
+# random one (the mean of five draws). The memory would be smaller by the bytes of a keyframe, as measured above, for each.
+
+# %%
+folder, rows = stored()
+memory = spmem.open(folder, mode="r")
+ids = np.array(list(rows))
+shares = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+sizes = [max(1, round(share * len(ids))) for share in shares]
+
+
+def without(kept):
+    return coverage(memory, rows, exclude=np.setdiff1d(ids, kept).tolist())
+
+
+rng = np.random.default_rng(0)
+kept = {
+    "uniform": [without(ids[np.linspace(0, len(ids) - 1, n).round().astype(int)]) for n in sizes],
+    "random": [
+        np.mean([without(rng.choice(ids, n, replace=False)) for _ in range(5)]) for n in sizes
+    ],
+    "recent": [without(ids[-n:]) for n in sizes],
+}
+
+figure, axis = plt.subplots(figsize=(8, 3.8))
+for (name, found), colour in zip(kept.items(), (TEAL, PINK, ORANGE), strict=True):
+    axis.plot([each * n for n in sizes], found, color=colour, marker="o", linewidth=2, label=name)
+axis.plot(each * counts, values, "s", color=GREY, label="kept by novelty, as above")
+axis.set(xlabel="kB of keyframes", ylabel=f"coverage@{K}", ylim=(0, 1.05), xlim=(0, None))
+axis.grid(color="#e5e7eb")
+axis.set_axisbelow(True)
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False, loc="lower right")
+figure.tight_layout()
+
+# %%
+print("kept        " + "".join(f"{n:>8}" for n in sizes))
+for name, found in kept.items():
+    print(f"{name:12}" + "".join(f"{value:8.3f}" for value in found))
+memory.close()
+
+# %% [markdown]
+# The latest keyframes are a poor budget: what comes back was seen long ago. Asking what is new before a frame is kept (the
+# squares) does as well as or better than thinning out afterwards without looking at the content.

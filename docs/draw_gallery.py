@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
@@ -71,6 +73,17 @@ def walked() -> None:
         shrink(PICTURES / "rules.png", 1280)
 
 
+def revisit() -> None:
+    """The first picture of the notebook about rules, as it was executed last."""
+    notebook = Path(__file__).parents[1] / "notebooks" / "02_retrieval_quality.ipynb"
+    cells = json.loads(notebook.read_text())["cells"]
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    image = next(output["image/png"] for output in outputs if "image/png" in output)
+    (PICTURES / "revisit.png").write_bytes(base64.b64decode(image))
+    shrink(PICTURES / "revisit.png", 1000)
+
+
 if __name__ == "__main__":
     walked()
+    revisit()
     demo()

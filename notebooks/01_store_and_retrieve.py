@@ -90,7 +90,7 @@ print("".join("·" if id is None else "K" for id in ids), " (K: became a keyfram
 
 # %%
 memory = spmem.open(folder, mode="r")
-shown = range(0, len(ahead), -(-len(ahead) // 6))
+shown = [round(i * (len(ahead) - 1) / 5) for i in range(6)]  # evenly, the first and the last too
 asked = spmem.Camera.stack([ahead[i].camera for i in shown])
 context = memory.retrieve(asked, k=6, given=())
 

@@ -36,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    for name in (*ROOMS, "tests", "docs"):
+    for name in (*ROOMS, "tests", "docs", "notebooks"):
         skip = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc")
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=skip)
     _build(tree, base / "dist", "--sdist", "--wheel")

@@ -207,4 +207,4 @@ memory.close()
 
 # %% [markdown]
 # In the house, the latest keyframes are a poor budget: what comes back was seen long ago. Asking what is new before a frame is
-# kept (the squares) does better than thinning out afterwards without looking at the content.
+# kept (the squares) does at least as well as thinning out afterwards without looking at the content.

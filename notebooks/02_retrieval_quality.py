@@ -162,7 +162,7 @@ def all_rules():
         for i, keyframe in enumerate(keyframes):
             x = left + i * (cell + 0.08)
             page.image(rgb_image(keyframe.frame.rgb), x, y, cell, tall)
-            score = f" · score {scores[i]:.3g}" if scores else ""
+            score = f" · score {scores[i] + 0:.3g}" if scores else ""
             words = f"#{keyframe.id} · {keyframe.time:.1f} s{score}"
             page.text(x, y + tall + 0.04, words, fontsize=7.5, color=FAINT)
         x = left + K * (cell + 0.08) + 0.06
@@ -190,7 +190,7 @@ all_rules()
 # `spmem bench retrieval`, and its figures are on the page about benchmarks.
 
 # %%
-size = Size(frames=40, targets=5, width=96, height=72)
+size = Size(frames=40, targets=4, width=96, height=72)
 if WALK is None:
     scenes = [make(1, size) for make in FAMILIES.values()]
 else:

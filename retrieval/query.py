@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.errors import InputError
 from spmem.retrieval.views import Views
 from spmem.types import Frame, Projection
 
@@ -56,3 +57,18 @@ class Selection:
     def empty() -> Selection:
         """Nothing chosen."""
         return Selection(np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def trajectory(cameras: Camera, asked: str) -> Camera:
+    """The cameras that ``asked`` was given, as a trajectory ``[T]``. Raises InputError."""
+    if not isinstance(cameras, Camera) or len(cameras.shape) > 1:
+        got = list(cameras.shape) if isinstance(cameras, Camera) else type(cameras).__name__
+        raise InputError(f"{asked} takes a Camera, single or a trajectory [T], got {got}")
+    return cameras if cameras.shape else cameras[None]
+
+
+def number(k: int) -> int:
+    """How many keyframes are wanted. Raises InputError."""
+    if k != int(k) or k < 0:
+        raise InputError(f"k must be an integer >= 0, got {k}")
+    return int(k)

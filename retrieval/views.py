@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
+
+if TYPE_CHECKING:
+    from spmem.types import Frame
 
 THUMB = (48, 64)
 """Height and width of the depth thumbnails."""
@@ -98,6 +101,15 @@ class Views:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The columns, for storage."""
         return {name: column[: self._n] for name, column in self._columns.items()}
+
+    @classmethod
+    def of(cls, frames: Iterable[Frame]) -> Views:
+        """Views of frames, numbered in their order; those without depth are left out."""
+        views = cls()
+        for i, frame in enumerate(frames):
+            if frame.depth is not None:
+                views.append(i, frame.time or 0.0, frame.camera, frame.depth.cpu().numpy())
+        return views
 
     @classmethod
     def restore(cls, arrays: Mapping[str, NDArray[Any]]) -> Views:

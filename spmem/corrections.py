@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from typing import Any
 
@@ -16,6 +16,8 @@ from spmem.camera import Camera
 from spmem.errors import CameraError, InputError, KeyframeNotFoundError
 from spmem.protocols import KeyframeStore
 from spmem.types import Frame
+
+F32 = NDArray[np.float32]
 
 ROOM = 1 << 28
 """Bytes of frames that are kept between being taken back and being fused again."""
@@ -88,12 +90,12 @@ class Twice:
 
 
 def replaced(
-    frames: Sequence[Frame], time: float, old: Float[Tensor, "4 4"], new: Float[Tensor, "4 4"]
+    frames: Iterable[Frame], times: NDArray[np.float64], old: F32, new: F32
 ) -> list[Frame]:
-    """Frames with the pose ``new`` in place of ``old`` where one was taken at this time."""
-    return [
-        frame.moved(new)
-        if frame.time == time and torch.equal(frame.camera.c2w.cpu(), old)
-        else frame
-        for frame in frames
-    ]
+    """Frames with the poses ``new`` ``[n, 4, 4]`` in place of ``old`` where these were taken at the n ``times``."""
+    return [_replaced(frame, times, old, new) for frame in frames]
+
+
+def _replaced(frame: Frame, times: NDArray[np.float64], old: F32, new: F32) -> Frame:
+    same = (times == frame.time) & (old == frame.camera.c2w.cpu().numpy()).all((1, 2))
+    return frame.moved(new[same][0]) if same.any() else frame

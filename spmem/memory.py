@@ -36,7 +36,7 @@ from spmem.retrieval.explain import contributions
 from spmem.retrieval.finding import Asked, matches
 from spmem.retrieval.followers import Followers
 from spmem.retrieval.freespace import FreeSpace
-from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.query import Query, Selection, number, trajectory
 from spmem.retrieval.views import Views
 from spmem.retrieval.where import Where
 from spmem.types import Found, Frame, Retrieval, Snapshot
@@ -193,11 +193,11 @@ class SpatialMemory:
             DeviceError: Cameras and map on different devices.
         """
         self._require_open()
-        cameras, k = _trajectory(cameras, "retrieve"), _number(k)
+        cameras, k = trajectory(cameras, "retrieve"), number(k)
         name, rule = self._followers.rule(method or self.config.retrieval.method)
         projection = self._followers.free().believed(self._geometry.render(cameras))
         recent = tuple(self.recent)
-        held = _views(recent if given is None else given)
+        held = Views.of(recent if given is None else given)
         excluded = np.asarray(list(exclude), np.int64)
         if where is not None:
             excluded = np.union1d(excluded, where.hides(self.views))
@@ -251,7 +251,7 @@ class SpatialMemory:
             FrameError: No image.
         """
         self._require_open()
-        k, asked = _number(k), Asked(camera, image, text, where)
+        k, asked = number(k), Asked(camera, image, text, where)
         looks = asked.vectors(self.descriptors)
         if looks and self.descriptors.complete(self.views.ids, self._bank.read):
             self._changed = self._writable  # so that the next commit keeps them
@@ -259,7 +259,7 @@ class SpatialMemory:
         return [Found(self.keyframes[one.id], one.score, one.by) for one in found]
 
     def _saw(self, camera: Camera, hidden: NDArray[np.int64], k: int) -> Selection:
-        cameras = _trajectory(camera, "find")
+        cameras = trajectory(camera, "find")
         projection = self._followers.free().believed(self._geometry.render(cameras))
         _, rule = self._followers.rule("covisibility")
         assert isinstance(rule, Covisibility)
@@ -304,9 +304,8 @@ class SpatialMemory:
         self._changed = self._corrected = True
         ids, c2w = np.array(list(moved)), np.stack([pose.numpy() for pose in moved.values()])
         rows = self.views.rows(ids)
-        for time, old, new in zip(self.views.times[rows], self.views.c2w[rows], c2w, strict=True):
-            recent = replaced(self.recent, time, torch.from_numpy(old), torch.from_numpy(new))
-            self.recent = deque(recent, maxlen=self.config.recent)
+        recent = replaced(self.recent, self.views.times[rows], self.views.c2w[rows], c2w)
+        self.recent = deque(recent, maxlen=self.config.recent)
         self._bank.move(ids, c2w)
         self._followers.move(ids, c2w)
         for id, pose in moved.items():
@@ -395,26 +394,5 @@ class SpatialMemory:
             )
 
 
-def _trajectory(cameras: Camera, asked: str) -> Camera:
-    if not isinstance(cameras, Camera) or len(cameras.shape) > 1:
-        got = list(cameras.shape) if isinstance(cameras, Camera) else type(cameras).__name__
-        raise InputError(f"{asked} takes a Camera, single or a trajectory [T], got {got}")
-    return cameras if cameras.shape else cameras[None]
-
-
-def _number(k: int) -> int:
-    if k != int(k) or k < 0:
-        raise InputError(f"k must be an integer >= 0, got {k}")
-    return int(k)
-
-
 def _times(frames: Sequence[Frame]) -> list[float]:
     return [frame.time for frame in frames if frame.time is not None]
-
-
-def _views(frames: Sequence[Frame]) -> Views:
-    views = Views()
-    for i, frame in enumerate(frames):
-        if frame.depth is not None:
-            views.append(i, frame.time or 0.0, frame.camera, frame.depth.cpu().numpy())
-    return views

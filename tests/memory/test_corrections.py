@@ -235,6 +235,14 @@ def test_index_of_a_large_bank_follows_corrections() -> None:
         assert a.keyframes[0].id == b.keyframes[0].id
 
 
+def test_finding_by_an_image_forgets_what_was_removed() -> None:
+    frames = in_the_box(6, sweep=4.0)
+    memory = built(frames)
+    assert memory.find(image=frames[2], k=1)[0].keyframe.id == 2
+    memory.remove(2)
+    assert 2 not in [found.keyframe.id for found in memory.find(image=frames[2], k=6)]
+
+
 def test_working_memory_moves_with_its_keyframes() -> None:
     frames = in_the_box(6)
     memory = built([off_by(f, i) for i, f in enumerate(frames)])

@@ -41,7 +41,7 @@ from spmem.testing import worlds
 
 HOUSES, VIEWS, APART = 16, 128, 100.0
 K, DIM = 32, 256
-VOXEL = 0.05
+VOXEL = 0.11
 HELD = 8
 """Every eighth view is a query, and not in the bank."""
 
@@ -233,7 +233,7 @@ class Listed:
         return self
 
     def __getitem__(self, row: int) -> Camera:
-        return moved(self._frames[row % len(self._frames)].camera, beside(row // len(self._frames)))
+        return self._frames[row % len(self._frames)].camera  # of the first copy, as pixels are
 
     def read(self, id: int) -> Frame:
         """Pixels, of the first copy."""

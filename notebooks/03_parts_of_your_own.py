@@ -27,6 +27,7 @@ import contextlib
 import io
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +42,6 @@ from spmem.pictures import contact_sheet, rgb_image
 from spmem.retrieval.query import Selection
 from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes import RamKeyframes
-from spmem.stores.keyframes.record import require_complete
 from spmem.stores.surfels import SurfelMap
 from spmem.testing import worlds
 from spmem.testing.keyframe_store import KeyframeStoreTests
@@ -176,54 +176,49 @@ figure.tight_layout()
 # ## A keyframe store
 #
 # A store may build on a shipped one. This one keeps frames in RAM as `RamKeyframes` does, each deflated: still exact. Groups
-# of arrays, commits and closing are inherited.
+# of arrays, corrections, commits and closing are inherited.
 
 
 # %%
-class ZippedKeyframes(RamKeyframes):
-    """Keyframes in RAM, compressed without loss; gone when the process ends."""
+class Zipped(NamedTuple):
+    """A frame with its pixels compressed."""
 
-    def __init__(self):
-        super().__init__()
-        self._zipped, self._cameras, self._times = [], [], []
+    pixels: bytes
+    camera: spmem.Camera
+    time: float
 
-    def __len__(self):
-        return len(self._zipped)
-
-    def append(self, frame):
-        self._require_open()
-        require_complete(frame)
+    @classmethod
+    def of(cls, frame):
         names = ("rgb", "depth", "confidence", "features")
         given = {n: getattr(frame, n) for n in names if getattr(frame, n) is not None}
         packed = io.BytesIO()
-        np.savez_compressed(
-            packed, **{n: tensor.detach().cpu().numpy() for n, tensor in given.items()}
-        )
-        self._zipped.append(packed.getvalue())
-        self._cameras.append(frame.camera.to("cpu"))
-        self._times.append(frame.time)
-        return len(self) - 1
+        np.savez_compressed(packed, **{n: tensor.numpy() for n, tensor in given.items()})
+        return cls(packed.getvalue(), frame.camera, frame.time)
+
+    def frame(self):
+        with np.load(io.BytesIO(self.pixels), allow_pickle=False) as packed:
+            return spmem.Frame(camera=self.camera, time=self.time, **packed)
+
+    def moved(self, c2w):
+        return self._replace(camera=self.frame().moved(c2w).camera)
+
+
+class ZippedKeyframes(RamKeyframes):
+    """Keyframes in RAM, compressed without loss; gone when the process ends."""
+
+    def append(self, frame):
+        id = super().append(frame)
+        self._frames[id] = Zipped.of(self._frames[id])
+        return id
 
     def read(self, id):
-        if self._closed or not 0 <= id < len(self):
+        if self._closed or id not in self._frames:
             return super().read(id)  # which says what is wrong
-        with np.load(io.BytesIO(self._zipped[id]), allow_pickle=False) as packed:
-            return spmem.Frame(
-                camera=self._cameras[id], time=self._times[id], **{"depth": None, **packed}
-            )
+        return self._frames[id].frame()
 
     @property
     def nbytes(self):
-        return sum(len(one) for one in self._zipped)
-
-    def ids(self):
-        return np.arange(len(self))
-
-    def times(self):
-        return np.array(self._times, np.float64)
-
-    def cameras(self):
-        return list(self._cameras)
+        return sum(len(one.pixels) for one in self._frames.values())
 
 
 # %% [markdown]

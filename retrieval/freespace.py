@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -53,7 +54,7 @@ class FreeSpace:
     def __init__(self, reach: float | None = 1.0) -> None:
         self._reach = reach
         self._edge = 0.0
-        self._depths: list[float] = []
+        self._depths: list[float] = []  # ascending
         self._table, self._used = np.zeros(1 << 12, np.uint64), 0
         self._looks = np.zeros(1 << 12, np.int32)
 
@@ -74,7 +75,10 @@ class FreeSpace:
             return
         median = float(np.median(known))
         self._edge = self._edge or EDGE * median
-        (self._depths.append if times > 0 else self._depths.remove)(median)
+        if times > 0:
+            insort(self._depths, median)
+        else:
+            self._depths.pop(bisect_left(self._depths, median))
         self._table, self._looks, self._used = _mark(
             self._table, self._looks, self._used, depth, views.K[row], views.c2w[row], self._edge, times
         )  # fmt: skip
@@ -83,7 +87,8 @@ class FreeSpace:
         """The projection, not covering what is seen through more unseen space than ``reach``; depth and colour stay."""
         if not self._depths or self._reach is None:
             return projection
-        limit = self._reach * float(np.median(self._depths))
+        n = len(self._depths)
+        limit = self._reach * (self._depths[(n - 1) // 2] + self._depths[n // 2]) / 2
         return replace(projection, mask=projection.mask & (self.unseen(projection) <= limit))
 
     def unseen(self, projection: Projection) -> Float[Tensor, "t h w"]:

@@ -43,7 +43,7 @@ class FreeSpace:
 
     A map of surfaces is transparent where nobody looked: seen from an unknown room, the known room next door shows
     through the wall between. The longer a ray runs through space that no view saw to be empty, the less likely is what
-    it meets to be what is there; ``benchmarks/retrieval.py --only calibration`` has the figures. Occupancy grids tell
+    it meets to be what is there; ``python -m spmem.bench.calibration`` measures how well that tells. Occupancy grids tell
     the three states apart (free, occupied, unknown: Hornung et al. 2013, OctoMap, section 3); here the map of surfels
     has the occupied, and this set the free space.
 

@@ -47,17 +47,23 @@ class KeyframeConfig:
         all the frames had seen (``benchmarks/novelty.py``).
     commit_every: Keyframes between automatic commits; 0 leaves it to you.
     quality: Of the stored colour, 1..100.
+    durability: What a commit survives: a killed ``process``, or a loss of ``power`` too (each commit waits for the disk).
     """
 
     novelty: float = 0.1
     commit_every: int = 16
     quality: int = 95
+    durability: str = "process"
 
     def __post_init__(self) -> None:
         if not 0 <= self.novelty <= 1:
             raise InputError(f"keyframes.novelty is a share in 0..1, got {self.novelty}")
         if self.commit_every < 0:
             raise InputError(f"keyframes.commit_every must be >= 0, got {self.commit_every}")
+        if self.durability not in ("process", "power"):
+            raise InputError(
+                f"keyframes.durability is 'process' or 'power', got {self.durability!r}"
+            )
         if not 1 <= self.quality <= 100:
             raise InputError(f"keyframes.quality must be in 1..100, got {self.quality}")
 

@@ -82,6 +82,14 @@ class CorruptMemoryError(StoreError):
     """Stored bytes do not decode to what was stored; names the keyframe."""
 
 
+class ConflictError(StoreError):
+    """Another writer committed to the same branch first; nothing was overwritten."""
+
+
+class SnapshotNotFoundError(StoreError, LookupError):
+    """The memory has no snapshot, tag or branch of this name, or none as old as wanted."""
+
+
 class KeyframeNotFoundError(SpmemError, KeyError):
     """The bank holds no keyframe with this id."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,10 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.corrections import Twice, moves, named, replaced
-from spmem.errors import InputError, ReadOnlyError, StoreError
+from spmem.errors import InputError
 from spmem.geometry.consistency import PoseCheck
 from spmem.keyframes import Keyframes
+from spmem.lifecycle import Lifecycle
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
@@ -39,13 +39,14 @@ from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.query import Query, Selection, number, trajectory
 from spmem.retrieval.views import Views
 from spmem.retrieval.where import Where
-from spmem.types import Found, Frame, Retrieval, Snapshot
+from spmem.types import Found, Frame, Retrieval
 
 
-class SpatialMemory:
+class SpatialMemory(Lifecycle):
     """Geometry-grounded episodic memory over one world; :func:`spmem.open` puts the parts together.
 
-    A context manager: leaving it commits and closes. Not for use by several threads at once.
+    A context manager: leaving it commits and closes. Not for use by several threads at once. What it does with its
+    history is in :class:`spmem.lifecycle.Lifecycle`.
     """
 
     def __init__(
@@ -61,19 +62,21 @@ class SpatialMemory:
         segmenter: DynamicSegmenter | None = None,
         descriptors: Descriptors | None = None,
         save: Callable[[SpatialMemory], None] | None = None,
+        again: Callable[[KeyframeStore, bool], SpatialMemory] | None = None,
         device: torch.device | str = "cpu",
         writable: bool = True,
     ) -> None:
+        super().__init__(bank, writable=writable)
         self.keyframes = Keyframes(bank)
         self.config = config
         self.recent = deque(recent, maxlen=config.recent)
         self.views = Views() if views is None else views
         self.descriptors = Descriptors() if descriptors is None else descriptors
-        self._geometry, self._bank = geometry, bank
+        self._geometry = geometry
         self._followers = Followers(self.views, rule, FreeSpace(config.retrieval.reach))
-        self._depth, self._segmenter, self._save = depth, segmenter, save
-        self._device, self._writable = torch.device(device), writable
-        self._changed = self._corrected = self._closed = False
+        self._depth, self._segmenter = depth, segmenter
+        self._checkpoint, self._again = save, again
+        self._device = torch.device(device)
         self._uncommitted = 0
         self._next_time = 1.0 + max([-1.0, *self.views.times[-1:], *_times(recent)])
         self._poses = PoseCheck() if config.check_poses else None
@@ -127,8 +130,11 @@ class SpatialMemory:
         self._uncommitted += 1
         if self._uncommitted == self.config.keyframes.commit_every:
             # Corrected keyframes and a map of before would contradict each other after a crash.
-            (self.commit if self._corrected else self._bank.commit)(f"keyframe {id}")
-            self._uncommitted = 0
+            message, self._uncommitted = f"keyframe {id}", 0
+            if self._corrected:
+                self.commit(message)
+            else:
+                self._bank.commit(message, wait=False)
         return id
 
     def _novelty(self, surfel_ids: Int[Tensor, "h w"]) -> float:
@@ -342,56 +348,18 @@ class SpatialMemory:
 
     # -- durability ---------------------------------------------------------------------------------
 
-    def commit(self, message: str = "") -> str | None:
-        """Make everything durable in one step; the snapshot's id, or None where nothing changed."""
-        self._require_writable()
-        if not self._changed:
-            return None
-        if self._save is not None:
-            self._save(self)
-        snapshot = self._bank.commit(message)
-        self._changed = self._corrected = False
+    def _save(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint(self)
         self._uncommitted = 0
-        return snapshot
 
-    def snapshots(self) -> list[Snapshot]:
-        """Committed states, latest first."""
-        self._require_open()
-        return self._bank.snapshots()
-
-    def close(self) -> None:
-        """Commit what is not yet durable and release the storage; closing twice is fine."""
-        if self._closed:
-            return
-        if self._writable and self._changed:
-            self.commit("closed")
-        self._bank.close()
-        self._closed = True
-
-    def __enter__(self) -> SpatialMemory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _take(self, frame: Frame) -> int:
+        frame = frame.to(self._device)
+        self._changed = True
+        return self._keep(frame, self._geometry.fuse(frame))
 
     def __repr__(self) -> str:
         return f"SpatialMemory({len(self.keyframes)} keyframes, {len(self._geometry)} surfels)"
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreError("the memory is closed; spmem.open it again")
-
-    def _require_writable(self) -> None:
-        self._require_open()
-        if not self._writable:
-            raise ReadOnlyError(
-                'the memory was opened with mode="r"; open it with mode="a" to change it'
-            )
 
 
 def _times(frames: Sequence[Frame]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import torch
@@ -44,11 +44,14 @@ def open(
     depth: DepthEstimator | str | None = None,
     segmenter: DynamicSegmenter | str | None = None,
     embedder: Embedder | str | None = None,
+    branch: str = "main",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> SpatialMemory:
     """Open a memory.
 
     Args:
-        path: A local folder, or None: RAM only, gone with the process.
+        path: A local folder; an address (``s3://bucket/prefix``, ``gs://``, ``az://``); or None: RAM only, gone with the
+            process.
         mode: ``a`` opens or makes; ``r`` only reads; ``w`` makes anew in place of the memory there.
         config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
             with (``geometry``, ``fusion``) cannot be changed by opening.
@@ -58,6 +61,9 @@ def open(
         embedder: Describes keyframes as they are stored, for ``find`` by image and text: an embedder or the name of
             one. None takes ``colour-layout`` when first asked by image. One memory keeps the descriptors of one
             embedder: with another, they are made anew.
+        branch: The line of history, as ``memory.fork`` named it.
+        storage_options: For an address: ``endpoint_url``, ``region``, ``access_key_id``, … as Icechunk's storage of that
+            kind takes them. What is not given comes from the environment.
 
     Returns:
         A context manager; leaving it commits and closes.
@@ -65,6 +71,7 @@ def open(
     Raises:
         NotAMemoryError: Something else is at ``path``, or nothing and mode is ``r``.
         SchemaError: A newer spmem wrote it.
+        SnapshotNotFoundError: There is no such branch.
         ReadOnlyError: The folder cannot be written and mode is not ``r``.
         UnknownNameError: A part that the configuration names does not exist.
         InputError: An unknown mode, a configuration that the stored map was not built with, or a renderer for a
@@ -78,25 +85,30 @@ def open(
     """
     if mode not in ("a", "r", "w"):
         raise InputError(f'mode must be "a", "r" or "w", got {mode!r}')
-    if path is not None and "://" in fspath(path):
-        raise InputError(f"{fspath(path)!r} is an address; memories live in local folders so far")
-    if path is None and mode == "r":
-        raise InputError('a memory in RAM starts empty; mode="r" needs a path')
+    if path is None and (mode == "r" or branch != "main" or storage_options):
+        raise InputError(
+            'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
+        )
     from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes  # a map alone needs no Zarr
 
-    bank = RamKeyframes() if path is None else ZarrKeyframes.open(path, mode)
-    try:
-        config = _configuration(bank, config, writable=mode != "r")
+    if path is None:
+        bank: KeyframeStore = RamKeyframes()
+    else:
+        how = None if config is None else config.keyframes
+        bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
+    where = torch.device(device or "cpu")
+
+    def opened(bank: KeyframeStore, writable: bool) -> SpatialMemory:
+        settings = _configuration(bank, config, writable=writable)
         if isinstance(bank, ZarrKeyframes):
-            bank.quality = config.keyframes.quality
-        geometry = _geometry(config)
-        where = torch.device(device or "cpu")
+            bank.configure(settings.keyframes)
+        geometry = _geometry(settings)
         checkpoint.restore_geometry(geometry, bank, where)
         return SpatialMemory(
             geometry,
             bank,
-            lambda name: retriever(name, config.retrieval),
-            config,
+            lambda name: retriever(name, settings.retrieval),
+            settings,
             views=checkpoint.restore_views(bank),
             recent=checkpoint.restore_recent(bank, where),
             depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
@@ -105,9 +117,13 @@ def open(
                 _named("embedder", embedder, EMBEDDERS), checkpoint.restore_descriptors(bank)
             ),
             save=lambda memory: checkpoint.save(memory, bank),
+            again=opened,
             device=where,
-            writable=mode != "r",
+            writable=writable,
         )
+
+    try:
+        return opened(bank, mode != "r")
     except BaseException:
         bank.close()
         raise

@@ -97,7 +97,12 @@ class Renderer(Protocol):
 
 @runtime_checkable
 class KeyframeStore(Protocol):
-    """The episodic bank: keyframes by ascending id, written durably, read lazily."""
+    """The episodic bank: keyframes by ascending id, written durably, read lazily.
+
+    ``branch`` names the line of history that is open, ``main`` at first.
+    """
+
+    branch: str
 
     def append(self, frame: Frame) -> int:
         """Write a keyframe; returns its id. Durable after :meth:`commit`. Raises FrameError without depth or time."""
@@ -139,12 +144,51 @@ class KeyframeStore(Protocol):
         """Drop keyframes; all or none. Their ids are never given again. Raises KeyframeNotFoundError."""
         ...
 
-    def commit(self, message: str) -> str:
-        """Make all that was written durable, in one step (a snapshot even of nothing new); returns its id."""
+    def commit(self, message: str, *, wait: bool = True) -> str | None:
+        """Make all that was written durable, in one step (a snapshot even of nothing new); returns its id.
+
+        Without ``wait`` a store may do so later and answer None; what goes wrong then surfaces at a later call.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Wait for what is under way in the background; raises what went wrong there."""
         ...
 
     def snapshots(self) -> list[Snapshot]:
-        """Committed states, latest first."""
+        """Committed states of this branch up to the one that is open, latest first."""
+        ...
+
+    def at(self, snapshot: str) -> KeyframeStore:
+        """The store as of a snapshot (id or tag), to read. Raises SnapshotNotFoundError."""
+        ...
+
+    def fork(self, name: str) -> KeyframeStore:
+        """The store as it is now, on a new branch, with what is not committed; the two go on apart. Raises InputError."""
+        ...
+
+    def rollback(self, snapshot: str) -> None:
+        """Go back to an earlier snapshot of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
+        ...
+
+    def tag(self, name: str) -> None:
+        """Name the last commit. Raises InputError where the name is taken."""
+        ...
+
+    def tags(self) -> dict[str, str]:
+        """Snapshots that have names, by name."""
+        ...
+
+    def branches(self) -> list[str]:
+        """The names of all branches."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove a branch (not this one, not ``main``) or a tag. Raises SnapshotNotFoundError, InputError."""
+        ...
+
+    def reclaim(self, keep: int | None = None) -> int:
+        """Delete what nothing leads to, and commits before the last ``keep`` (None ends none); bytes that were freed."""
         ...
 
     def close(self) -> None:

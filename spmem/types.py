@@ -239,6 +239,8 @@ class Snapshot:
     time: float
     """Seconds since 1970, of the commit."""
     keyframes: int
+    until: float | None = None
+    """Seconds, of the latest keyframe in it; None where there is none, or an older spmem committed."""
 
 
 def _tensor(value: Any, name: str) -> Tensor:

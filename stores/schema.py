@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from spmem.errors import NotAMemoryError, SchemaError
@@ -26,7 +25,7 @@ def is_marked(attributes: Mapping[str, Any]) -> bool:
     return isinstance(attributes.get("spmem"), dict)
 
 
-def check(attributes: Mapping[str, Any], path: Path) -> None:
+def check(attributes: Mapping[str, Any], place: object) -> None:
     """Raise unless this version reads the memory whose root attributes are given.
 
     Raises:
@@ -34,13 +33,13 @@ def check(attributes: Mapping[str, Any], path: Path) -> None:
         SchemaError: The schema is newer than this version's, or no number.
     """
     if not is_marked(attributes):
-        raise NotAMemoryError(f"{path} holds Zarr arrays on Icechunk, but not an spmem memory")
+        raise NotAMemoryError(f"{place} holds Zarr arrays on Icechunk, but not an spmem memory")
     mark = attributes["spmem"]
     schema, writer = mark.get("schema"), mark.get("version", "of unknown version")
     if not isinstance(schema, int) or schema < 1:
-        raise SchemaError(f"{path}: the schema number is {schema!r}, wanted 1 to {SCHEMA}")
+        raise SchemaError(f"{place}: the schema number is {schema!r}, wanted 1 to {SCHEMA}")
     if schema > SCHEMA:
         raise SchemaError(
-            f"{path} was written by spmem {writer} with schema {schema}; this is spmem {version('spmem')}, "
+            f"{place} was written by spmem {writer} with schema {schema}; this is spmem {version('spmem')}, "
             f"which reads schemas up to {SCHEMA}: pip install --upgrade spmem"
         )

@@ -51,9 +51,10 @@ def _stored(path: Path) -> dict[str, Any]:
     """Schema, writer, and bytes by part; ``history`` is all but the latest state and what Icechunk keeps about it."""
     import zarr
 
+    from spmem.stores.keyframes.place import place
     from spmem.stores.keyframes.repository import open_repository
 
-    session = open_repository(path.absolute(), "r", lambda root: None).readonly_session("main")
+    session = open_repository(place(path), "r", lambda root: None).readonly_session("main")
     root = zarr.open_group(session.store, mode="r")
     mark: Any = root.attrs["spmem"]
     parts: dict[str, int] = {}

@@ -18,68 +18,19 @@ import numpy as np
 import pytest
 import torch
 
-from spmem.camera import Camera
-from spmem.errors import FrameError, InputError, KeyframeNotFoundError, StoreError
+from spmem.errors import (
+    FrameError,
+    InputError,
+    KeyframeNotFoundError,
+    StoreError,
+)
 from spmem.protocols import KeyframeStore
-from spmem.types import Frame
+from spmem.testing.keyframe_history import KeyframeHistoryTests
+from spmem.testing.sample_frames import sample_frame
 
 
-def sample_frame(
-    number: int,
-    *,
-    width: int = 64,
-    height: int = 48,
-    confidence: bool = False,
-    channels: int = 0,
-) -> Frame:
-    """A frame that is the same for the same number: smooth colours and slopes, a hole in the depth."""
-    y, x = torch.meshgrid(torch.arange(height) / 64, torch.arange(width) / 64, indexing="ij")
-    waves = [0.5 + 0.4 * torch.sin(3 * x * (c + 1) + 2 * y + number) for c in range(3)]
-    depth = 2.0 + 0.05 * number + x + 0.3 * torch.sin(5 * y + number)
-    depth[: height // 4, : width // 3] = 0
-    angle = torch.tensor(0.1 * number)
-    camera = Camera.look_at(
-        [0.2 * number, 0.0, 0.0],
-        [0.2 * number + float(angle.sin()), 0.0, float(angle.cos())],
-        fov_x=1.2 - 0.01 * (number % 7),
-        width=width,
-        height=height,
-    )
-    features = torch.stack([x * (c + 1) - y for c in range(channels)], -1) if channels else None
-    return Frame(
-        (torch.stack(waves, -1) * 255).round().to(torch.uint8),
-        depth,
-        camera,
-        0.25 * number,
-        confidence=1 + x if confidence else None,
-        features=features,
-    )
-
-
-class KeyframeStoreTests:
+class KeyframeStoreTests(KeyframeHistoryTests):
     """What every :class:`spmem.protocols.KeyframeStore` does. A subclass gives the fixture ``store``: an empty one."""
-
-    colour_psnr: float = 38.0
-    """Decibels that stored colour keeps at least, on the smooth sample frames."""
-    value_error: float = 1e-3
-    """Largest relative error of stored depth, confidence and features."""
-
-    def check_same(self, read: Frame, frame: Frame) -> None:
-        """A frame that was read is the one that was stored, within the bounds."""
-        assert (read.camera.width, read.camera.height) == (frame.camera.width, frame.camera.height)
-        assert torch.equal(read.camera.K, frame.camera.K)
-        assert torch.equal(read.camera.c2w, frame.camera.c2w)
-        assert read.time == frame.time
-        noise = (read.rgb_float() - frame.rgb_float()).square().mean().clamp_min(1e-12)
-        assert float(-10 * noise.log10()) >= self.colour_psnr
-        for name in ("depth", "confidence", "features"):
-            got, wanted = getattr(read, name), getattr(frame, name)
-            assert (got is None) == (wanted is None), name
-            if wanted is not None:
-                assert got.shape == wanted.shape
-                assert got.dtype == torch.float32
-                assert torch.equal(got == 0, wanted == 0), name
-                assert bool(((got - wanted).abs() <= self.value_error * wanted.abs()).all()), name
 
     def test_it_has_the_shape_of_the_protocol(self, store: KeyframeStore) -> None:
         assert isinstance(store, KeyframeStore)

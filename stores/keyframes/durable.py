@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
+from threading import Lock
 from typing import Any
 
 import icechunk
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
@@ -18,48 +17,36 @@ from spmem.errors import (
     CorruptMemoryError,
     InputError,
     KeyframeNotFoundError,
-    ReadOnlyError,
     StoreError,
 )
 from spmem.protocols import Arrays
 from spmem.stores.keyframes import record
+from spmem.stores.keyframes.branches import MAIN, require_branch
 from spmem.stores.keyframes.codec import rounded_depth
-from spmem.stores.keyframes.groups import Group, checked_group, read_group, write_group
+from spmem.stores.keyframes.failures import cause_of, store_errors
+from spmem.stores.keyframes.groups import checked_group, read_group, write_group
 from spmem.stores.keyframes.layout import array, lay_out, load_rows, save_rows, write_records
-from spmem.stores.keyframes.repository import cause_of, commit_lock, open_repository, store_errors
+from spmem.stores.keyframes.place import place
+from spmem.stores.keyframes.repository import open_repository
 from spmem.stores.keyframes.rows import RowCameras
-from spmem.types import Frame, Snapshot
+from spmem.stores.keyframes.versions import Versions
+from spmem.types import Frame
 
 _PENDING_KEYFRAMES = 16
 _PENDING_BYTES = 1 << 24
 
 
-class ZarrKeyframes:
-    """Keyframes in a local folder, durable from commit to commit.
+class ZarrKeyframes(Versions):
+    """Keyframes in a local folder or an object store, durable from commit to commit.
 
-    A :class:`spmem.protocols.KeyframeStore`, made by :meth:`open`. Between commits a keyframe is readable and not yet
-    durable: a process that dies leaves the last commit (Icechunk does not force local files to the disk, so a loss of
-    power may take the latest commits too). One writer at a time; readers see the commit they opened.
+    A :class:`spmem.protocols.KeyframeStore`, made by :meth:`open`. A keyframe is encoded and written in the background;
+    between commits it is readable and not yet durable: a process that dies leaves the last commit. Local files are
+    forced to the disk with ``durability="power"`` only. One writer a branch at a time; readers see the commit they
+    opened.
     """
 
-    def __init__(
-        self, path: Path, repository: icechunk.Repository, *, read_only: bool, quality: int
-    ) -> None:
-        self._path, self._repository = path, repository
-        self._read_only, self.quality = read_only, quality
-        self._closed = False
-        self._pending: dict[int, bytes] = {}  # records that are encoded and not written yet
-        self._groups: dict[str, Group] = {}  # groups that the next commit writes
-        with store_errors(path):
-            self._begin()
-            try:
-                self._rows = load_rows(self._root)
-            except (icechunk.IcechunkError, ValueError, KeyError) as error:
-                raise CorruptMemoryError(
-                    f"{path}: the table of keyframes is damaged ({cause_of(error)})"
-                ) from error
-        self._saved = len(self._rows)
-        self._next = int(self._records.shape[0])
+    _next: int
+    _saved: int
 
     @classmethod
     def open(
@@ -67,56 +54,68 @@ class ZarrKeyframes:
         path: str | PathLike[str],
         mode: str = "a",
         config: KeyframeConfig | None = None,
+        *,
+        branch: str = MAIN,
+        options: Mapping[str, Any] | None = None,
     ) -> ZarrKeyframes:
-        """Open the bank in a local folder.
+        """Open the bank at a place.
 
         Args:
-            path: The folder.
+            path: A local folder, or an address as :func:`spmem.stores.keyframes.place.place` takes it.
             mode: ``r`` reads and writes nothing; ``a`` opens or makes; ``w`` makes anew in place of the memory there.
-            config: ``quality`` is that of the colour that is appended from now on (an attribute, too).
+            config: ``quality`` is that of the colour that is appended from now on, ``durability`` that of commits.
+            branch: Which line of history.
+            options: For the object store.
 
         Raises:
             NotAMemoryError: Something else is at ``path``, or nothing and mode is ``r``.
             SchemaError: A newer spmem wrote it.
+            SnapshotNotFoundError: There is no such branch.
             ReadOnlyError: Mode is ``a`` or ``w`` and the folder cannot be written.
             CorruptMemoryError: The stored table of keyframes is damaged.
             StoreError: The disk is full, or what the system says.
         """
         if mode not in ("r", "a", "w"):
             raise InputError(f"mode must be 'r', 'a' or 'w', got {mode!r}")
-        if "://" in fspath(path):
-            raise InputError(f"{fspath(path)!r} is an address; this bank keeps to local folders")
-        folder = Path(path).expanduser().absolute()
-        quality = (config or KeyframeConfig()).quality
-        repository = open_repository(folder, mode, lay_out)
-        return cls(folder, repository, read_only=mode == "r", quality=quality)
+        where, config = place(path, options), config or KeyframeConfig()
+        forced = config.durability == "power"
+        repository = open_repository(where, mode, lay_out, forced=forced)
+        require_branch(where, repository, branch)
+        return cls(where, repository, config, branch=branch, read_only=mode == "r")
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        return f"ZarrKeyframes({str(self._path)!r}, {len(self)} keyframes)"
+        return f"ZarrKeyframes({str(self._place)!r}, {len(self)} keyframes)"
 
     # -- keyframes ----------------------------------------------------------------------------------
 
     def append(self, frame: Frame) -> int:
-        """Encode and keep a frame; returns its id, which no other keyframe ever had.
+        """Keep a frame; returns its id, which no other keyframe of this branch ever had.
+
+        The frame is copied, and encoded and written later; some 64 MB of frames may wait for that, then this waits.
 
         Raises:
             FrameError: Depth or time is missing.
             ReadOnlyError: The bank was opened with mode ``r``.
-            StoreError: Earlier keyframes could not be written; this one is not in the bank then.
+            StoreError: Earlier keyframes could not be written, as on a full disk; this one is not in the bank then.
         """
         self._require_writable()
-        parts = record.encode(frame, self.quality)
-        if (
-            len(self._pending) >= _PENDING_KEYFRAMES
-            or sum(map(len, self._pending.values())) >= _PENDING_BYTES
-        ):
-            self._flush()
-        id, self._next = self._next, self._next + 1
-        self._pending[id] = b"".join(parts)
-        self._rows.append(id, frame, [len(part) for part in parts])
+        record.require_complete(frame)
+        frame = record.copied(frame)
+        id, quality = self._next, self._config.quality
+        with self._lock:
+            self._rows.append(id, frame)
+            self._coming.add(id)
+        try:
+            self._writer.put(lambda: self._encode(id, frame, quality), record.size(frame))
+        except BaseException:
+            with self._lock:
+                self._rows.remove(self._rows.rows(np.array([id])))
+                self._coming.discard(id)
+            raise
+        self._next += 1
         return id
 
     def read(self, id: int) -> Frame:
@@ -127,9 +126,11 @@ class ZarrKeyframes:
             CorruptMemoryError: Its stored bytes are damaged.
         """
         self._require_open()
+        if id in self._coming:
+            self._writer.wait()
         row = self._rows.find(int(id))
         if row is None:
-            raise KeyframeNotFoundError(f"{self._path} has no keyframe {id}; it holds {len(self)}")
+            raise KeyframeNotFoundError(f"{self._place} has no keyframe {id}; it holds {len(self)}")
         lengths = self._rows["bytes"][row].tolist()
         time, channels = float(self._rows["time"][row]), int(self._rows["channels"][row])
         try:
@@ -137,7 +138,7 @@ class ZarrKeyframes:
             return record.decode(stored, lengths, self._rows.camera(row), time, channels)
         except Exception as error:  # each decoder has its own way to say that bytes are damaged
             raise CorruptMemoryError(
-                f"{self._path}: keyframe {id} cannot be read, its stored bytes are damaged or missing "
+                f"{self._place}: keyframe {id} cannot be read, its stored bytes are damaged or missing "
                 f"({cause_of(error)}); the others are not affected"
             ) from error
 
@@ -165,6 +166,7 @@ class ZarrKeyframes:
             ReadOnlyError: The bank was opened with mode ``r``.
         """
         self._require_writable()
+        self._writer.wait()
         rows = self._rows.rows(ids)
         self._rows["c2w"][rows] = c2w
         self._saved = min(self._saved, *rows.tolist(), len(self))
@@ -177,8 +179,9 @@ class ZarrKeyframes:
             ReadOnlyError: The bank was opened with mode ``r``.
         """
         self._require_writable()
+        self._writer.wait()
         rows = self._rows.rows(ids)
-        with store_errors(self._path):
+        with store_errors(self._place):
             for id in np.unique(ids).tolist():
                 if id in self._pending:
                     self._pending[id] = b""
@@ -190,98 +193,149 @@ class ZarrKeyframes:
     # -- groups of arrays ---------------------------------------------------------------------------
 
     def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
-        """Replace a named group with the next commit (the arrays are copied now).
+        """Make a named group hold these, with the next commit; chunks that did not change are not written again.
 
         Raises:
             InputError: A name that is no path segment, an array that does not hold numbers, attributes that are no
                 JSON.
             ReadOnlyError: The bank was opened with mode ``r``.
+            StoreError: The disk is full; nothing is committed before the group was written whole.
         """
         self._require_writable()
-        self._groups[group] = checked_group(group, arrays, attributes)
+        checked = checked_group(group, arrays, attributes)
+        self._writer.wait()
+        self._broken.add(group)
+        with store_errors(self._place):
+            write_group(self._root, group, checked)
+        self._broken.discard(group)
+        self._written.add(group)
 
     def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """A named group and its attributes as last written, or None. Raises CorruptMemoryError."""
         self._require_open()
-        if group in self._groups:
-            return self._groups[group].unpacked()
         try:
             return read_group(self._root, group)
         except (icechunk.IcechunkError, ValueError, RuntimeError) as error:
             raise CorruptMemoryError(
-                f"{self._path}: the arrays of {group!r} are damaged"
+                f"{self._place}: the arrays of {group!r} are damaged"
             ) from error
 
     # -- commits ------------------------------------------------------------------------------------
 
-    def commit(self, message: str) -> str:
-        """Make keyframes and groups durable in one transaction; returns the snapshot's id.
+    def commit(self, message: str, *, wait: bool = True) -> str | None:
+        """Make keyframes and groups durable in one transaction; the snapshot's id.
+
+        Without ``wait`` it happens in the background, the answer is None, and what goes wrong surfaces at a later call.
 
         Raises:
             ReadOnlyError: The bank was opened with mode ``r``.
-            StoreError: The disk is full (the last commit is intact; commit again once there is space), or another
-                writer committed meanwhile.
+            ConflictError: Another writer committed to the branch meanwhile.
+            StoreError: The disk is full (the last commit is intact; commit again once there is space).
         """
         self._require_writable()
-        with store_errors(self._path):
-            self._flush()
-            save_rows(self._root, self._rows, self._saved)
-            for name, group in self._groups.items():
-                write_group(self._root, name, group)
-            # A change of some kind, without which Icechunk makes no snapshot.
-            self._root.attrs["parent"] = self._session.snapshot_id
-            with commit_lock(self._path):
-                snapshot = self._session.commit(message, {"keyframes": len(self)})
-                self._begin()  # here, so that what comes next builds on this commit and on no other
-            self._groups.clear()
-            self._saved = len(self._rows)
-        return snapshot
+        if not wait:
+            count = len(self)
+            self._writer.put(lambda: self._commit(message, count))
+            return None
+        self._writer.wait()
+        return self._commit(message, len(self))
 
-    def snapshots(self) -> list[Snapshot]:
-        """Committed states up to the one that is open, latest first."""
+    def flush(self) -> None:
+        """Wait for what is under way in the background. Raises what went wrong there."""
         self._require_open()
-        with store_errors(self._path):
-            ancestry = list(self._repository.ancestry(snapshot_id=self._session.snapshot_id))
-        return [
-            Snapshot(s.id, s.message, s.written_at.timestamp(), s.metadata["keyframes"])
-            for s in ancestry
-            if "keyframes" in s.metadata
-        ]
+        self._writer.wait()
 
     def close(self) -> None:
-        """Release the folder; what was not committed is dropped."""
-        self._closed = True
+        """Release the place; what was not committed is dropped."""
+        super().close()
         self._pending.clear()
-        self._groups.clear()
 
     # -- below ----------------------------------------------------------------------------------------
 
+    def _load(self) -> None:
+        self._lock = Lock()  # held by whoever changes the table or what is pending
+        self._pending: dict[int, bytes] = {}  # records that are encoded and not written yet
+        self._coming: set[int] = set()  # keyframes that are not encoded yet
+        self._written: set[str] = set()  # groups, since the last commit
+        self._broken: set[str] = set()  # groups of which a part may be written
+        with store_errors(self._place):
+            self._begin()
+            try:
+                self._rows = load_rows(self._root)
+            except (icechunk.IcechunkError, ValueError, KeyError) as error:
+                raise CorruptMemoryError(
+                    f"{self._place}: the table of keyframes is damaged ({cause_of(error)})"
+                ) from error
+        self._saved = len(self._rows)
+        self._next = int(self._records.shape[0])
+
     def _begin(self) -> None:
-        session = (
-            self._repository.readonly_session
-            if self._read_only
-            else self._repository.writable_session
-        )
-        self._session = session("main")
-        self._root = zarr.open_group(self._session.store, mode="r" if self._read_only else "r+")
+        super()._begin()
         self._records = array(self._root, "records")
+
+    def _uncommitted(self) -> bool:
+        return bool(self._pending) or len(self) != self._saved or super()._uncommitted()
+
+    def _encode(self, id: int, frame: Frame, quality: int) -> None:
+        try:
+            parts = record.encode(frame, quality)
+        except Exception:
+            with self._lock:
+                self._rows.remove(self._rows.rows(np.array([id])))
+                self._pending[id] = b""
+                self._coming.discard(id)
+            raise
+        with self._lock:
+            self._rows["bytes"][self._rows.rows(np.array([id]))] = [len(part) for part in parts]
+            self._pending[id] = b"".join(parts)
+            self._coming.discard(id)
+        waiting = self._pending.values()
+        if len(waiting) >= _PENDING_KEYFRAMES or sum(map(len, waiting)) >= _PENDING_BYTES:
+            with store_errors(self._place):
+                self._flush()
 
     def _flush(self) -> None:
         if self._pending:
-            with store_errors(self._path):
-                write_records(self._records, min(self._pending), list(self._pending.values()))
-            self._pending.clear()
+            first = min(self._pending)
+            write_records(self._records, first, list(self._pending.values()))
+            self._pending = {}
+
+    def _commit(self, message: str, count: int) -> str:
+        if self._broken:
+            raise StoreError(
+                f"{self._place}: {', '.join(sorted(self._broken))} could not be written whole; write it again, then commit"
+            )
+        with store_errors(self._place):
+            self._flush()
+            with self._lock:
+                rows = self._rows.first(count)
+            save_rows(self._root, rows, self._saved)
+            until = float(rows["time"].max()) if count else None
+            snapshot = self._commit_session(message, count, until)
+            self._written.clear()
+            self._saved = count
+        return snapshot
+
+    def _take_over(self, other: ZarrKeyframes) -> None:
+        """Write here what another bank, on the same snapshot, has not committed."""
+        kept = set(other._rows["id"].tolist())
+        for id in self._rows["id"].tolist():
+            if id not in kept:
+                self._records[id] = 0
+        for id in range(self._next, other._next):
+            row = other._rows.find(id)
+            length = 0 if row is None else int(other._rows["bytes"][row].sum())
+            self._pending[id] = b"" if row is None else other._stored(id, length).tobytes()
+            if len(self._pending) == _PENDING_KEYFRAMES:
+                self._flush()
+        self._rows, self._saved, self._next = other._rows.first(), other._saved, other._next
+        for name in other._written - other._broken:
+            found = other.read_arrays(name)
+            if found is not None:
+                self.write_arrays(name, *found)
 
     def _stored(self, id: int, length: int) -> NDArray[np.uint8]:
-        if id in self._pending:
-            return np.frombuffer(self._pending[id], np.uint8)
+        pending = self._pending.get(id)
+        if pending is not None:
+            return np.frombuffer(pending, np.uint8)
         return np.asarray(self._records[id, :length])
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreError(f"{self._path}: this memory is closed; open it again")
-
-    def _require_writable(self) -> None:
-        self._require_open()
-        if self._read_only:
-            raise ReadOnlyError(f"{self._path} was opened with mode='r'; open it with mode='a'")

@@ -1,8 +1,9 @@
-"""The keyframe bank in RAM: exact, gone when the process ends."""
+"""The keyframe bank in RAM: exact, with history, gone when the process ends."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import time
 from typing import Any
 
@@ -10,35 +11,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
-from spmem.errors import KeyframeNotFoundError, StoreError
+from spmem.errors import (
+    InputError,
+    KeyframeNotFoundError,
+    ReadOnlyError,
+    SnapshotNotFoundError,
+    StoreError,
+)
 from spmem.protocols import Arrays
-from spmem.stores.keyframes.groups import Group, checked_group
-from spmem.stores.keyframes.record import require_complete
+from spmem.stores.keyframes.branches import MAIN, checked_name
+from spmem.stores.keyframes.groups import Parted, checked_group
+from spmem.stores.keyframes.record import copied, require_complete
 from spmem.types import Frame, Snapshot
 
 
-class RamKeyframes:
-    """Keyframes kept as they came, on the CPU; a snapshot is a record that a commit took place.
+@dataclass(frozen=True)
+class _State:
+    """What a snapshot holds: frames and chunks are shared between states, and never changed."""
 
-    A :class:`spmem.protocols.KeyframeStore`. Frames are copied in and out, so that changing one changes no other.
+    frames: Mapping[int, Frame]
+    next: int
+    groups: Mapping[str, Parted]
+    snapshots: tuple[Snapshot, ...]  # latest first
+
+
+@dataclass
+class _Named:
+    """What the forks of a bank have in common."""
+
+    branches: dict[str, str | None] = field(default_factory=lambda: {MAIN: None})  # and their last
+    tags: dict[str, str] = field(default_factory=dict)
+    states: dict[str, _State] = field(default_factory=dict)
+
+
+class RamKeyframes:
+    """Keyframes kept as they came, on the CPU.
+
+    A :class:`spmem.protocols.KeyframeStore`. Frames are copied in and out, so that changing one changes no other. A
+    snapshot shares all that did not change with the ones before it.
     """
 
+    _frames: dict[int, Frame]
+    _next: int
+    _groups: dict[str, Parted]
+    _snapshots: tuple[Snapshot, ...]
+
     def __init__(self) -> None:
-        self._frames: dict[int, Frame] = {}
-        self._next = 0
-        self._groups: dict[str, Group] = {}
-        self._snapshots: list[Snapshot] = []
-        self._closed = False
+        self.branch = MAIN
+        self._named, self._read_only, self._closed = _Named(), False, False
+        self._take(_State({}, 0, {}, ()))
 
     def __len__(self) -> int:
         return len(self._frames)
 
+    # -- keyframes ----------------------------------------------------------------------------------
+
     def append(self, frame: Frame) -> int:
         """Keep a frame; returns its id. Raises FrameError where depth or time is missing."""
-        self._require_open()
+        self._require_writable()
         require_complete(frame)
         id, self._next = self._next, self._next + 1
-        self._frames[id] = _copy(frame.to("cpu"))
+        self._frames[id] = copied(frame)
         return id
 
     def read(self, id: int) -> Frame:
@@ -47,7 +80,7 @@ class RamKeyframes:
         frame = self._frames.get(int(id))
         if frame is None:
             raise KeyframeNotFoundError(f"no keyframe {id}; the bank holds {len(self)}")
-        return _copy(frame)
+        return copied(frame)
 
     def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """The depth itself."""
@@ -77,35 +110,137 @@ class RamKeyframes:
         for id in ids.tolist():
             self._frames.pop(id, None)
 
+    # -- groups of arrays ---------------------------------------------------------------------------
+
     def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
         """Replace a group of arrays. Raises InputError for names or values that no store can keep."""
-        self._require_open()
-        self._groups[group] = checked_group(group, arrays, attributes)
+        self._require_writable()
+        checked = checked_group(group, arrays, attributes)
+        self._groups[group] = Parted.of(checked, self._groups.get(group))
 
     def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """A group (copies) and its attributes, or None."""
         self._require_open()
-        return self._groups[group].unpacked() if group in self._groups else None
+        return self._groups[group].whole() if group in self._groups else None
 
-    def commit(self, message: str) -> str:
+    # -- history ------------------------------------------------------------------------------------
+
+    def commit(self, message: str, *, wait: bool = True) -> str:
         """Record a snapshot; returns its id."""
-        self._require_open()
-        id = f"ram-{len(self._snapshots)}"
-        self._snapshots.append(Snapshot(id, message, time(), len(self)))
+        self._require_writable()
+        id, times = f"ram-{len(self._named.states)}", self.times()
+        snapshot = Snapshot(
+            id, message, time(), len(self), float(times.max()) if len(times) else None
+        )
+        self._snapshots = (snapshot, *self._snapshots)
+        self._named.states[id] = self._state()
+        self._named.branches[self.branch] = id
         return id
+
+    def flush(self) -> None:
+        """Nothing is under way."""
+        self._require_open()
 
     def snapshots(self) -> list[Snapshot]:
         """What was recorded, latest first."""
-        return self._snapshots[::-1]
+        return list(self._snapshots)
+
+    def branches(self) -> list[str]:
+        """The names of all branches."""
+        return sorted(self._named.branches)
+
+    def tags(self) -> dict[str, str]:
+        """The snapshots that have names."""
+        return dict(sorted(self._named.tags.items()))
+
+    def tag(self, name: str) -> None:
+        """Name the last commit. Raises InputError where the name is taken or there is no commit."""
+        self._require_writable()
+        if checked_name(name, "tag") in self._named.tags or not self._snapshots:
+            raise InputError(f"the tag {name!r} is there already, or nothing was committed yet")
+        self._named.tags[name] = self._snapshots[0].id
+
+    def at(self, snapshot: str) -> RamKeyframes:
+        """The bank as of a snapshot (its id, a tag, or a branch's last), to read. Raises SnapshotNotFoundError."""
+        self._require_open()
+        return self._another(self._found(snapshot), self.branch, read_only=True)
+
+    def fork(self, name: str) -> RamKeyframes:
+        """The bank as it is now, on a branch of its own. Raises InputError where the name is taken."""
+        self._require_open()
+        if checked_name(name, "branch") in self._named.branches:
+            raise InputError(f"the branch {name!r} is there already; take another name")
+        self._named.branches[name] = self._snapshots[0].id if self._snapshots else None
+        return self._another(self._state(), name, read_only=False)
+
+    def rollback(self, snapshot: str) -> None:
+        """Go back to an earlier snapshot of the branch. Raises SnapshotNotFoundError."""
+        self._require_writable()
+        state = self._found(snapshot)
+        if state.snapshots[0] not in self._snapshots:
+            raise SnapshotNotFoundError(f"the snapshot {snapshot!r} is not one of this branch")
+        self._take(state)
+        self._named.branches[self.branch] = state.snapshots[0].id
+
+    def drop(self, name: str) -> None:
+        """Remove a branch or a tag; not this bank's branch. Raises SnapshotNotFoundError, InputError."""
+        self._require_writable()
+        if name in (self.branch, MAIN):
+            raise InputError(f"the branch {name!r} stays: it is the main one, or open here")
+        if name not in self._named.branches and name not in self._named.tags:
+            raise SnapshotNotFoundError(f"there is no branch or tag {name!r}")
+        self._named.branches.pop(name, None)
+        self._named.tags.pop(name, None)
+
+    def reclaim(self, keep: int | None = None) -> int:
+        """Forget the states before the last ``keep`` commits (None: of none), but for tags; 0, as nothing is on disk."""
+        self._require_writable()
+        if keep is not None:
+            self._snapshots = self._snapshots[: max(keep, 1)]
+            named = self._named
+            kept = {
+                *named.tags.values(),
+                *named.branches.values(),
+                *(one.id for one in self._snapshots),
+            }
+            states = self._named.states
+            self._named.states = {id: states[id] for id in states if id in kept}
+        return 0
 
     def close(self) -> None:
         """Let go of all frames; the bank takes and gives nothing more."""
         self._closed = True
-        self._frames.clear()
-        self._groups.clear()
+        self._frames, self._groups = {}, {}
+
+    # -- below ----------------------------------------------------------------------------------------
+
+    def _state(self) -> _State:
+        return _State(dict(self._frames), self._next, dict(self._groups), self._snapshots)
+
+    def _take(self, state: _State) -> None:
+        self._frames = dict(state.frames)
+        self._groups = dict(state.groups)
+        self._next = state.next
+        self._snapshots = state.snapshots
+
+    def _another(self, state: _State, branch: str, *, read_only: bool) -> RamKeyframes:
+        bank = type(self)()
+        bank.branch, bank._named, bank._read_only = branch, self._named, read_only
+        bank._take(replace(state))
+        return bank
+
+    def _found(self, snapshot: str) -> _State:
+        if not isinstance(snapshot, str):
+            raise InputError(f"a snapshot is named by its id or a tag, got {snapshot!r}")
+        named = self._named
+        id = named.tags.get(snapshot) or named.branches.get(snapshot) or snapshot
+        state = named.states.get(id)
+        if state is None:
+            raise SnapshotNotFoundError(f"no snapshot {snapshot!r}; snapshots() lists ids")
+        return state
 
     def _require_all(self, ids: NDArray[np.int64]) -> None:
-        self._require_open()
+        self._require_writable()
         for id in ids.tolist():
             if id not in self._frames:
                 raise KeyframeNotFoundError(f"no keyframe {id}; the bank holds {len(self)}")
@@ -114,9 +249,9 @@ class RamKeyframes:
         if self._closed:
             raise StoreError("this memory is closed; open another one")
 
-
-def _copy(frame: Frame) -> Frame:
-    tensors = {n: getattr(frame, n) for n in ("rgb", "depth", "confidence", "features")}
-    return frame.replace(
-        **{n: None if t is None else t.detach().clone() for n, t in tensors.items()}
-    )
+    def _require_writable(self) -> None:
+        self._require_open()
+        if self._read_only:
+            raise ReadOnlyError(
+                "this memory is open at a snapshot, to read; fork it to go on from there"
+            )

@@ -35,11 +35,28 @@ FORMATS = {
 """The parts of a record in their order, and how to read each; kept with the memory for other readers."""
 
 
+PIXELS = ("rgb", "depth", "confidence", "features")
+
+
 def require_complete(frame: Frame) -> None:
     """Raise FrameError where a frame lacks what every keyframe has: depth and time."""
     for name in ("depth", "time"):
         if getattr(frame, name) is None:
             raise FrameError(f"a keyframe needs a {name}: frame.replace({name}=…)")
+
+
+def copied(frame: Frame) -> Frame:
+    """The frame on the CPU, with pixels of its own."""
+    pixels = {name: getattr(frame, name) for name in PIXELS}
+    return frame.to("cpu").replace(
+        **{n: None if t is None else t.detach().cpu().clone() for n, t in pixels.items()}
+    )
+
+
+def size(frame: Frame) -> int:
+    """Bytes of a frame's pixels."""
+    pixels = [getattr(frame, name) for name in PIXELS]
+    return sum(tensor.nbytes for tensor in pixels if tensor is not None)
 
 
 def encode(frame: Frame, quality: int) -> tuple[bytes, bytes, bytes, bytes]:

@@ -1,14 +1,10 @@
-"""Icechunk repositories in local folders: finding, making and replacing them, and what goes wrong with them."""
+"""Icechunk repositories: finding, making and replacing them."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,110 +12,77 @@ import icechunk
 import zarr
 from zarr.errors import GroupNotFoundError
 
-from spmem.errors import NotAMemoryError, ReadOnlyError, StoreError
+from spmem.errors import InputError, NotAMemoryError, ReadOnlyError
 from spmem.stores import schema
-
-if sys.platform != "win32":
-    import fcntl
+from spmem.stores.keyframes.branches import MAIN
+from spmem.stores.keyframes.commits import sync_tree
+from spmem.stores.keyframes.failures import store_errors
+from spmem.stores.keyframes.place import Place
 
 # Icechunk warns on stdout, whenever a local folder is opened, that commits of two processes may race; commits here
 # hold a lock. Only that source is quietened, and not where the user has chosen what Icechunk logs.
 if "ICECHUNK_LOG" not in os.environ:
     icechunk.set_logs_filter("warn,icechunk::storage::object_store=error")
 
-_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+LayOut = Callable[[zarr.Group], None]
 
 
 def open_repository(
-    path: Path, mode: str, lay_out: Callable[[zarr.Group], None]
+    place: Place, mode: str, lay_out: LayOut, *, forced: bool = False
 ) -> icechunk.Repository:
-    """The memory's repository at ``path``, made where ``mode`` is ``a`` or ``w`` and there is none.
+    """The memory's repository at a place, made where ``mode`` is ``a`` or ``w`` and there is none.
 
-    ``lay_out`` makes the arrays of a new memory below its root group.
+    ``lay_out`` makes the arrays of a new memory below its root group; ``forced`` leaves a new one on the disk.
 
     Raises:
         NotAMemoryError: Something else is there, or nothing and mode is ``r``.
         SchemaError: Written by a newer version.
         ReadOnlyError: The folder cannot be written and mode is ``a`` or ``w``.
+        InputError: Mode is ``w`` and a memory is there that lies in no local folder.
         StoreError: The repository is damaged, or the disk full.
     """
-    with store_errors(path):
-        other = _other_content(path)
-        if mode == "r" and other is not None:
-            raise NotAMemoryError(f"{path} is no spmem memory: {other}")
-        if other not in (None, "nothing is there", "the folder is empty"):
-            raise NotAMemoryError(
-                f"{path} is no spmem memory and stays untouched: {other}; choose another path"
-            )
-        if mode != "r":
-            _require_writable(path)
-        if other is not None:
-            _create(path, lay_out)
-        elif mode == "w":
-            if not schema.is_marked(_attributes(_load(path))):
-                raise NotAMemoryError(f"{path} is an Icechunk repository, but no spmem memory")
-            _replace(path, lay_out)
-        repository = _load(path)
-        schema.check(_attributes(repository), path)
+    with store_errors(place):
+        if place.folder is None:
+            _prepare_address(place, mode, lay_out)
+        else:
+            _prepare_folder(place, place.folder, mode, lay_out, forced)
+        repository = _load(place)
+        schema.check(_attributes(repository), place)
         return repository
 
 
-@contextmanager
-def store_errors(path: Path) -> Iterator[None]:
-    """Turn Icechunk's and the system's errors into spmem's, with the path and the cause in one line."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except icechunk.ConflictError as error:
-        raise StoreError(
-            f"{path}: another writer has committed since this memory was opened, and a memory has one writer at a "
-            "time; nothing was overwritten. Close it, open it again and store the frames since the last commit anew"
-        ) from error
-    except (icechunk.IcechunkError, OSError) as error:
-        cause = cause_of(error)
-        number = _errno(error)
-        if number in _FULL:
-            raise StoreError(
-                f"{path}: no space to write ({cause}); the last commit is intact: free some space and commit again"
-            ) from error
-        if number in _DENIED:
-            raise ReadOnlyError(f"{path} cannot be written ({cause})") from error
-        raise StoreError(f"{path}: {cause}") from error
+def _prepare_folder(place: Place, path: Path, mode: str, lay_out: LayOut, forced: bool) -> None:
+    other = _other_content(path)
+    if mode == "r" and other is not None:
+        raise NotAMemoryError(f"{path} is no spmem memory: {other}")
+    if other not in (None, "nothing is there", "the folder is empty"):
+        raise NotAMemoryError(
+            f"{path} is no spmem memory and stays untouched: {other}; choose another path"
+        )
+    if mode != "r":
+        _require_writable(path)
+    if other is not None:
+        _create(path, lay_out, forced)
+    elif mode == "w":
+        if not schema.is_marked(_attributes(_load(place))):
+            raise NotAMemoryError(f"{path} is an Icechunk repository, but no spmem memory")
+        _replace(path, lay_out, forced)
 
 
-@contextmanager
-def commit_lock(path: Path) -> Iterator[None]:
-    """Hold the folder for one commit.
-
-    On local files Icechunk's compare-and-set of a branch is two steps: of two processes that commit at the same
-    moment one can lose its commit unnoticed (measured: 78 of 371). An advisory lock on the folder makes it one step.
-    """
-    if sys.platform == "win32":
-        yield
+def _prepare_address(place: Place, mode: str, lay_out: LayOut) -> None:
+    if icechunk.Repository.exists(place.storage()):
+        if mode == "w":
+            raise InputError(
+                f"{place}: mode 'w' replaces memories in local folders only; delete the prefix first, or take another"
+            )
         return
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
+    if mode == "r":
+        raise NotAMemoryError(f"{place} is no spmem memory: nothing is there")
+    _lay_out(place.storage(), lay_out)
 
 
-def cause_of(error: Exception) -> str:
-    """One line: Icechunk's messages are trees, where the system's own words or else the last branch tell the cause."""
-    told = re.search(r"[^:\n]+\(os error \d+\)", str(error))
-    lines = [line.strip(" |`->x") for line in (told[0] if told else str(error)).splitlines()]
-    return next((line for line in reversed(lines) if line), type(error).__name__)
-
-
-def _load(path: Path) -> icechunk.Repository:
-    return icechunk.Repository.open(_storage(path), config=_config())
-
-
-def _storage(path: Path) -> icechunk.Storage:
-    return icechunk.local_filesystem_storage(str(path))
+def _load(place: Place) -> icechunk.Repository:
+    return icechunk.Repository.open(place.storage(), config=_config())
 
 
 def _config() -> icechunk.RepositoryConfig:
@@ -142,7 +105,7 @@ def _config() -> icechunk.RepositoryConfig:
 
 def _attributes(repository: icechunk.Repository) -> dict[str, object]:
     try:
-        return dict(zarr.open_group(repository.readonly_session("main").store, mode="r").attrs)
+        return dict(zarr.open_group(repository.readonly_session(MAIN).store, mode="r").attrs)
     except GroupNotFoundError:
         return {}
 
@@ -174,28 +137,36 @@ def _require_writable(path: Path) -> None:
             raise ReadOnlyError(f"{folder} cannot be written; open with mode='r', or elsewhere")
 
 
-def _create(path: Path, lay_out: Callable[[zarr.Group], None]) -> None:
+def _lay_out(storage: icechunk.Storage, lay_out: LayOut) -> None:
+    session = icechunk.Repository.create(storage, _config()).writable_session(MAIN)
+    lay_out(zarr.create_group(session.store, attributes=schema.mark()))
+    session.commit("created")
+
+
+def _create(path: Path, lay_out: LayOut, forced: bool) -> None:
     # Made beside and moved into place: whoever looks sees no memory or a whole one.
     path.parent.mkdir(parents=True, exist_ok=True)
     new = _beside(path)
     try:
         new.mkdir()
-        session = icechunk.Repository.create(_storage(new), _config()).writable_session("main")
-        lay_out(zarr.create_group(session.store, attributes=schema.mark()))
-        session.commit("created")
+        _lay_out(icechunk.local_filesystem_storage(str(new)), lay_out)
+        if forced:
+            sync_tree(new)
         if path.exists():
             path.rmdir()  # an empty folder, else this fails
         new.rename(path)
+        if forced:
+            sync_tree(path)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
 
 
-def _replace(path: Path, lay_out: Callable[[zarr.Group], None]) -> None:
+def _replace(path: Path, lay_out: LayOut, forced: bool) -> None:
     old = _beside(path)
     path.rename(old)
     try:
-        _create(path, lay_out)
+        _create(path, lay_out, forced)
     except BaseException:
         old.rename(path)
         raise
@@ -204,10 +175,3 @@ def _replace(path: Path, lay_out: Callable[[zarr.Group], None]) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid4().hex}")
-
-
-def _errno(error: Exception) -> int | None:
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None

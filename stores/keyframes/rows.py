@@ -39,8 +39,8 @@ class Rows:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._columns[name][: self._length]
 
-    def append(self, id: int, frame: Frame, lengths: Sequence[int]) -> None:
-        """Add the row of a keyframe whose record has parts of these lengths in bytes."""
+    def append(self, id: int, frame: Frame) -> None:
+        """Add the row of a keyframe whose record is not known yet: its parts have 0 bytes."""
         row, camera = self._length, frame.camera
         if row == len(self._columns["id"]):
             self._grow()
@@ -50,7 +50,7 @@ class Rows:
             "c2w": camera.c2w.cpu().numpy(),
             "K": camera.K.cpu().numpy(),
             "size": (camera.width, camera.height),
-            "bytes": lengths,
+            "bytes": 0,
             "channels": 0 if frame.features is None else frame.features.shape[-1],
         }
         for name, value in values.items():
@@ -75,6 +75,10 @@ class Rows:
         """Drop rows; views that were handed out keep the old arrays."""
         self._columns = {name: np.delete(self[name], rows, 0) for name in COLUMNS}
         self._length = len(self._columns["id"])
+
+    def first(self, count: int | None = None) -> Rows:
+        """A copy of the first rows, or of all."""
+        return Rows({name: self[name][:count].copy() for name in COLUMNS})
 
     def camera(self, row: int) -> Camera:
         """The camera of a row, on the CPU."""

@@ -30,7 +30,7 @@ from spmem.stores.keyframes.codec import (
     rounded,
     rounded_depth,
 )
-from spmem.testing.keyframe_store import sample_frame
+from spmem.testing.sample_frames import sample_frame
 
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)

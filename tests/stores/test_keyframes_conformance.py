@@ -9,11 +9,8 @@ import pytest
 import torch
 
 from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes
-from spmem.testing.keyframe_store import (
-    DurableKeyframeStoreTests,
-    KeyframeStoreTests,
-    sample_frame,
-)
+from spmem.testing.keyframe_store import DurableKeyframeStoreTests, KeyframeStoreTests
+from spmem.testing.sample_frames import sample_frame
 
 
 class TestRamKeyframes(KeyframeStoreTests):

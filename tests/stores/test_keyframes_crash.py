@@ -11,13 +11,14 @@ from time import sleep
 import pytest
 
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.keyframe_store import KeyframeStoreTests, sample_frame
+from spmem.testing.keyframe_store import KeyframeStoreTests
+from spmem.testing.sample_frames import sample_frame
 
 WRITER = """
 import sys
 from itertools import count
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.keyframe_store import sample_frame
+from spmem.testing.sample_frames import sample_frame
 
 store = ZarrKeyframes.open(sys.argv[1])
 for number in count(len(store)):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from spmem.errors import CorruptMemoryError, ReadOnlyError, SpmemError, StoreError
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.keyframe_store import KeyframeStoreTests, sample_frame
+from spmem.testing.keyframe_store import KeyframeStoreTests
+from spmem.testing.sample_frames import sample_frame
 
 check_same = KeyframeStoreTests().check_same
 
@@ -127,7 +128,8 @@ import resource, sys
 import torch
 from spmem.errors import StoreError
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.keyframe_store import KeyframeStoreTests, sample_frame
+from spmem.testing.keyframe_store import KeyframeStoreTests
+from spmem.testing.sample_frames import sample_frame
 
 store = ZarrKeyframes.open(sys.argv[1])
 store.append(sample_frame(0))
@@ -224,7 +226,7 @@ from pathlib import Path
 from time import sleep
 from spmem.errors import StoreError
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.keyframe_store import sample_frame
+from spmem.testing.sample_frames import sample_frame
 
 path, name = Path(sys.argv[1]), sys.argv[2]
 path.with_name(name).touch()

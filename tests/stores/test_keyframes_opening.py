@@ -12,9 +12,16 @@ import pytest
 import zarr
 
 from spmem.config import KeyframeConfig
-from spmem.errors import InputError, NotAMemoryError, ReadOnlyError, SchemaError, StoreError
+from spmem.errors import (
+    InputError,
+    NotAMemoryError,
+    ReadOnlyError,
+    SchemaError,
+    SnapshotNotFoundError,
+    StoreError,
+)
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.keyframe_store import sample_frame
+from spmem.testing.sample_frames import sample_frame
 
 
 @pytest.fixture
@@ -155,8 +162,16 @@ def test_quality_is_the_colours(path: Path) -> None:
 def test_modes_and_addresses_are_checked(path: Path) -> None:
     with pytest.raises(InputError, match="mode"):
         ZarrKeyframes.open(path, "rw")
-    with pytest.raises(InputError, match="local"):
-        ZarrKeyframes.open("s3://bucket/walk")
+    for address in ("ftp://host/walk", "s3://bucket", "s3:///walk"):
+        with pytest.raises(InputError, match="://"):
+            ZarrKeyframes.open(address)
+    with pytest.raises(InputError, match="options"):
+        ZarrKeyframes.open(path, options={"region": "here"})
+    with pytest.raises(InputError, match="s3://bucket/walk"):
+        ZarrKeyframes.open("s3://bucket/walk", options={"no_such_option": 1})
+    ZarrKeyframes.open(path).close()
+    with pytest.raises(SnapshotNotFoundError, match="main"):
+        ZarrKeyframes.open(path, branch="elsewhere")
 
 
 def test_opening_says_nothing_in_a_new_process(path: Path) -> None:

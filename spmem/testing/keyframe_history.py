@@ -1,0 +1,160 @@
+"""The part of the conformance of keyframe stores that is about history: snapshots, branches, tags."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spmem.errors import InputError, ReadOnlyError, SnapshotNotFoundError, SpmemError
+from spmem.protocols import KeyframeStore
+from spmem.testing.sample_frames import sample_frame
+from spmem.types import Frame
+
+
+class KeyframeHistoryTests:
+    """What every :class:`spmem.protocols.KeyframeStore` does with its history; :class:`KeyframeStoreTests` has it."""
+
+    colour_psnr: float = 38.0
+    """Decibels that stored colour keeps at least, on the smooth sample frames."""
+    value_error: float = 1e-3
+    """Largest relative error of stored depth, confidence and features."""
+
+    def check_same(self, read: Frame, frame: Frame) -> None:
+        """A frame that was read is the one that was stored, within the bounds."""
+        assert (read.camera.width, read.camera.height) == (frame.camera.width, frame.camera.height)
+        assert torch.equal(read.camera.K, frame.camera.K)
+        assert torch.equal(read.camera.c2w, frame.camera.c2w)
+        assert read.time == frame.time
+        noise = (read.rgb_float() - frame.rgb_float()).square().mean().clamp_min(1e-12)
+        assert float(-10 * noise.log10()) >= self.colour_psnr
+        for name in ("depth", "confidence", "features"):
+            got, wanted = getattr(read, name), getattr(frame, name)
+            assert (got is None) == (wanted is None), name
+            if wanted is not None:
+                assert got.shape == wanted.shape
+                assert got.dtype == torch.float32
+                assert torch.equal(got == 0, wanted == 0), name
+                assert bool(((got - wanted).abs() <= self.value_error * wanted.abs()).all()), name
+
+    def test_a_snapshot_stays_what_it_was(self, store: KeyframeStore) -> None:
+        ids = [store.append(sample_frame(n)) for n in range(3)]
+        store.write_arrays("map", {"a": np.arange(5)}, {"n": 1})
+        first = store.commit("first")
+        before = [store.read(id) for id in ids]
+        pose = sample_frame(9).camera.c2w.numpy()[None]
+        store.move(np.array(ids[1:2]), pose)
+        store.remove(np.array(ids[:1]))
+        store.write_arrays("map", {"a": np.arange(7)}, {"n": 2})
+        store.append(sample_frame(5))
+        store.commit("second")
+        assert first is not None
+        then = store.at(first)
+        assert then.ids().tolist() == ids
+        for id, frame in zip(ids, before, strict=True):
+            read = then.read(id)
+            assert torch.equal(read.rgb, frame.rgb)
+            assert torch.equal(read.camera.c2w, frame.camera.c2w)
+        found = then.read_arrays("map")
+        assert found is not None
+        assert (found[0]["a"].tolist(), found[1]) == (list(range(5)), {"n": 1})
+        assert [s.message for s in then.snapshots()] == ["first"]
+        with pytest.raises(ReadOnlyError):
+            then.append(sample_frame(0))
+        with pytest.raises(ReadOnlyError):
+            then.commit("no")
+        with pytest.raises(SnapshotNotFoundError):
+            store.at("nothing-of-this-name")
+
+    def test_forks_go_on_apart(self, store: KeyframeStore) -> None:
+        kept = [store.append(sample_frame(n)) for n in range(20)]
+        store.commit("kept")
+        store.remove(np.array(kept[3:4]))
+        store.move(np.array(kept[4:5]), sample_frame(8).camera.c2w.numpy()[None])
+        store.write_arrays("map", {"a": np.arange(3)}, {})
+        new = [store.append(sample_frame(n)) for n in range(20, 40)]
+        fork = store.fork("left")
+        assert (store.branch, fork.branch) == ("main", "left")
+        assert store.branches() == ["left", "main"]
+        assert fork.ids().tolist() == store.ids().tolist()
+        for id in store.ids()[::5].tolist():
+            here, there = store.read(id), fork.read(id)
+            assert torch.equal(here.rgb, there.rgb)
+            assert torch.equal(here.camera.c2w, there.camera.c2w)
+        a, b = store.append(sample_frame(41)), fork.append(sample_frame(42))
+        fork.remove(np.array(new[:1]))
+        fork.commit("on the fork")
+        store.commit("here")
+        assert a == b == new[-1] + 1
+        self.check_same(store.read(a), sample_frame(41))
+        self.check_same(fork.read(b), sample_frame(42))
+        self.check_same(store.read(new[0]), sample_frame(20))
+        assert new[0] not in fork.ids()
+        found = fork.read_arrays("map")
+        assert found is not None
+        assert found[0]["a"].tolist() == [0, 1, 2]
+        assert [s.message for s in fork.snapshots()] == ["on the fork", "kept"]
+        assert [s.message for s in store.snapshots()] == ["here", "kept"]
+        for name in ("left", "main", "no/path", "..", ""):
+            with pytest.raises(InputError):
+                store.fork(name)
+        fork.close()
+
+    def test_rolling_back(self, store: KeyframeStore) -> None:
+        ids = [store.append(sample_frame(n)) for n in range(2)]
+        one = store.commit("one")
+        store.move(np.array(ids[:1]), sample_frame(7).camera.c2w.numpy()[None])
+        store.append(sample_frame(2))
+        two = store.commit("two")
+        store.append(sample_frame(3))
+        assert one is not None
+        assert two is not None
+        store.rollback(one)
+        assert store.ids().tolist() == ids
+        self.check_same(store.read(ids[0]), sample_frame(0))
+        with pytest.raises(SnapshotNotFoundError):
+            store.rollback(two)
+        self.check_same(store.read(store.append(sample_frame(4))), sample_frame(4))
+        store.commit("another two")
+        assert [s.message for s in store.snapshots()] == ["another two", "one"]
+
+    def test_tags_name_snapshots(self, store: KeyframeStore) -> None:
+        store.append(sample_frame(0))
+        one = store.commit("one")
+        store.tag("start")
+        store.append(sample_frame(1))
+        store.commit("two")
+        assert store.tags() == {"start": one}
+        assert len(store.at("start")) == 1
+        for name in ("start", "a b", "../up"):
+            with pytest.raises(InputError):
+                store.tag(name)
+        store.drop("start")
+        assert store.tags() == {}
+        with pytest.raises(SnapshotNotFoundError):
+            store.drop("start")
+        with pytest.raises(InputError):
+            store.drop("main")
+
+    def test_reclaiming_keeps_what_is_kept(self, store: KeyframeStore) -> None:
+        made = []
+        for n in range(4):
+            store.append(sample_frame(n))
+            made.append(store.commit(f"{n}"))
+            if n == 1:
+                store.tag("two")
+        store.remove(np.array([0]))
+        made.append(store.commit("without the first"))
+        store.reclaim()
+        assert len(store.snapshots()) == 5
+        store.reclaim(keep=2)
+        assert [s.id for s in store.snapshots()] == made[:-3:-1]
+        assert len(store.at("two")) == 2
+        assert len(store.at(str(made[3]))) == 4
+        for gone in (made[0], made[2]):
+            with pytest.raises(SpmemError):
+                store.at(str(gone))
+        self.check_same(store.read(3), sample_frame(3))
+        store.append(sample_frame(4))
+        store.commit("goes on")
+        assert store.ids().tolist() == [1, 2, 3, 4]

@@ -5,7 +5,8 @@
 - search: the 32 best keyframes for one camera, on one thread. The bank is copies of the views of 16 procedural houses,
   each copy a place of its own; queries are views that are not in it. The inverted index (``voxels``) against sketches
   in faiss (a graph; lists cut by k-means) and all compared in torch (``flat``). Recall is of the 32 truly largest
-  coefficients, and of what comparing with all would have answered. Graph and lists are built up to 100,000.
+  coefficients, and of what comparing with all would have answered. Graph and lists are built up to 100,000; below
+  10,000 faiss walks its graph and compares with all in turn, to show where the one passes the other.
 - retrieve: ``memory.retrieve(camera, k=4)`` without pixel reads, 100,000 keyframes, 5 million surfels, 320x240.
 - votes: VMem's rule in the structure of its code (an object a surfel, ``peers_retrieval.py``) against ours and against
   ``covisibility``, on the same map.
@@ -30,6 +31,7 @@ from rich.progress import track
 
 from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory
 from spmem.bench.report import aim, tell
+from spmem.retrieval.faiss_index import FaissIndex
 from spmem.retrieval.index import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.rules import retriever
@@ -153,6 +155,9 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
             if find_spec("faiss"):
                 kinds["faiss"] = lambda: SketchIndex(make_index("faiss", DIM), DIM)
                 kinds["faiss, lists"] = lambda: SketchIndex(Lists(DIM), DIM)
+            if find_spec("faiss") and n < 10_000:
+                kinds["faiss, graph"] = lambda: SketchIndex(FaissIndex(DIM, graph_from=0), DIM)
+                kinds["faiss, all"] = lambda: SketchIndex(FaissIndex(DIM, graph_from=10_000), DIM)
         answers = {}
         for name, make in kinds.items():
             index, added = make(), 0.0
@@ -356,7 +361,7 @@ def main() -> None:
     frames = walks_through_houses(2 if options.quick else HOUSES)
     rows, aims = [], []
     if "search" in only:
-        sizes = (1_000, 4_000) if options.quick else (10_000, 100_000, 1_000_000)
+        sizes = (1_000, 4_000, 8_000) if options.quick else (10_000, 100_000, 1_000_000)
         found = search_rows(frames, sizes)
         rows += found
         ours = {row["keyframes"]: row for row in found if row["index"] == "voxels"}

@@ -18,7 +18,7 @@
 # frames to begin with, store their colour more coarsely, and look at a part of the keyframes only.
 #
 # What is *not* here: `spmem` has no budget and no policy yet that drops keyframes later. The third part therefore imitates
-# one: retrieval is told to leave keyframes out (`exclude`), none is deleted, and the map keeps all that it knows.
+# one: retrieval is told to leave keyframes out (`Where(exclude=…)`), none is deleted, and the map keeps all that it knows.
 
 # %%
 WALK = None  # a folder of posed RGB-D frames of your own
@@ -55,11 +55,11 @@ print(f"{len(scene.frames)} frames, {len(scene.targets)} targets")
 
 
 # %%
-def coverage(memory, rows, exclude=()):
+def coverage(memory, rows, where=None):
     """Mean coverage@4 over the targets; ``rows`` is the frame of each keyframe."""
     values = []
     for target in scene.targets:
-        found = memory.retrieve(target.cameras, k=K, exclude=exclude, given=(), time=target.time)
+        found = memory.retrieve(target.cameras, k=K, where=where, given=(), time=target.time)
         values.append(measures.coverage(target.saw, [rows[one.id] for one in found.keyframes]))
     return float(np.mean(values))
 
@@ -176,7 +176,7 @@ sizes = [max(1, round(share * len(ids))) for share in shares]
 
 
 def without(kept):
-    return coverage(memory, rows, exclude=np.setdiff1d(ids, kept).tolist())
+    return coverage(memory, rows, spmem.Where(exclude=np.setdiff1d(ids, kept).tolist()))
 
 
 rng = np.random.default_rng(0)

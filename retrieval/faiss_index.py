@@ -11,7 +11,8 @@ from spmem.errors import MissingExtraError
 from spmem.retrieval.flat import check
 
 GRAPH_FROM = 4096
-"""Descriptors from which the graph is searched; below, comparing with all is as fast (``benchmarks/retrieval_speed.py``)."""
+"""Descriptors from which the graph is walked: with fewer, comparing with all takes no longer and finds all
+(``benchmarks/retrieval_speed.py --quick --only search`` compares both)."""
 
 LINKS, BREADTH = 32, 128
 """Of the graph: links of a descriptor, and how many descriptors a search keeps in view at least."""
@@ -24,25 +25,26 @@ class FaissIndex:
     """Like :class:`spmem.retrieval.flat.FlatIndex`, by faiss.
 
     On the CPU descriptors go into a graph (HNSW: Malkov, Yashunin 2018) as they come, so growing never stalls; it is
-    walked from 4096 of them on, unless most are excluded. (IVF was tried and left: keyframes of many places are nearly
+    walked from ``graph_from`` of them on, unless most are excluded. (IVF was tried and left: keyframes of many places are nearly
     orthogonal, so lists cut by k-means do not hold what belongs together; measured in ``benchmarks/retrieval_speed.py``.)
     What is removed is hidden, and let go of when it is half of all. Where faiss sees a GPU, all are compared there,
     exactly. (faiss-cpu and faiss-gpu are alternatives, never both in one environment.)
 
     Args:
         dim: Length of the descriptors.
+        graph_from: See above.
 
     Raises:
         MissingExtraError: faiss is not installed.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, graph_from: int = GRAPH_FROM) -> None:
         try:
             import faiss
         except ImportError as error:
             raise MissingExtraError("faiss", "cpu", "the faiss index") from error
         self._faiss: Any = faiss
-        self._dim = dim
+        self._dim, self._graph_from = dim, graph_from
         self._resources = faiss.StandardGpuResources() if faiss.get_num_gpus() > 0 else None
         self._start()
 
@@ -121,7 +123,7 @@ class FaissIndex:
             return scores, np.where(hidden[rows], -1, rows)
         bits = np.packbits(~hidden, bitorder="little")
         shown = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits)) if spare else None
-        if self._graph is None or len(hidden) < GRAPH_FROM or 2 * spare > len(hidden):
+        if self._graph is None or len(hidden) < self._graph_from or 2 * spare > len(hidden):
             return self._all.search(queries, k, params=faiss.SearchParameters(sel=shown))  # type: ignore[no-any-return]
         walk = faiss.SearchParametersHNSW(sel=shown, efSearch=max(BREADTH, 2 * k))
         return self._graph.search(queries, k, params=walk)  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.retrieval.chains import arrays_of, chains, chains_of, post, vote, with_room, without
+from spmem.retrieval.lists import arrays_of, lists, lists_of, post, vote, with_room, without
 from spmem.retrieval.voxels import GRIDS, VoxelSets
 
 BUDGET = 200_000
@@ -38,7 +38,7 @@ class VoxelIndex:
         self._votes = np.zeros(64, np.int32)
         self._slots = 0
         self._slot: dict[int, int] = {}
-        self._chains = chains()
+        self._lists = lists()
 
     def __len__(self) -> int:
         return len(self._slot)
@@ -46,7 +46,7 @@ class VoxelIndex:
     @property
     def nbytes(self) -> int:
         """Bytes in use, without the room to grow."""
-        return self._chains.nbytes + 12 * self._slots
+        return self._lists.nbytes + 12 * self._slots
 
     def add(self, ids: I64, sets: VoxelSets) -> None:
         """Add ``[n]`` ids with their sets; an id that is there already is replaced, the last one wins."""
@@ -60,8 +60,8 @@ class VoxelIndex:
             self._ids[self._slot.get(id, slot)] = -1
             self._ids[slot], self._slot[id] = id, slot
         of_set, kept = np.repeat(slots, np.diff(sets.offsets)), sets.share >= LEAST
-        self._chains = with_room(self._chains, int(kept.sum()))
-        post(self._chains, sets.key[kept], of_set[kept], _steps(sets.share[kept]).astype(np.uint8))
+        self._lists = with_room(self._lists, int(kept.sum()))
+        post(self._lists, sets.key[kept], of_set[kept], _steps(sets.share[kept]).astype(np.uint8))
 
     def search(
         self, sets: VoxelSets, k: int, exclude: I64 | None = None
@@ -76,7 +76,7 @@ class VoxelIndex:
         for i in range(len(sets) if k else 0):
             of = slice(*sets.offsets[i : i + 2])
             order = np.argsort(steps[of], kind="stable")[::-1]
-            slots = vote(self._chains, sets.key[of][order], steps[of][order], self._votes, self._budget)  # fmt: skip
+            slots = vote(self._lists, sets.key[of][order], steps[of][order], self._votes, self._budget)  # fmt: skip
             votes = self._votes[slots]
             self._votes[slots] = 0
             found = self._ids[slots]
@@ -102,14 +102,14 @@ class VoxelIndex:
         """Let go of the postings of removed views."""
         live = self._ids[: self._slots] >= 0
         renamed = np.where(live, np.cumsum(live) - 1, -1).astype(np.int32)
-        self._chains = without(self._chains, renamed)
+        self._lists = without(self._lists, renamed)
         self._slots = int(live.sum())
         self._ids[: self._slots] = self._ids[: len(live)][live]
         self._slot = {id: slot for slot, id in enumerate(self._ids[: self._slots].tolist())}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The index, for a cache."""
-        return {"ids": self._ids[: self._slots], **arrays_of(self._chains)}
+        return {"ids": self._ids[: self._slots], **arrays_of(self._lists)}
 
     @classmethod
     def restore(cls, arrays: Mapping[str, NDArray[Any]], budget: int = BUDGET) -> VoxelIndex:
@@ -119,7 +119,7 @@ class VoxelIndex:
             KeyError, ValueError: Arrays that no index gives.
         """
         index, ids = cls(budget), np.asarray(arrays["ids"], np.int64)
-        index._chains = chains_of(arrays, len(ids))
+        index._lists = lists_of(arrays, len(ids))
         index._ids, index._slots = np.concatenate([ids, np.zeros(64, np.int64)]), len(ids)
         index._votes = np.zeros(len(index._ids), np.int32)
         index._slot = {id: slot for slot, id in enumerate(ids.tolist()) if id >= 0}

@@ -34,7 +34,7 @@ class Where:
 
     time: tuple[float | None, float | None] = (None, None)
     region: tuple[Corner, Corner] | None = None
-    exclude: tuple[int, ...] = ()
+    exclude: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         start, end = self.time

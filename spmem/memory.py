@@ -173,7 +173,6 @@ class SpatialMemory(Lifecycle):
         *,
         k: int = 4,
         method: str | Retriever | None = None,
-        exclude: Sequence[int] = (),
         where: Where | None = None,
         given: Sequence[Frame] | None = None,
         time: float | None = None,
@@ -186,8 +185,7 @@ class SpatialMemory(Lifecycle):
             k: Keyframes wanted at most.
             method: A retrieval rule by name, or a rule of your own (any :class:`spmem.protocols.Retriever`; the
                 memory shows it every keyframe once); None takes ``config.retrieval.method``.
-            exclude: Keyframe ids that may not be answered.
-            where: Restricts the answer to keyframes of a time span or a region.
+            where: Restricts the answer to keyframes of a time span or a region, or without some: ``Where(exclude=ids)``.
             given: Frames that the generator holds already, so that no keyframe is spent on what they show; None
                 takes the working memory.
             time: Seconds at which the first camera is to be generated, for rules that know age.
@@ -204,14 +202,11 @@ class SpatialMemory(Lifecycle):
         projection = self._followers.free().believed(self._geometry.render(cameras))
         recent = tuple(self.recent)
         held = Views.of(recent if given is None else given)
-        excluded = np.asarray(list(exclude), np.int64)
-        if where is not None:
-            excluded = np.union1d(excluded, where.hides(self.views))
         query = Query(
             cameras,
             projection,
             held,
-            excluded,
+            (where or Where()).hides(self.views),
             time,
             seed,
             self._geometry.observers,

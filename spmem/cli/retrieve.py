@@ -37,17 +37,18 @@ def retrieve(
     """Find the keyframes to look at for cameras, and how much of their view memory covers."""
     from spmem.cli.cameras import like, read_path
     from spmem.opening import open as open_memory
+    from spmem.retrieval.where import Where
 
     if (camera is None) == (frame is None):
         raise typer.BadParameter("give either --camera or --frame", param_hint="--camera / --frame")
     with open_memory(memory, mode="r") as opened:
         if camera is None:
             assert frame is not None
-            asked, exclude = opened.keyframes[frame].camera[None], [frame]
+            asked, where = opened.keyframes[frame].camera[None], Where(exclude=[frame])
         else:
-            asked, exclude = read_path(camera, like(opened)), []
+            asked, where = read_path(camera, like(opened)), None
         # What the last session happened to look at last is of no concern to who asks here.
-        found = opened.retrieve(asked, k=k, method=method, exclude=exclude, given=())
+        found = opened.retrieve(asked, k=k, method=method, where=where, given=())
         if out is not None:
             from spmem.pictures import contact_sheet, save
 

@@ -181,7 +181,9 @@ def test_every_method_honours_k_and_exclude(method: str) -> None:
     cameras = frames[5].camera
     assert memory.retrieve(cameras, k=0, method=method).keyframes == ()
     for k in (1, 3, 50):
-        found = memory.retrieve(cameras, k=k, method=method, exclude=[4, 5], given=())
+        found = memory.retrieve(
+            cameras, k=k, method=method, where=spmem.Where(exclude=[4, 5]), given=()
+        )
         ids = [keyframe.id for keyframe in found.keyframes]
         assert len(ids) == len(set(ids)) <= min(k, 8)
         assert not {4, 5} & set(ids)

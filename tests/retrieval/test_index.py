@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spmem.errors import InputError, MissingExtraError, UnknownNameError
-from spmem.retrieval import faiss_index, flat
+from spmem.retrieval import flat
 from spmem.retrieval.faiss_index import FaissIndex
 from spmem.retrieval.flat import FlatIndex
 from spmem.retrieval.index import make_index
@@ -36,13 +36,12 @@ def test_faiss_and_flat_answer_alike_through_a_history() -> None:
         np.testing.assert_allclose(scores_flat, scores_faiss, rtol=1e-4, atol=1e-5)
 
 
-def test_a_large_bank_is_searched_along_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_bank_is_searched_along_the_graph() -> None:
     pytest.importorskip("faiss")
-    monkeypatch.setattr(faiss_index, "GRAPH_FROM", 100)
     draw = np.random.default_rng(0)
     place, ids = draw.standard_normal((40, 32)), np.arange(2000) * 3
     rows = (place[ids % 40] + draw.standard_normal((2000, 32)) / 4).astype(np.float32)
-    exact, graph = FlatIndex(32), FaissIndex(32)
+    exact, graph = FlatIndex(32), FaissIndex(32, graph_from=100)
     for part in np.array_split(np.arange(2000), 7):
         for index in (exact, graph):
             index.add(ids[part], rows[part])

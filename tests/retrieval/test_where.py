@@ -71,7 +71,3 @@ def test_every_rule_keeps_to_it(method: str) -> None:
     )
     assert {keyframe.id for keyframe in found.keyframes} <= {1, 3, 4}
     assert len(found.keyframes) > 0
-    both = memory.retrieve(
-        asked, k=8, method=method, given=(), where=Where(time=(1, 4)), exclude=[2]
-    )
-    assert {keyframe.id for keyframe in both.keyframes} <= {1, 3, 4}

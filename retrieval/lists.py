@@ -22,7 +22,7 @@ I64: TypeAlias = NDArray[np.int64]
 U64: TypeAlias = NDArray[np.uint64]
 
 
-class Chains(NamedTuple):
+class Lists(NamedTuple):
     """An open-addressed table of voxels, and a pool of blocks; both with room to grow.
 
     key ``[c]`` uint64 and head ``[c]`` int32, the newest block of a voxel's chain, -1 = free; c is a power of two.
@@ -45,11 +45,11 @@ class Chains(NamedTuple):
         return 12 * voxels + (5 * BLOCK + 5) * blocks
 
 
-def chains(voxels: int = 0, blocks: int = 0) -> Chains:
+def lists(voxels: int = 0, blocks: int = 0) -> Lists:
     """Empty chains with room for so many voxels and blocks."""
     capacity = 1 << max(10, int(2 * voxels).bit_length())
     room = max(256, blocks)
-    return Chains(
+    return Lists(
         np.zeros(capacity, np.uint64),
         np.full(capacity, -1, np.int32),
         np.zeros((room, BLOCK), np.int32),
@@ -60,27 +60,27 @@ def chains(voxels: int = 0, blocks: int = 0) -> Chains:
     )
 
 
-def with_room(old: Chains, postings: int) -> Chains:
+def with_room(old: Lists, postings: int) -> Lists:
     """The same chains, grown where so many new postings might not find room."""
     voxels, blocks = old.used.tolist()
     if 2 * (voxels + postings) > len(old.key):
-        wider = chains(voxels + postings)
+        wider = lists(voxels + postings)
         _rehash(old.key, old.head, wider.key, wider.head)
         old = old._replace(key=wider.key, head=wider.head)
     if blocks + postings > len(old.slot):
-        longer = chains(0, max(2 * len(old.slot), blocks + postings))
+        longer = lists(0, max(2 * len(old.slot), blocks + postings))
         for name in POOL:
             getattr(longer, name)[:blocks] = getattr(old, name)[:blocks]
         old = longer._replace(key=old.key, head=old.head, used=old.used)
     return old
 
 
-def post(to: Chains, key: U64, slot: I32, weight: U8) -> None:
+def post(to: Lists, key: U64, slot: I32, weight: U8) -> None:
     """Append postings ``[m]``; the chains must have room."""
     _post(key, slot, weight, to.key, to.head, to.slot, to.weight, to.filled, to.next, to.used)
 
 
-def vote(of: Chains, key: U64, weight: I32, votes: I32, budget: int) -> I32:
+def vote(of: Lists, key: U64, weight: I32, votes: I32, budget: int) -> I32:
     """Add ``weight`` times the postings' own to the votes ``[slots]`` of each, voxel by voxel, until the budget is spent.
 
     Returns the slots that were voted for, each once; votes must be zero before.
@@ -90,14 +90,14 @@ def vote(of: Chains, key: U64, weight: I32, votes: I32, budget: int) -> I32:
     )
 
 
-def arrays_of(of: Chains) -> dict[str, NDArray[Any]]:
+def arrays_of(of: Lists) -> dict[str, NDArray[Any]]:
     """What is in use, for a cache."""
     taken, blocks = of.head >= 0, int(of.used[1])
     pool = {name: getattr(of, name)[:blocks] for name in POOL}
     return {"key": of.key[taken], "head": of.head[taken], **pool}
 
 
-def chains_of(arrays: Mapping[str, NDArray[Any]], slots: int) -> Chains:
+def lists_of(arrays: Mapping[str, NDArray[Any]], slots: int) -> Lists:
     """Inverse of :func:`arrays_of`.
 
     Raises:
@@ -117,7 +117,7 @@ def chains_of(arrays: Mapping[str, NDArray[Any]], slots: int) -> Chains:
     )
     if not sound:
         raise ValueError("the cached index does not fit together")
-    new = chains(len(key), blocks)
+    new = lists(len(key), blocks)
     _rehash(key, head, new.key, new.head)
     for name in POOL:
         getattr(new, name)[:blocks] = arrays[name]
@@ -125,9 +125,9 @@ def chains_of(arrays: Mapping[str, NDArray[Any]], slots: int) -> Chains:
     return new
 
 
-def without(old: Chains, renamed: I32) -> Chains:
+def without(old: Lists, renamed: I32) -> Lists:
     """The chains of the postings whose slot is renamed to one >= 0, in the order in which they were appended."""
-    new = chains(*old.used.tolist())
+    new = lists(*old.used.tolist())
     _copy(renamed, old.key, old.head, old.slot, old.weight, old.filled, old.next, new.key, new.head, new.slot, new.weight, new.filled, new.next, new.used)  # fmt: skip
     return new
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.kernels.jit import njit, prange
-from spmem.retrieval.views import Views
+from spmem.retrieval.views import THUMB, Views
 from spmem.retrieval.visibility import cells, stride_of
 from spmem.retrieval.voxels import SEED, voxel_key
 from spmem.types import Projection
@@ -31,6 +31,13 @@ while a camera that stands in unseen space has at least nothing before its eyes.
 STEPS = 256
 """A ray is followed over so many steps of half a voxel at most."""
 
+FAR = STEPS
+WIDE = 2 * FAR
+"""Voxels, along each axis, around a camera, of which no ray leaves those in the middle: it is ``STEPS`` halves at most."""
+
+BATCH = 256
+"""Views noted at once; bounds the memory that their voxels take."""
+
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 I32: TypeAlias = NDArray[np.int32]
@@ -39,7 +46,7 @@ U64: TypeAlias = NDArray[np.uint64]
 
 
 class FreeSpace:
-    """Voxels that views looked through, and how often, so that a view can be taken out again.
+    """Voxels that views looked through, and how many did, so that a view can be taken out again.
 
     A map of surfaces is transparent where nobody looked: seen from an unknown room, the known room next door shows
     through the wall between. The longer a ray runs through space that no view saw to be empty, the less likely is what
@@ -54,41 +61,79 @@ class FreeSpace:
     def __init__(self, reach: float | None = 1.0) -> None:
         self._reach = reach
         self._edge = 0.0
-        self._depths: list[float] = []  # ascending
+        self._depths = np.zeros(0)  # the views' median depths, ascending
         self._table, self._used = np.zeros(1 << 12, np.uint64), 0
         self._looks = np.zeros(1 << 12, np.int32)
 
     def observe(self, views: Views, rows: slice) -> None:
         """Note what these rows looked through."""
-        for row in range(*rows.indices(len(views))):
-            self._note(views, row, 1)
+        self._note(views, np.arange(len(views))[rows], 1)
 
     def forget(self, views: Views, rows: I64) -> None:
         """Take back what these rows, as they are, were observed to look through."""
-        for row in rows.tolist():
-            self._note(views, row, -1)
+        self._note(views, rows, -1)
 
-    def _note(self, views: Views, row: int, times: int) -> None:
-        depth = views.depth[row]
-        known = depth[depth > 0]
-        if not len(known):
-            return
-        median = float(np.median(known))
-        self._edge = self._edge or EDGE * median
-        if times > 0:
-            insort(self._depths, median)
-        else:
-            self._depths.pop(bisect_left(self._depths, median))
-        self._table, self._looks, self._used = _mark(
-            self._table, self._looks, self._used, depth, views.K[row], views.c2w[row], self._edge, times
+    def _note(self, views: Views, rows: I64, times: int) -> None:
+        for row in rows if self._edge == 0 else ():
+            known = views.depth[row][views.depth[row] > 0]
+            if len(known):
+                self._edge = EDGE * float(np.median(known))
+                break
+        for part in np.split(rows, range(BATCH, len(rows), BATCH)) if self._edge else ():
+            starts = np.concatenate([[0], np.cumsum(_steps(views, part, self._edge))])
+            keys, counts, medians = _looked_through(views.depth, views.K, views.c2w, part, self._edge, starts)  # fmt: skip
+            medians = np.sort(medians[medians > 0])
+            at = np.searchsorted(self._depths, medians)
+            if times > 0:
+                self._depths = np.insert(self._depths, at, medians)
+            else:
+                nth = np.arange(len(at)) - np.searchsorted(medians, medians)  # among equals
+                self._depths = np.delete(self._depths, at + nth)
+            self._table, self._looks, self._used = _post(
+                self._table, self._looks, self._used, keys, starts, counts, times
+            )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was noted, for a cache."""
+        seen = self._looks > 0
+        return {
+            "edge": np.array([self._edge]),
+            "depths": self._depths,
+            "key": self._table[seen],
+            "looks": self._looks[seen],
+        }
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], reach: float | None = 1.0) -> FreeSpace:
+        """Inverse of :meth:`arrays`.
+
+        Raises:
+            KeyError, ValueError: Arrays that no free space gives.
+        """
+        edge, depths, key, looks = (arrays[name] for name in ("edge", "depths", "key", "looks"))
+        sound = (
+            (edge.dtype, depths.dtype, key.dtype, looks.dtype) == (np.float64, np.float64, np.uint64, np.int32)
+            and edge.shape == (1,) and depths.ndim == key.ndim == 1 and looks.shape == key.shape
+            and bool(np.isfinite(edge).all() and np.isfinite(depths).all())
+            and bool((depths > 0).all() and (np.diff(depths) >= 0).all())
+            and bool((key > 0).all() and (looks > 0).all() and len(np.unique(key)) == len(key))
+            and (edge[0] > 0 if len(depths) else edge[0] >= 0 and not len(key))
         )  # fmt: skip
+        if not sound:
+            raise ValueError("the cached free space does not fit together")
+        free = cls(reach)
+        free._edge, free._depths = float(edge[0]), depths.copy()
+        free._table = np.zeros(1 << max(12, int(2 * len(key)).bit_length()), np.uint64)
+        free._looks, free._used = np.zeros(len(free._table), np.int32), len(key)
+        _fill(free._table, free._looks, key, looks)
+        return free
 
     def believed(self, projection: Projection) -> Projection:
         """The projection, not covering what is seen through more unseen space than ``reach``; depth and colour stay."""
-        if not self._depths or self._reach is None:
+        if not len(self._depths) or self._reach is None:
             return projection
         n = len(self._depths)
-        limit = self._reach * (self._depths[(n - 1) // 2] + self._depths[n // 2]) / 2
+        limit = self._reach * float(self._depths[(n - 1) // 2] + self._depths[n // 2]) / 2
         return replace(projection, mask=projection.mask & (self.unseen(projection) <= limit))
 
     def unseen(self, projection: Projection) -> Float[Tensor, "t h w"]:
@@ -111,31 +156,115 @@ class FreeSpace:
         return torch.nn.functional.pad(fine, rest, mode="replicate")[:, 0, :h, :w]
 
 
+def _steps(views: Views, rows: I64, edge: float) -> I64:
+    """How many steps of half a voxel the rays of each view take at most."""
+    near = np.s_[STRIDE // 2 :: STRIDE]
+    depth, K = views.depth[rows][:, near, near], views.K[rows]
+    y, x = np.mgrid[: THUMB[0], : THUMB[1]][:, near, near] + 0.5
+    right = (x - K[:, 0, 2, None, None]) / K[:, 0, 0, None, None]
+    down = (y - K[:, 1, 2, None, None]) / K[:, 1, 1, None, None]
+    steps = 2 / edge * depth * np.sqrt(right**2 + down**2 + 1)
+    return (steps.clip(max=STEPS) + 2).sum((1, 2)).astype(np.int64)
+
+
+@njit(parallel=True)
+def _looked_through(
+    depth: F32, K: F32, c2w: F32, rows: I64, edge: float, starts: I64
+) -> tuple[U64, I64, F64]:
+    """The voxels that each view looked through, each once, how many they are, and the view's median depth (0 = none).
+
+    Those of the i-th view begin at ``starts[i]``.
+    """
+    keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(rows), np.int64)
+    medians = np.zeros(len(rows))
+    for i in prange(len(rows)):
+        v = rows[i]
+        medians[i] = _median(depth[v])
+        counts[i] = _of_view(depth[v], K[v], c2w[v], edge, keys[starts[i] : starts[i + 1]])
+    return keys, counts, medians
+
+
 @njit()
-def _mark(
-    table: U64, looks: I32, used: int, depth: F32, K: F32, c2w: F32, edge: float, times: int
-) -> tuple[U64, I32, int]:
+def _median(depth: F32) -> float:
+    flat = depth.ravel()
+    known = flat[flat > 0]
+    return np.median(known) if len(known) else 0.0
+
+
+@njit()
+def _of_view(depth: F32, K: F32, c2w: F32, edge: float, keys: U64) -> int:
+    pose, size, found = c2w.astype(np.float64), 1 << 10, 0
+    base = np.floor(pose[:3, 3] / edge)
+    eye = pose[:3, 3] / edge - base + FAR
+    # What was found: cells around the camera packed into one number, and where each is in a table of its own.
+    packed, table = np.empty(len(keys), np.int64), np.zeros(size, np.int32)
     for y in range(STRIDE // 2, depth.shape[0], STRIDE):
         for x in range(STRIDE // 2, depth.shape[1], STRIDE):
             right, down = (x + 0.5 - K[0, 2]) / K[0, 0], (y + 0.5 - K[1, 2]) / K[1, 1]
             long = np.sqrt(right * right + down * down + 1.0)
             step = edge / 2 / long
-            last = min(
-                depth[y, x] - edge / long, STEPS * step
-            )  # the surface's own voxel is not free
-            z = 0.0
+            last = min(depth[y, x] - edge / long, STEPS * step)  # not the surface's own voxel
+            dx = (pose[0, 0] * right + pose[0, 1] * down + pose[0, 2]) / edge
+            dy = (pose[1, 0] * right + pose[1, 1] * down + pose[1, 2]) / edge
+            dz = (pose[2, 0] * right + pose[2, 1] * down + pose[2, 2]) / edge
+            z, before = 0.0, -1
             while z < last:
-                key = _voxel(c2w, right * z, down * z, z, edge)
-                at = _find(table, key)
-                if table[at] == 0:
-                    table[at] = key
-                    used += 1
-                    if 2 * used > len(table):
-                        table, looks = _wider(table, looks)
-                        at = _find(table, key)
-                looks[at] += times
+                i, j, k = int(eye[0] + dx * z), int(eye[1] + dy * z), int(eye[2] + dz * z)
+                cell = (i * WIDE + j) * WIDE + k
                 z += step
+                if cell == before:
+                    continue
+                before = cell
+                at = _place(table, packed, cell)
+                if table[at] > 0:
+                    continue
+                packed[found] = cell
+                found += 1
+                table[at] = found
+                if 2 * found > size:
+                    size *= 2
+                    table = np.zeros(size, np.int32)
+                    for n in range(found):
+                        table[_place(table, packed, packed[n])] = n + 1
+    base -= FAR
+    for n in range(found):
+        i, j, k = packed[n] // (WIDE * WIDE), packed[n] // WIDE % WIDE, packed[n] % WIDE
+        keys[n] = voxel_key(base[0] + i, base[1] + j, base[2] + k, SEED)
+    return found
+
+
+@njit()
+def _place(table: I32, packed: I64, cell: int) -> np.int64:
+    """Where a cell is in a view's table, or would be."""
+    last = len(table) - 1
+    at = np.int64((np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & last
+    while table[at] > 0 and packed[table[at] - 1] != cell:
+        at = (at + 1) & last
+    return at
+
+
+@njit()
+def _post(
+    table: U64, looks: I32, used: int, keys: U64, starts: I64, counts: I64, times: int
+) -> tuple[U64, I32, int]:
+    for i in range(len(counts)):
+        for n in range(starts[i], starts[i] + counts[i]):
+            at = _find(table, keys[n])
+            if table[at] == 0:
+                table[at] = keys[n]
+                used += 1
+                if 2 * used > len(table):
+                    table, looks = _wider(table, looks)
+                    at = _find(table, keys[n])
+            looks[at] += times
     return table, looks, used
+
+
+@njit()
+def _fill(table: U64, looks: I32, keys: U64, counts: I32) -> None:
+    for i in range(len(keys)):
+        at = _find(table, keys[i])
+        table[at], looks[at] = keys[i], counts[i]
 
 
 @njit(parallel=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +101,45 @@ def test_what_a_view_alone_looked_through_can_be_taken_back() -> None:
     assert not torch.equal(free.unseen(asked), without.unseen(asked))
     free.forget(views, np.array([3]))
     assert torch.equal(free.unseen(asked), without.unseen(asked))
+
+
+def test_all_that_was_noted_can_be_taken_back_in_any_order() -> None:
+    views = views_of([stand(-2, -1, turn) for turn in (-0.6, 0, 0, 0.6, 2.5)], room=LEFT)
+    free = FreeSpace()
+    free.observe(views, slice(0, 5))
+    for rows in ([3, 1], [0], [4, 2]):
+        free.forget(views, np.array(rows))
+    asked = query_of([stand(-2, -1, 2.5)], room=LEFT).projection
+    assert free.believed(asked) is asked
+    assert not len(free.arrays()["key"])
+
+
+def test_it_comes_back_from_its_arrays() -> None:
+    free, asked = left_views(), query_of([stand(5, -0.5, -np.pi / 2), stand(-2, -1, 2.5)], room=LEFT).projection  # fmt: skip
+    back = FreeSpace.restore(free.arrays())
+    assert torch.equal(back.unseen(asked), free.unseen(asked))
+    assert torch.equal(back.believed(asked).mask, free.believed(asked).mask)
+    views = views_of([stand(-2, -1, turn) for turn in (-0.6, 0, 0.6)], room=LEFT)
+    back.forget(views, np.arange(3))
+    assert back.believed(asked) is asked
+    assert FreeSpace.restore(FreeSpace().arrays()).believed(asked) is asked
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"edge": np.zeros(1)},
+        {"edge": np.full(1, np.nan)},
+        {"edge": np.ones(2)},
+        {"depths": np.array([2.0, 1.0])},
+        {"depths": np.array([-1.0])},
+        {"key": np.zeros(3, np.uint64), "looks": np.ones(3, np.int32)},
+        {"key": np.ones(2, np.uint64), "looks": np.ones(2, np.int32)},
+        {"key": np.arange(1, 4, dtype=np.uint64), "looks": np.zeros(3, np.int32)},
+        {"looks": np.ones(3, np.int32)},
+        {"looks": np.ones(3, np.int64), "key": np.arange(1, 4, dtype=np.uint64)},
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        FreeSpace.restore({**left_views().arrays(), **wrong})

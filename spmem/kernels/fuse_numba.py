@@ -33,7 +33,17 @@ from spmem.kernels.discs_numba import (
     V,
     Z,
 )
-from spmem.kernels.fuse_torch import ALIGNED, CARVE, COARSE, FORGET, REACH
+from spmem.kernels.fuse_torch import (
+    ALIGNED,
+    BLUNT,
+    CARVE,
+    COARSE,
+    FORGET,
+    LATEST,
+    REACH,
+    SHARP,
+    SHARPER,
+)
 from spmem.kernels.jit import njit, prange
 from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
 from spmem.kernels.simd import (
@@ -219,7 +229,7 @@ def merge(
     """Update discs by the pixels that show them; take from those that rays pass through or finer pixels replace."""
     height, width = planes.shape[1] - 1, planes.shape[2] - PAD
     edge, near, most = np.float32(voxel), np.float32(tolerance), np.float32(max_confidence)
-    now, carve = np.float32(time), np.float32(CARVE)
+    now, carve, latest = np.float32(time), np.float32(CARVE), np.float32(LATEST)
     right, bottom = np.float32(width) - HALF, np.float32(height) - HALF
     for c in prange(len(chunks)):
         start = np.int64(chunks[c]) * CHUNK
@@ -304,11 +314,12 @@ def merge(
             across_voxel = edge * K[0, 0] / where(met, depth, ONE)
             remembered = take(detail, start + k)
             fresh, faded = across_voxel * across_voxel, remembered * np.float32(FORGET)
-            sharper = (fresh / where(faded > ZERO, faded, TINY) - np.float32(0.7)) * np.float32(
-                1 / 0.6
-            )
-            sharper = where(sharper > ZERO, least(sharper, spread(ONE)), ZERO)
-            sharper = where(met, sharper, ZERO)
+            ratio = fresh / where(faded > ZERO, faded, TINY)
+            taken = (ratio - np.float32(SHARP)) * np.float32(1 / (SHARPER - SHARP))
+            taken = least(taken, spread(ONE))
+            alike = least((ratio - np.float32(BLUNT)) * np.float32(2), spread(ONE))
+            alike = where(alike > ZERO, alike, ZERO) * where(gain > latest, gain, latest)
+            sharper = where(met, where(taken > alike, taken, alike), ZERO)
             put(detail, where(met, where(fresh > faded, fresh, faded), remembered), start + k)
             r, g, b = columns3(colour, start + k)
             r, g = r + (red * share - r) * sharper, g + (green * share - g) * sharper

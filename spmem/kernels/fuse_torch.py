@@ -1,8 +1,8 @@
 """Fusion of a posed depth image into discs, in plain torch, on any device: the twin that says what is computed.
 
 A pixel merges with the disc that it shows. The disc moves along its normal only, by a running mean of point-to-plane
-distances (the averaging of a truncated signed distance volume, Curless and Levoy 1996, at one disc); its colour follows
-the views with the most pixels on it. Pixels that show nothing known become new discs, one for each voxel and main
+distances (the averaging of a truncated signed distance volume, Curless and Levoy 1996, at one disc); its colour is a
+running mean of the views with the most pixels on it. Pixels that show nothing known become new discs, one for each voxel and main
 direction. Discs that rays pass through lose confidence; coarse ones give way to pixels that see finer.
 
 Source: Keller et al. 2013, Real-time 3D Reconstruction in Dynamic Scenes using Point-based Fusion, sections 4 and 5.
@@ -40,6 +40,12 @@ CARVE = 2.0
 """Confidence that a disc loses when the ray through its centre passes through it; seeing it adds at most 1."""
 FORGET = 0.98
 """Per frame, what is left of the claim of the view that gave a disc its colour."""
+SHARP, SHARPER = 1.5, 2.5
+"""A view with more than SHARP times as many pixels on a disc as the claim takes its colour over; from SHARPER on, wholly."""
+BLUNT = 0.25
+"""A view with no more than this share of them leaves the colour alone; from half as many more on it counts in full."""
+LATEST = 0.1
+"""What the latest of alike views counts at least in the running mean of colours, so that a map follows what changes."""
 
 
 @dataclass(frozen=True)
@@ -311,9 +317,11 @@ def merge(
     normal = normalize(normal + (normal_at - normal) * gain * shows[:, None], dim=-1)
     columns.normal[row] = normal @ seen.c2w[:3, :3].T
     detail, faded = (how.voxel * seen.K[0, 0] / depth).square(), columns.detail[row] * FORGET
-    sharper = ((detail / faded - 0.7) / 0.6).clamp(0, 1)[:, None]
+    ratio = (detail / faded)[:, None]
+    alike = ((ratio - BLUNT) / 0.5).clamp(0, 1) * gain.clamp(min=LATEST)
+    share = torch.maximum(((ratio - SHARP) / (SHARPER - SHARP)).clamp(0, 1), alike)
     columns.detail[row] = torch.maximum(detail, faded)
-    columns.colour[row] += (sums[:, 4:7] / total - columns.colour[row]) * sharper
+    columns.colour[row] += (sums[:, 4:7] / total - columns.colour[row]) * share
     columns.confidence[row] = (before + mean).clamp(max=how.max_confidence)
     columns.widen(row)
 

@@ -32,6 +32,8 @@ from spmem.kernels.triton_jit import constant, jit, lanes, programs, tl
 
 CARVE = constant(fuse_torch.CARVE)
 FORGET = constant(fuse_torch.FORGET)
+SHARP, SHARPER = constant(fuse_torch.SHARP), constant(fuse_torch.SHARPER)
+BLUNT, LATEST = constant(fuse_torch.BLUNT), constant(fuse_torch.LATEST)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +135,9 @@ def merge(
         tl.store(normal + 3 * row + 2, nz, mask=met)
         fresh = voxel * fx / Z
         fresh, faded = fresh * fresh, tl.load(detail + row, mask=met, other=1.0) * FORGET
-        sharper = (fresh / tl.maximum(faded, 1e-30) - 0.7) / 0.6
-        sharper = tl.minimum(tl.maximum(sharper, 0.0), 1.0)
+        ratio = fresh / tl.maximum(faded, 1e-30)
+        alike = tl.minimum(tl.maximum((ratio - BLUNT) * 2.0, 0.0), 1.0) * tl.maximum(gain, LATEST)
+        sharper = tl.maximum(tl.minimum((ratio - SHARP) / (SHARPER - SHARP), 1.0), alike)
         tl.store(detail + row, tl.maximum(fresh, faded), mask=met)
         for k in tl.static_range(3):
             old = tl.load(colour + 3 * row + k, mask=met, other=0.0)

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.kernels.discs_numba import HALF, ONE, ZERO
-from spmem.kernels.fuse_torch import ALIGNED
+from spmem.kernels.fuse_torch import ALIGNED, SHARPER
 from spmem.kernels.jit import njit, prange
 from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
 from spmem.kernels.simd import PAD
-from spmem.kernels.unfuse_torch import SHARP
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -93,7 +92,7 @@ def subtract(
     detail: F32,
 ) -> None:
     """Leave discs without what frames gave them: ``left`` is the weight of all others."""
-    duller, most = np.float32(1 / SHARP), np.float32(max_confidence)
+    duller, most = np.float32(1 / SHARPER), np.float32(max_confidence)
     for r in prange(len(rows)):
         row = rows[r]
         if sums[r, 0] == ZERO:

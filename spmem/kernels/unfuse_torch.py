@@ -14,11 +14,9 @@ from torch.nn.functional import normalize
 
 from spmem.geometry.projection import rays
 from spmem.kernels.columns import Columns
-from spmem.kernels.fuse_torch import ALIGNED, Fusing, prepare
+from spmem.kernels.fuse_torch import ALIGNED, SHARPER, Fusing, prepare
 from spmem.types import Frame
 
-SHARP = 1.3
-"""Sharpness against a colour's claim from which on a view gives a disc all of its colour (where fusion's ramp ends)."""
 SUMS = 6
 """What is summed over frames for each disc: 1, weight, weighted distance along the normal, weighted normal."""
 
@@ -64,7 +62,7 @@ def subtract(
 ) -> None:
     """Leave discs without what frames gave them: ``left`` is the weight of all others.
 
-    Colour is no mean: it stays, and gives way to the next view that is as sharp.
+    Colour stays, since what each view gave it is not known any more, and gives way to the next view that is as sharp.
     """
     shown = sums[:, 0] > 0
     rows, sums, left = rows[shown], sums[shown], left[shown]
@@ -73,4 +71,4 @@ def subtract(
     turned = normal - (sums[:, 3:] - weight * normal) / left[:, None]
     columns.normal[rows] = normalize(turned, dim=-1)
     columns.confidence[rows] = left.clamp(max=max_confidence)
-    columns.detail[rows] /= SHARP
+    columns.detail[rows] /= SHARPER

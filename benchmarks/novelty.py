@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from real_walks import WALKS, K, best_cover, held_back, small
+from held_back import held_back, small
+from real_walks import WALKS, K, best_cover
 
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig

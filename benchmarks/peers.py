@@ -34,6 +34,16 @@ class VoxelBlockGrid:
         blocks = self.grid.compute_unique_block_coordinates(depth, K, w2c, 1.0, FAR)
         self.grid.integrate(blocks, depth, colour, K, K, w2c, 1.0, FAR)
 
+    def render(self, camera: Camera, least_weight: float) -> tuple[Tensor, Tensor]:
+        """Colour ``[h, w, 3]`` and depth ``[h, w]`` (0 = none) by ray casting voxels seen at least so often."""
+        K, w2c = matrices(camera, self._o3d.core.Tensor)
+        table = self.grid.hashmap()
+        blocks = table.key_tensor()[table.active_buf_indices().to(self._o3d.core.int64)]
+        size, kinds = (camera.width, camera.height), ["color", "depth"]
+        found = self.grid.ray_cast(blocks, K, w2c, *size, kinds, 1.0, 0.1, FAR, least_weight)
+        colour, depth = (torch.from_numpy(found[kind].numpy().copy()) for kind in kinds)
+        return colour.clamp(0, 1), depth[..., 0]
+
     def points(self, least_weight: float) -> Tensor:
         """The point cloud [n, 3] of voxels seen at least so often."""
         cloud = self.grid.extract_point_cloud(least_weight)

@@ -11,6 +11,8 @@ from SPMEM_TEST_DATA (default ../shared/data).
 - recall@4: what the four keyframes chosen saw of the query, as a share of what the best four could have (best: greedy
   on the truth); and the share of the truly best four single keyframes that were among them. The generator holds
   nothing (given=()).
+- what the map shows beside Open3D's volume of the same frames: ``held_back.py``, where the peers are installed
+  (benchmarks/requirements.txt); pictures side by side come into out/bench
 """
 
 from __future__ import annotations
@@ -20,37 +22,25 @@ import json
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from held_back import MEASURES, SMALL, beside_open3d, held_back, small
 from torch import Tensor
 
 import spmem
-from spmem import Camera, Frame
-from spmem.bench.report import aim, mean_and_error, tell, walks_folder
+from spmem import Camera
+from spmem.bench.report import ROOT, aim, mean_and_error, tell, walks_folder
 from spmem.integrations.readers import open_walk, track
 from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility
 
 WALKS = {"redkitchen_7scenes": "7scenes", "hololens_dvmvs": "folders"}
 K = 4
-SMALL = 4
-"""Truth is computed on depth sampled this much coarser."""
-
-
-def held_back(index: int) -> bool:
-    """Each tenth frame is not stored."""
-    return index % 10 == 5
-
-
-def small(frame: Frame) -> tuple[Tensor, Camera]:
-    """Depth sampled for the truth, and its camera."""
-    assert frame.depth is not None
-    depth = frame.depth[SMALL // 2 :: SMALL, SMALL // 2 :: SMALL]
-    return depth, frame.camera.resize(depth.shape[1], depth.shape[0])
 
 
 def store_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
@@ -135,6 +125,11 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     return {"projection": projection, "methods": methods}
 
 
+def number(told: str | float) -> float:
+    """The figure, without its standard error."""
+    return float(str(told).split()[0])
+
+
 def best_cover(masks: Tensor) -> list[int]:
     """Four keyframes that greedily cover most, on the truth."""
     covered = torch.zeros_like(masks[0])
@@ -166,6 +161,8 @@ def main() -> None:
     if not walks_folder().is_dir():
         raise SystemExit(f"no walks at {walks_folder()}: set SPMEM_TEST_DATA")
     stores, projections, methods, aims = [], [], [], []
+    beside: list[dict[str, Any]] = []
+    peers = find_spec("open3d") and find_spec("skimage")
     for name in WALKS:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "walk.spmem"
@@ -174,6 +171,10 @@ def main() -> None:
             asked = subprocess.run(
                 command + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True, check=True
             )
+            if peers:
+                walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
+                picture = ROOT / "out" / "bench" / f"held-back-{name}.png"
+                beside += beside_open3d(name, path, walk, picture)
         answer = json.loads(asked.stdout)
         projections.append(answer["projection"])
         methods += answer["methods"]
@@ -184,7 +185,13 @@ def main() -> None:
             aim(f"{name}: coverage", projection["coverage of the seen %, mean"], 95, "%", "higher"),
             aim(f"{name}: recall@4", answer["methods"][0]["mean"], max(others), "", "higher"),
         ]
-    tell([*stores, *projections, *methods], aims, as_json=options.json)
+    for name in WALKS if peers else ():
+        ours, *others = (row for row in beside if row["walk"] == name)
+        for measure, better in MEASURES.items():
+            best = (max if better == "higher" else min)(number(row[measure]) for row in others)
+            value = number(ours[measure])
+            aims.append(aim(f"{name}: {measure}, beside Open3D", value, best, "", better))
+    tell([*stores, *projections, *beside, *methods], aims, as_json=options.json)
 
 
 if __name__ == "__main__":

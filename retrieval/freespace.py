@@ -38,6 +38,9 @@ WIDE = 2 * FAR
 BATCH = 256
 """Views noted at once; bounds the memory that their voxels take."""
 
+DTYPES = {"edge": np.float64, "depths": np.float64, "key": np.uint64, "looks": np.int32}
+"""Of the arrays that are kept."""
+
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 I32: TypeAlias = NDArray[np.int32]
@@ -110,15 +113,17 @@ class FreeSpace:
         Raises:
             KeyError, ValueError: Arrays that no free space gives.
         """
-        edge, depths, key, looks = (arrays[name] for name in ("edge", "depths", "key", "looks"))
+        edge, depths, key, looks = (arrays[name] for name in DTYPES)
         sound = (
-            (edge.dtype, depths.dtype, key.dtype, looks.dtype) == (np.float64, np.float64, np.uint64, np.int32)
-            and edge.shape == (1,) and depths.ndim == key.ndim == 1 and looks.shape == key.shape
+            all(arrays[name].dtype == dtype for name, dtype in DTYPES.items())
+            and edge.shape == (1,)
+            and depths.ndim == key.ndim == 1
+            and looks.shape == key.shape
             and bool(np.isfinite(edge).all() and np.isfinite(depths).all())
             and bool((depths > 0).all() and (np.diff(depths) >= 0).all())
             and bool((key > 0).all() and (looks > 0).all() and len(np.unique(key)) == len(key))
             and (edge[0] > 0 if len(depths) else edge[0] >= 0 and not len(key))
-        )  # fmt: skip
+        )
         if not sound:
             raise ValueError("the cached free space does not fit together")
         free = cls(reach)
@@ -164,7 +169,8 @@ def _steps(views: Views, rows: I64, edge: float) -> I64:
     right = (x - K[:, 0, 2, None, None]) / K[:, 0, 0, None, None]
     down = (y - K[:, 1, 2, None, None]) / K[:, 1, 1, None, None]
     steps = 2 / edge * depth * np.sqrt(right**2 + down**2 + 1)
-    return (steps.clip(max=STEPS) + 2).sum((1, 2)).astype(np.int64)
+    whole: I64 = (steps.clip(max=STEPS) + 2).sum((1, 2)).astype(np.int64)
+    return whole
 
 
 @njit(parallel=True)
@@ -188,7 +194,7 @@ def _looked_through(
 def _median(depth: F32) -> float:
     flat = depth.ravel()
     known = flat[flat > 0]
-    return np.median(known) if len(known) else 0.0
+    return float(np.median(known)) if len(known) else 0.0
 
 
 @njit()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,13 @@ from spmem.retrieval.views import Views
 
 if TYPE_CHECKING:
     from spmem.protocols import Retriever
+
+
+def digest(views: Views, count: int) -> str:
+    """What tells the first views from others: their ids, cameras and poses."""
+    parts = (views.ids, views.K, views.c2w)
+    return sha256(b"".join(part[:count].tobytes() for part in parts)).hexdigest()
+
 
 I64 = NDArray[np.int64]
 FREE = "free space"
@@ -24,13 +32,16 @@ class Followers:
     Args:
         views: What is followed.
         rule: Makes a rule by its name.
-        free: That has observed nothing.
+        free: What of space is known.
+        shown: From so many of the views.
     """
 
-    def __init__(self, views: Views, rule: Callable[[str], Retriever], free: FreeSpace) -> None:
+    def __init__(
+        self, views: Views, rule: Callable[[str], Retriever], free: FreeSpace, shown: int = 0
+    ) -> None:
         self._views, self._rule, self._free = views, rule, free
         self._rules: dict[str, Retriever] = {}
-        self._shown: dict[str, int] = {FREE: 0}  # views, to each follower
+        self._shown: dict[str, int] = {FREE: shown}  # views, to each follower
 
     def rule(self, method: str | Retriever) -> tuple[str, Retriever]:
         """A rule, by name or as it is, and what to call it; it has seen every view."""
@@ -57,11 +68,24 @@ class Followers:
                     follower.observe(self._views, slice(int(run[0]), int(run[-1]) + 1))
 
     def remove(self, ids: I64) -> None:
-        """Drop views."""
+        """Drop views, and the free space that only they saw."""
         rows = self._views.rows(ids)
         self._free.forget(self._views, rows[rows < self._shown[FREE]])
+        self.drop(ids)
+
+    def drop(self, ids: I64) -> None:
+        """Drop views; the free space that they saw stays known."""
+        self.free()
+        rows = self._views.rows(ids)
         self._shown = {name: n - int((rows < n).sum()) for name, n in self._shown.items()}
         self._views.remove(ids)
+
+    def arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The free space and which views it is from, to keep; None where nobody asked for it yet."""
+        shown = self._shown[FREE]
+        if not shown:
+            return None
+        return self._free.arrays(), {"views": shown, "digest": digest(self._views, shown)}
 
     def _show(self, name: str, follower: FreeSpace | Retriever) -> None:
         shown = self._shown.get(name, 0)

@@ -41,7 +41,10 @@ class Where:
         if start is not None and end is not None and not start <= end:
             raise InputError(f"where.time is (start, end) in seconds, got {self.time}")
         if self.region is not None:
-            box = np.array([list(corner) for corner in self.region], np.float64)
+            try:
+                box = np.array([list(corner) for corner in self.region], np.float64)
+            except (TypeError, ValueError):
+                box = np.empty(0)
             if box.shape != (2, 3) or not np.isfinite(box).all() or (box[0] > box[1]).any():
                 raise InputError(
                     f"where.region is (low, high), corners of x, y and z with low <= high, got {self.region}"

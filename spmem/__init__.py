@@ -2,7 +2,13 @@
 
 from spmem import errors
 from spmem.camera import Camera
-from spmem.config import FusionConfig, KeyframeConfig, MemoryConfig, RetrievalConfig
+from spmem.config import (
+    FusionConfig,
+    KeyframeConfig,
+    MemoryConfig,
+    RetentionConfig,
+    RetrievalConfig,
+)
 from spmem.memory import SpatialMemory
 from spmem.opening import open
 from spmem.retrieval.where import Where
@@ -30,6 +36,7 @@ __all__ = [
     "KeyframeConfig",
     "MemoryConfig",
     "Projection",
+    "RetentionConfig",
     "Retrieval",
     "RetrievalConfig",
     "Snapshot",

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import CorruptMemoryError
+from spmem.retrieval.followers import digest
+from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.views import Views
 from spmem.types import Frame
 
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from spmem.protocols import GeometryStore, KeyframeStore
 
 GEOMETRY, VIEWS, RECENT, CONFIG = "geometry", "views", "recent", "config"
-DESCRIPTORS = "descriptors"
+DESCRIPTORS, FREE = "descriptors", "free"
+DERIVED = (GEOMETRY, VIEWS, DESCRIPTORS, FREE)
+"""What can be made again from the keyframes (the map but for frames that are none)."""
 
 
 def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
@@ -33,6 +37,9 @@ def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
     arrays, attributes = _recent_arrays(list(memory.recent))
     bank.write_arrays(RECENT, arrays, attributes)
     bank.write_arrays(CONFIG, {}, memory.config.to_json())
+    free = memory.free_space()
+    if free is not None:
+        bank.write_arrays(FREE, *free)
     described = memory.descriptors.arrays(memory.views.ids)
     if described is not None:
         bank.write_arrays(DESCRIPTORS, *described)
@@ -50,7 +57,7 @@ def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch
             raise CorruptMemoryError(
                 f"the map's checkpoint does not fit together: {error}"
             ) from error
-        last = int(attributes["keyframes"])
+        last = int(attributes.get("keyframes", -1))
     for id in bank.ids()[bank.ids() > last].tolist():
         geometry.observe(id, geometry.fuse(bank.read(id).to(device)).reshape(-1))
 
@@ -60,7 +67,11 @@ def restore_views(bank: KeyframeStore) -> Views:
     stored = bank.read_arrays(VIEWS)
     ids = bank.ids()
     views = Views()
-    if stored is not None and np.array_equal(stored[0]["ids"], ids[: len(stored[0]["ids"])]):
+    if (
+        stored
+        and "ids" in stored[0]
+        and np.array_equal(stored[0]["ids"], ids[: len(stored[0]["ids"])])
+    ):
         views = Views.restore(stored[0])
     for id in ids[len(views) :].tolist():
         frame = bank.read(id)
@@ -68,6 +79,23 @@ def restore_views(bank: KeyframeStore) -> Views:
         assert frame.time is not None
         views.append(id, frame.time, frame.camera, frame.depth.numpy())
     return views
+
+
+def restore_free(
+    bank: KeyframeStore, views: Views, reach: float | None
+) -> tuple[FreeSpace, int] | None:
+    """The known free space and how many of the views it is from, where it is from these."""
+    stored = bank.read_arrays(FREE)
+    if stored is None or "digest" not in stored[1]:
+        return None
+    arrays, attributes = stored
+    count = attributes.get("views")
+    if not isinstance(count, int) or attributes["digest"] != digest(views, count):
+        return None
+    try:
+        return FreeSpace.restore(arrays, reach), count
+    except (KeyError, ValueError):
+        return None
 
 
 def restore_descriptors(

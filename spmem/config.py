@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from spmem.errors import InputError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgt", start=1)}
+
+
+def budget_bytes(budget: int | str) -> int | None:
+    """The bytes of a budget like ``"2 GB"``; None where it is a number of keyframes. Raises InputError.
+
+    >>> budget_bytes("1.5 GB"), budget_bytes("512 MiB"), budget_bytes(1000)
+    (1500000000, 536870912, None)
+    """
+    if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", str(budget).lower())
+    try:
+        size = (
+            int(float(found[1]) * _UNITS[found[2] or ""])
+            if isinstance(budget, str) and found
+            else 0
+        )
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise InputError(
+            f"a budget is a number of keyframes, or bytes as text like '2 GB' or '512 MiB'; got {budget!r}"
+        )
+    return size
 
 
 @dataclass(frozen=True)
@@ -69,6 +97,23 @@ class KeyframeConfig:
 
 
 @dataclass(frozen=True)
+class RetentionConfig:
+    """How much a memory keeps.
+
+    budget: A number of keyframes, or bytes of keyframes as text (``"2 GB"``, ``"512 MiB"``); None keeps all.
+    policy: What goes first: ``coverage`` (what others saw too), ``recency`` (the oldest), ``uniform`` (where keyframes
+        are dense in time), ``reservoir`` (at random, fair to all), or an installed package's.
+    """
+
+    budget: int | str | None = None
+    policy: str = "coverage"
+
+    def __post_init__(self) -> None:
+        if self.budget is not None:
+            budget_bytes(self.budget)
+
+
+@dataclass(frozen=True)
 class RetrievalConfig:
     """How keyframes are found.
 
@@ -111,6 +156,7 @@ class MemoryConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
 
     def __post_init__(self) -> None:
         if self.recent < 0:
@@ -126,7 +172,12 @@ class MemoryConfig:
         stored = values.get("retrieval", {})
         if stored.get("index") == "auto":  # the name until 0.1
             values = {**values, "retrieval": {**stored, "index": "voxels"}}
-        parts = {"fusion": FusionConfig, "keyframes": KeyframeConfig, "retrieval": RetrievalConfig}
+        parts = {
+            "fusion": FusionConfig,
+            "keyframes": KeyframeConfig,
+            "retrieval": RetrievalConfig,
+            "retention": RetentionConfig,
+        }
         unknown = set(values) - {f.name for f in fields(cls)}
         try:
             nested = {name: part(**values[name]) for name, part in parts.items() if name in values}

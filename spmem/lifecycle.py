@@ -58,6 +58,7 @@ class Lifecycle:
         self._save()
         snapshot = self._bank.commit(message)
         self._changed = self._corrected = False
+        self._tidy()
         return snapshot
 
     def flush(self) -> None:
@@ -139,8 +140,7 @@ class Lifecycle:
                 )
             steps = commits[steps]
         self._bank.rollback(steps.id if isinstance(steps, Snapshot) else steps)
-        # The parts are read as on opening, and take the place of this memory's own.
-        vars(self).update(vars(self._opened(self._bank, writable=True)))
+        self._begin_again()
 
     def branches(self) -> list[str]:
         """The names of all branches; ``main`` is the one that opens by itself."""
@@ -252,9 +252,16 @@ class Lifecycle:
         """Hand all that is not a keyframe to the bank."""
         raise NotImplementedError
 
+    def _tidy(self) -> None:
+        """Free what a commit made free."""
+
     def _take(self, frame: Frame) -> int:
         """Fuse a frame and keep it, whatever it shows."""
         raise NotImplementedError
+
+    def _begin_again(self) -> None:
+        """Read all parts from the bank, as on opening, in place of this memory's own."""
+        vars(self).update(vars(self._opened(self._bank, writable=True)))
 
     def _opened(self, bank: Any, *, writable: bool) -> Self:
         if self._again is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.corrections import Twice, moves, named, replaced
-from spmem.errors import InputError
+from spmem.errors import InputError, StoreError
+from spmem.forgetting import Forgetting
 from spmem.geometry.consistency import PoseCheck
 from spmem.keyframes import Keyframes
-from spmem.lifecycle import Lifecycle
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
@@ -39,14 +40,15 @@ from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.query import Query, Selection, number, trajectory
 from spmem.retrieval.views import Views
 from spmem.retrieval.where import Where
+from spmem.stores.retention import Held, Policy, choose, coverage
 from spmem.types import Found, Frame, Retrieval
 
 
-class SpatialMemory(Lifecycle):
+class SpatialMemory(Forgetting):
     """Geometry-grounded episodic memory over one world; :func:`spmem.open` puts the parts together.
 
     A context manager: leaving it commits and closes. Not for use by several threads at once. What it does with its
-    history is in :class:`spmem.lifecycle.Lifecycle`.
+    history is in :class:`spmem.lifecycle.Lifecycle`, how it forgets in :class:`spmem.forgetting.Forgetting`.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class SpatialMemory(Lifecycle):
         config: MemoryConfig,
         *,
         views: Views | None = None,
+        free: tuple[FreeSpace, int] | None = None,
+        policy: Policy = coverage,
         recent: Sequence[Frame] = (),
         depth: DepthEstimator | None = None,
         segmenter: DynamicSegmenter | None = None,
@@ -73,12 +77,17 @@ class SpatialMemory(Lifecycle):
         self.views = Views() if views is None else views
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry = geometry
-        self._followers = Followers(self.views, rule, FreeSpace(config.retrieval.reach))
+        self._followers = Followers(
+            self.views, rule, *(free or (FreeSpace(config.retrieval.reach), 0))
+        )
+        self._policy = policy
         self._depth, self._segmenter = depth, segmenter
         self._checkpoint, self._again = save, again
         self._device = torch.device(device)
-        self._uncommitted = 0
-        self._next_time = 1.0 + max([-1.0, *self.views.times[-1:], *_times(recent)])
+        self._uncommitted = self._dropped = 0
+        self._next_time = 1.0 + max(
+            [-1.0, float(self.views.times.max(initial=-1.0)), *_times(recent)]
+        )
         self._poses = PoseCheck() if config.check_poses else None
 
     @property
@@ -86,6 +95,10 @@ class SpatialMemory(Lifecycle):
         """The spatial memory. What is changed through it is kept by the next commit."""
         self._changed = True
         return self._geometry
+
+    def free_space(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """What of space is known to be empty, and from which views, as arrays; None where nothing asked for it yet."""
+        return self._followers.arrays()
 
     # -- store --------------------------------------------------------------------------------------
 
@@ -127,6 +140,7 @@ class SpatialMemory(Lifecycle):
         depth = self._bank.stored_depth(frame.depth.cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
         self.descriptors.add(id, frame)
+        self._bound()
         self._uncommitted += 1
         if self._uncommitted == self.config.keyframes.commit_every:
             # Corrected keyframes and a map of before would contradict each other after a crash.
@@ -136,6 +150,19 @@ class SpatialMemory(Lifecycle):
             else:
                 self._bank.commit(message, wait=False)
         return id
+
+    def _bound(self) -> None:
+        """Let keyframes go that the budget has no room for. What they showed stays in the map."""
+        if self.config.retention.budget is None:
+            return
+        held = Held(self.views.ids, self.views.times, self._bank.sizes(), self._geometry)
+        ids = choose(held, self.config.retention.budget, self._policy)
+        if len(ids):
+            self._geometry.unobserve(ids.tolist())
+            self._bank.remove(ids)
+            self._followers.drop(ids)
+            self.descriptors.remove(ids)
+            self._corrected, self._dropped = True, self._dropped + len(ids)
 
     def _novelty(self, surfel_ids: Int[Tensor, "h w"]) -> float:
         """Share of the pixels that show surfels which no keyframe saw."""
@@ -347,6 +374,12 @@ class SpatialMemory(Lifecycle):
         if self._checkpoint is not None:
             self._checkpoint(self)
         self._uncommitted = 0
+
+    def _tidy(self) -> None:
+        if 4 * self._dropped >= max(len(self.keyframes), 1):
+            with suppress(StoreError):  # a fork is open for writing; the next commit tries again
+                self._bank.reclaim(keep=1)
+                self._dropped = 0
 
     def _take(self, frame: Frame) -> int:
         frame = frame.to(self._device)

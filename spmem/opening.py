@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -29,6 +30,7 @@ from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.rules import retriever
 from spmem.stores.points import PointCloud
 from spmem.stores.rendering import DiscRenderer
+from spmem.stores.retention import POLICIES, Policy
 from spmem.stores.surfels import SurfelMap
 
 GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
@@ -44,6 +46,8 @@ def open(
     depth: DepthEstimator | str | None = None,
     segmenter: DynamicSegmenter | str | None = None,
     embedder: Embedder | str | None = None,
+    budget: int | str | None = None,
+    retention: str | Policy | None = None,
     branch: str = "main",
     storage_options: Mapping[str, Any] | None = None,
 ) -> SpatialMemory:
@@ -61,6 +65,9 @@ def open(
         embedder: Describes keyframes as they are stored, for ``find`` by image and text: an embedder or the name of
             one. None takes ``colour-layout`` when first asked by image. One memory keeps the descriptors of one
             embedder: with another, they are made anew.
+        budget: What keyframes may take: a number of them, or bytes like ``"2 GB"``; None takes the configuration's.
+        retention: What goes first then: a policy by name, or one of your own (:data:`spmem.stores.retention.Policy`);
+            None takes the configuration's.
         branch: The line of history, as ``memory.fork`` named it.
         storage_options: For an address: ``endpoint_url``, ``region``, ``access_key_id``, … as Icechunk's storage of that
             kind takes them. What is not given comes from the environment.
@@ -100,16 +107,28 @@ def open(
 
     def opened(bank: KeyframeStore, writable: bool) -> SpatialMemory:
         settings = _configuration(bank, config, writable=writable)
+        kept = settings.retention
+        kept = replace(kept, budget=kept.budget if budget is None else budget)
+        kept = replace(kept, policy=retention if isinstance(retention, str) else kept.policy)
+        settings = replace(settings, retention=kept)
         if isinstance(bank, ZarrKeyframes):
             bank.configure(settings.keyframes)
         geometry = _geometry(settings)
         checkpoint.restore_geometry(geometry, bank, where)
+        views = checkpoint.restore_views(bank)
+        policy = (
+            retention
+            if callable(retention)
+            else find("retention", settings.retention.policy, POLICIES)
+        )
         return SpatialMemory(
             geometry,
             bank,
             lambda name: retriever(name, settings.retrieval),
             settings,
-            views=checkpoint.restore_views(bank),
+            views=views,
+            free=checkpoint.restore_free(bank, views, settings.retrieval.reach),
+            policy=policy,
             recent=checkpoint.restore_recent(bank, where),
             depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
             segmenter=_named("dynamic_segmenter", segmenter, DYNAMIC_SEGMENTERS),

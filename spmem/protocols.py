@@ -59,6 +59,10 @@ class GeometryStore(Protocol):
         """
         ...
 
+    def unobserve(self, keyframes: Sequence[int]) -> None:
+        """Forget that keyframes saw anything; what they gave to the map stays."""
+        ...
+
     def surfels(self) -> Surfels:
         """All living surfels, by ascending id."""
         ...
@@ -128,6 +132,10 @@ class KeyframeStore(Protocol):
         """Camera of each keyframe, in the order of ids (no pixel is read)."""
         ...
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each keyframe, in the order of ids."""
+        ...
+
     def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
         """Replace a named group of arrays kept beside the keyframes (map checkpoint, index cache, configuration)."""
         ...
@@ -165,6 +173,10 @@ class KeyframeStore(Protocol):
 
     def fork(self, name: str) -> KeyframeStore:
         """The store as it is now, on a new branch, with what is not committed; the two go on apart. Raises InputError."""
+        ...
+
+    def on(self, branch: str) -> KeyframeStore:
+        """The store on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
         ...
 
     def rollback(self, snapshot: str) -> None:

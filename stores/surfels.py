@@ -215,6 +215,12 @@ class SurfelMap:
         """Note that a keyframe saw these surfels; -1 and repetitions are skipped."""
         self._postings.append(keyframe, surfel_ids.reshape(-1))
 
+    def unobserve(self, keyframes: Sequence[int]) -> None:
+        """Forget that keyframes saw anything; their surfels stay, and novelty counts them as unseen where nobody else saw
+        them.
+        """
+        self._postings.drop(keyframes)
+
     def observed(self, surfel_ids: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
         """Whether some keyframe saw these surfels; False for -1."""
         return self._postings.seen(surfel_ids)

@@ -158,6 +158,13 @@ class ZarrKeyframes(Versions):
         """Cameras in the order of ids, each built when it is asked for."""
         return RowCameras(self._rows, range(len(self._rows)))
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each record, in the order of ids; those that are not encoded yet count as the mean of the others."""
+        sizes = self._rows["bytes"].sum(1)
+        known = sizes[sizes > 0]
+        sizes[sizes == 0] = int(known.mean()) if len(known) else 0
+        return np.asarray(sizes)
+
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
         """Give keyframes other poses ``[n, 4, 4]``, durable with the next commit.
 

@@ -21,7 +21,7 @@ from spmem.errors import (
 from spmem.protocols import Arrays
 from spmem.stores.keyframes.branches import MAIN, checked_name
 from spmem.stores.keyframes.groups import Parted, checked_group
-from spmem.stores.keyframes.record import copied, require_complete
+from spmem.stores.keyframes.record import copied, require_complete, size
 from spmem.types import Frame, Snapshot
 
 
@@ -98,6 +98,10 @@ class RamKeyframes:
         """Cameras, in the order of ids."""
         return [frame.camera for frame in self._frames.values()]
 
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each keyframe's pixels, in the order of ids."""
+        return np.array([size(frame) for frame in self._frames.values()], np.int64)
+
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
         """Give keyframes other poses [n, 4, 4]. Raises KeyframeNotFoundError where one is not there; none moves then."""
         self._require_all(ids)
@@ -172,6 +176,15 @@ class RamKeyframes:
             raise InputError(f"the branch {name!r} is there already; take another name")
         self._named.branches[name] = self._snapshots[0].id if self._snapshots else None
         return self._another(self._state(), name, read_only=False)
+
+    def on(self, branch: str) -> RamKeyframes:
+        """The bank on another branch, as last committed there. Raises SnapshotNotFoundError."""
+        self._require_open()
+        if branch not in self._named.branches:
+            raise SnapshotNotFoundError(f"there is no branch {branch!r}")
+        last = self._named.branches[branch]
+        state = self._named.states[last] if last else _State({}, 0, {}, ())
+        return self._another(state, branch, read_only=False)
 
     def rollback(self, snapshot: str) -> None:
         """Go back to an earlier snapshot of the branch. Raises SnapshotNotFoundError."""

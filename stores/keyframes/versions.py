@@ -10,7 +10,7 @@ import zarr
 
 from spmem.config import KeyframeConfig
 from spmem.errors import InputError, ReadOnlyError, SnapshotNotFoundError, StoreError
-from spmem.stores.keyframes.branches import MAIN, checked_name, found, history
+from spmem.stores.keyframes.branches import MAIN, checked_name, found, history, require_branch
 from spmem.stores.keyframes.commits import Commits, Writing, locked
 from spmem.stores.keyframes.failures import store_errors
 from spmem.stores.keyframes.place import Place
@@ -99,6 +99,12 @@ class Versions:
         with store_errors(self._place):
             forked._take_over(self)
         return forked
+
+    def on(self, branch: str) -> Self:
+        """The bank on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
+        self._require_open()
+        require_branch(self._place, self._repository, branch)
+        return self._another(branch)
 
     def rollback(self, snapshot: str) -> None:
         """Let the branch end at an earlier snapshot (id or tag); what came after it is gone from the branch.

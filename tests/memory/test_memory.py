@@ -354,6 +354,7 @@ def test_a_crash_keeps_what_was_committed(tmp_path: Path) -> None:
     memory = spmem.open(tmp_path / "m.spmem", config=config)
     frames = walk(10)
     filled(memory, frames)
+    memory.flush()
     del memory  # as a killed process would: neither closed nor committed
     with spmem.open(tmp_path / "m.spmem") as memory:
         assert memory.config == config

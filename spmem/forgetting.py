@@ -1,0 +1,159 @@
+"""Forgetting on purpose: what was stored goes, with all that was made of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from spmem import checkpoint
+from spmem.corrections import named
+from spmem.errors import InputError
+from spmem.lifecycle import Lifecycle
+from spmem.retrieval.where import Where
+from spmem.types import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Box: TypeAlias = tuple[Sequence[float], Sequence[float]]
+    Span: TypeAlias = tuple[float | None, float | None]
+
+
+class Forgetting(Lifecycle):
+    """The part of a memory that forgets, and makes its map anew."""
+
+    recent: deque[Frame]
+
+    def forget(
+        self,
+        *,
+        keyframes: int | Iterable[int] = (),
+        time: Span | None = None,
+        region: Box | None = None,
+        history: bool = True,
+    ) -> None:
+        """Forget keyframes, a time, or a place, so that nothing of it can be read from the storage any more.
+
+        What is forgotten loses its pixels, depth, descriptors and views, and the map is fused anew from the keyframes
+        that are left (frames that did not become keyframes are in no map then). Committed when it returns. Where
+        :meth:`remove` keeps the map fast and history whole, this is thorough and slow.
+
+        Args:
+            keyframes: An id or several.
+            time: Seconds (start, end), both included; None at an end leaves it open.
+            region: A box between two corners (low, high), world units. Keyframes that saw into it come back under new
+                ids, without the pixels within it, and without those of unknown depth whose rays meet it.
+            history: Forget it in all other branches too, and end all history: earlier commits and tags go, and the
+                bytes are deleted. Without it, earlier snapshots and other branches still have what is forgotten here.
+
+        Raises:
+            InputError: Nothing is named, a span or box that is none.
+            KeyframeNotFoundError: A keyframe that is not there.
+            StoreError: With ``history``, when the memory is open for writing elsewhere; it is forgotten in all branches
+                then, but the bytes are still there: close the other and call :meth:`reclaim` with ``keep=1``.
+            ReadOnlyError: The memory was opened to read.
+        """
+        self._require_writable()
+        ids = named(keyframes if isinstance(keyframes, Iterable) else [keyframes], self._bank)
+        where = Where(time=time or (None, None), region=region)
+        if not len(ids) and time is None and region is None:
+            raise InputError("forget() wants keyframes, a time or a region")
+        rows = np.searchsorted(self._bank.ids(), ids)
+        cameras, times = self._bank.cameras(), self._bank.times()
+        marks = {
+            (int(times[row].view(np.int64)), cameras[row].c2w.numpy().tobytes()) for row in rows
+        }
+        self._forget(marks, where, whole=time is not None)
+        self.commit("forgotten")
+        if not history:
+            return
+        for branch in self._bank.branches():
+            if branch != self.branch:
+                with self._opened(self._bank.on(branch), writable=True) as other:
+                    other._forget(marks, where, whole=time is not None)
+                    other.commit("forgotten")
+        for tag in self._bank.tags():
+            self._bank.drop(tag)
+        self._bank.reclaim(keep=1)
+
+    def rebuild(self) -> None:
+        """Fuse the map anew from the keyframes, in their order, and nothing else; durable with the next commit.
+
+        Frames that did not become keyframes are not in it. About a tenth of a second a keyframe of 640x480.
+        """
+        self._require_writable()
+        self._save()
+        for group in checkpoint.DERIVED:
+            self._bank.write_arrays(group, {}, {})
+        self._begin_again()
+        self._changed = True
+
+    def _forget(self, marks: set[tuple[int, bytes]], where: Where, *, whole: bool) -> None:
+        """``marks`` are the times and poses of keyframes, which are the same on every branch; ids are not."""
+        start, end = where.time
+        low, high = -np.inf if start is None else start, np.inf if end is None else end
+        times, cameras, dropped = self._bank.times(), self._bank.cameras(), []
+        for row, id in enumerate(self._bank.ids().tolist()):
+            mark = (int(times[row].view(np.int64)), cameras[row].c2w.numpy().tobytes())
+            if mark in marks or (whole and where.region is None and low <= times[row] <= high):
+                dropped.append(id)
+        blanked = []
+        if where.region is not None:
+            for row, id in enumerate(self._bank.ids().tolist()):
+                if id not in dropped and low <= times[row] <= high:
+                    frame = self._bank.read(id)
+                    if bool((hidden := within(frame, where.region)).any()):
+                        blanked.append((id, blank(frame, hidden)))
+        gone = np.array(sorted([*dropped, *(id for id, _ in blanked)]), np.int64)
+        recent = []
+        for frame in self.recent:
+            time = float(frame.time or 0.0)
+            mark = (int(np.float64(time).view(np.int64)), frame.camera.c2w.cpu().numpy().tobytes())
+            if mark in marks or (whole and where.region is None and low <= time <= high):
+                continue
+            if where.region is not None:
+                frame = blank(frame, within(frame, where.region))
+            recent.append(frame)
+        self.recent = deque(recent, self.recent.maxlen)
+        if len(gone):
+            self._bank.remove(gone)
+        for _, frame in blanked:
+            self._bank.append(frame)
+        self.rebuild()
+
+
+def within(frame: Frame, region: Box) -> Bool[Tensor, "h w"]:
+    """The pixels of a frame whose point lies in the box, and those of unknown depth whose ray meets it."""
+    low, high = (torch.tensor(list(corner), dtype=torch.float64) for corner in region)
+    camera = frame.camera.to("cpu")
+    depth = torch.zeros(camera.height, camera.width) if frame.depth is None else frame.depth.cpu()
+    far = camera.unproject(torch.where(depth > 0, depth, 1.0)).double()
+    inside = ((far >= low) & (far <= high)).all(-1)
+    origin = camera.position.double()
+    ray = far - origin
+    ray = torch.where(ray.abs() < 1e-12, 1e-12, ray)
+    a, b = (low - origin) / ray, (high - origin) / ray
+    enter, leave = torch.minimum(a, b).amax(-1), torch.maximum(a, b).amin(-1)
+    meets = (enter <= leave) & (leave > 0)
+    return torch.where(depth > 0, inside, meets)
+
+
+def blank(frame: Frame, hidden: Bool[Tensor, "h w"]) -> Frame:
+    """The frame, black and of unknown depth where it is hidden."""
+    hidden = hidden.to(frame.rgb.device)
+    parts = {
+        name: None if part is None else torch.where(_like(hidden, part), 0, part).to(part.dtype)
+        for name in ("rgb", "depth", "confidence", "features")
+        for part in [getattr(frame, name)]
+    }
+    return frame.replace(**parts)
+
+
+def _like(hidden: Tensor, part: Tensor) -> Tensor:
+    return hidden if part.ndim == 2 else hidden[..., None]

@@ -1,0 +1,125 @@
+"""What a memory with a budget lets go: policies that name the keyframes to drop, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spmem.config import budget_bytes
+from spmem.errors import InputError
+from spmem.protocols import GeometryStore
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a policy chooses from: n keyframes by ascending id.
+
+    ids ``[n]``; times ``[n]`` seconds; bytes ``[n]`` that each takes in the bank; ``geometry`` knows which keyframes saw
+    which surfels.
+    """
+
+    ids: I64
+    times: NDArray[np.float64]
+    bytes: I64
+    geometry: GeometryStore
+
+
+Policy = Callable[[Held, int], I64]
+"""Names at least so many keyframes to drop (``policy(held, count)`` gives ``count`` ids of ``held.ids``)."""
+
+
+def recency(held: Held, count: int) -> I64:
+    """Drop the oldest."""
+    return held.ids[np.lexsort((held.ids, held.times))[:count]]
+
+
+def uniform(held: Held, count: int) -> I64:
+    """Drop, one after the other, the keyframe whose neighbours in time are closest together; the ends stay."""
+    order = np.lexsort((held.ids, held.times))
+    ids, times = held.ids[order].tolist(), held.times[order].tolist()
+    dropped: list[int] = []
+    while len(dropped) < count and len(ids) > 2:
+        gaps = np.array(times[2:]) - np.array(times[:-2])
+        at = int(gaps.argmin()) + 1
+        dropped.append(ids.pop(at))
+        times.pop(at)
+    return np.array(dropped + ids[: count - len(dropped)], np.int64)
+
+
+def reservoir(held: Held, count: int) -> I64:
+    """Keep a random sample in which every keyframe ever stored is as likely: each id draws one number, for ever.
+
+    Vitter 1985, Random Sampling with a Reservoir; with a number for each item, the sample is those with the smallest.
+    """
+    drawn = [np.random.default_rng(int(id)).random() for id in held.ids]
+    return held.ids[np.argsort(drawn)[::-1][:count]]
+
+
+def coverage(held: Held, count: int) -> I64:
+    """Drop, one after the other, the keyframe of which others saw most: the fewest surfels that it alone saw.
+
+    Among those that lose as little, the oldest goes.
+    """
+    surfels = held.geometry.surfels().ids
+    offsets, seen = (part.cpu().numpy() for part in held.geometry.observers(surfels))
+    keyframe = np.searchsorted(held.ids, seen)
+    known = (keyframe < len(held.ids)) & (held.ids[keyframe.clip(max=len(held.ids) - 1)] == seen)
+    surfel = np.repeat(np.arange(len(surfels)), np.diff(offsets))[known]
+    keyframe = keyframe[known]
+    times_seen = np.bincount(surfel, minlength=len(surfels))
+    alone = np.bincount(keyframe[times_seen[surfel] == 1], minlength=len(held.ids)).astype(float)
+    by_keyframe = np.argsort(keyframe, kind="stable")  # entries of each keyframe, in a run
+    runs = np.searchsorted(keyframe[by_keyframe], np.arange(len(held.ids) + 1))
+    by_surfel = np.searchsorted(surfel, np.arange(len(surfels) + 1))
+    gone = np.zeros(len(held.ids), np.bool_)
+    age = np.argsort(np.argsort(held.times, kind="stable"))
+    dropped = []
+    for _ in range(count):
+        candidates = np.flatnonzero(alone == alone.min())
+        row = int(candidates[age[candidates].argmin()])
+        dropped.append(row)
+        gone[row], alone[row] = True, np.inf
+        own = surfel[by_keyframe[runs[row] : runs[row + 1]]]
+        times_seen[own] -= 1
+        for one in own[times_seen[own] == 1].tolist():  # somebody else is alone with it now
+            others = keyframe[by_surfel[one] : by_surfel[one + 1]]
+            alone[others[~gone[others]]] += 1
+    return held.ids[np.array(dropped, np.int64)]
+
+
+POLICIES: dict[str, Policy] = {
+    "coverage": coverage,
+    "recency": recency,
+    "reservoir": reservoir,
+    "uniform": uniform,
+}
+
+
+def over(held: Held, budget: int | str) -> int:
+    """How many keyframes are too many; where any is, a sixteenth more than needed, so that not every one costs a search."""
+    size, n = budget_bytes(budget), len(held.ids)
+    if size is None:
+        excess = n - int(budget)
+    else:
+        mean = max(1.0, float(held.bytes.mean())) if n else 1.0
+        excess = int(np.ceil((held.bytes.sum() - size) / mean))
+    return min(excess + n // 16, n - 1) if excess > 0 else 0
+
+
+def choose(held: Held, budget: int | str, policy: Policy) -> I64:
+    """The keyframes to drop so that what stays keeps to the budget. Raises InputError where a policy names others."""
+    dropped = held.ids[:0]
+    while count := over(held, budget):
+        named = np.asarray(policy(held, count), np.int64)
+        if len(np.unique(named)) != count or not np.isin(named, held.ids).all():
+            raise InputError(
+                f"the retention policy was to name {count} of the keyframes it was given, got {named.tolist()}"
+            )
+        dropped, stays = np.concatenate([dropped, named]), ~np.isin(held.ids, named)
+        held = Held(held.ids[stays], held.times[stays], held.bytes[stays], held.geometry)
+    return dropped

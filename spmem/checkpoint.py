@@ -7,6 +7,7 @@ its last checkpoint, with the keyframes committed since fused again.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch
             geometry.restore(arrays, device)
         except (KeyError, IndexError, ValueError) as error:
             raise CorruptMemoryError(
-                f"the map's checkpoint does not fit together: {error}"
+                f"the map's checkpoint does not fit together ({error}); `spmem verify --repair` makes the map anew from "
+                "the keyframes"
             ) from error
         last = int(attributes.get("keyframes", -1))
     for id in bank.ids()[bank.ids() > last].tolist():
@@ -64,7 +66,7 @@ def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch
 
 def restore_views(bank: KeyframeStore) -> Views:
     """The cached views, or views made from the keyframes where the cache is not theirs."""
-    stored = bank.read_arrays(VIEWS)
+    stored = _cached(bank, VIEWS)
     ids = bank.ids()
     views = Views()
     if (
@@ -85,7 +87,7 @@ def restore_free(
     bank: KeyframeStore, views: Views, reach: float | None
 ) -> tuple[FreeSpace, int] | None:
     """The known free space and how many of the views it is from, where it is from these."""
-    stored = bank.read_arrays(FREE)
+    stored = _cached(bank, FREE)
     if stored is None or "digest" not in stored[1]:
         return None
     arrays, attributes = stored
@@ -102,7 +104,7 @@ def restore_descriptors(
     bank: KeyframeStore,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
     """The descriptors that were kept, where they fit together: a cache, too."""
-    stored = bank.read_arrays(DESCRIPTORS)
+    stored = _cached(bank, DESCRIPTORS)
     if stored is None or not {"ids", "vectors", "probe"} <= stored[0].keys():
         return None
     ids, vectors, probe = (stored[0][name] for name in ("ids", "vectors", "probe"))
@@ -122,6 +124,17 @@ def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:
         camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
         frames.append(Frame(arrays[f"rgb_{i}"], depth, camera, time=time).to(device))
     return frames
+
+
+def _cached(
+    bank: KeyframeStore, group: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    """A group that can be made again: one that is damaged counts as none."""
+    try:
+        return bank.read_arrays(group)
+    except CorruptMemoryError as error:
+        warnings.warn(f"{error}; it is made anew here", stacklevel=2)
+        return None
 
 
 def _recent_arrays(frames: list[Frame]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.kernels.chains import GONE, I32, collect, link, owners
+from spmem.kernels.chains import GONE, I32, chain, collect, link, owners
 from spmem.kernels.columns import grow
 from spmem.kernels.raster import kernel_for
 
@@ -161,14 +160,13 @@ class Postings:
         self._count, self._dropped = len(self._surfel), 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint: of each surfel its latest entry, of each entry its keyframe and the one before; -1 = none."""
+        """For a checkpoint: the surfel of each entry, and of each run its keyframe and where it starts."""
         if self._dropped:
             self._clear()
-        lengths = [after - before for before, after in pairwise([*self._starts, self._count])]
         return {
-            "posting_head": self._head.cpu().numpy(),
-            "posting_keyframe": np.repeat(np.array(self._names, np.int32), lengths),
-            "posting_previous": self._previous[: self._count].cpu().numpy(),
+            "posting_surfel": self._surfel[: self._count].cpu().numpy(),
+            "posting_keyframe": np.array(self._names, np.int32),
+            "posting_start": np.array(self._starts, np.int64),
         }
 
     @classmethod
@@ -176,19 +174,37 @@ class Postings:
         cls, arrays: Mapping[str, NDArray[Any]], device: torch.device, kernel: str | None = None
     ) -> Postings:
         """Inverse of :meth:`arrays`; ValueError where they do not fit together."""
+        surfel, names, starts = _runs(arrays)
+        if not (
+            len(names) == len(starts)
+            and (np.diff(starts, append=len(surfel)) > 0).all()
+            and (not len(starts) or starts[0] == 0)
+            and surfel.min(initial=0) >= 0
+            and ("position" not in arrays or surfel.max(initial=-1) < len(arrays["position"]))
+        ):
+            raise ValueError("the postings' runs, entries and surfels do not fit each other")
+        head = np.full(int(surfel.max(initial=-1)) + 1, -1, np.int32)
+        times, previous = np.zeros(len(head), np.int32), np.empty(len(surfel), np.int32)
+        chain(surfel, head, previous, times)
         postings = cls(device, kernel)
-        head, previous = (np.array(arrays[f"posting_{name}"]) for name in ("head", "previous"))
-        keyframe = np.asarray(arrays["posting_keyframe"])
-        surfel = np.zeros(len(keyframe), np.int32)
-        if head.max(initial=-1) >= len(keyframe) or not (previous < np.arange(len(keyframe))).all():
-            raise ValueError("postings lead to entries that are not there")
-        owners(head, previous, surfel)
-        new = np.ones(len(keyframe), np.bool_)
-        new[1:] = keyframe[1:] != keyframe[:-1]
-        postings._names, postings._starts = keyframe[new].tolist(), np.flatnonzero(new).tolist()
-        postings._head, postings._surfel, postings._previous = (
-            torch.from_numpy(part).to(device) for part in (head, surfel, previous)
+        postings._names, postings._starts = names.tolist(), starts.tolist()
+        postings._head, postings._surfel, postings._previous, postings._times = (
+            torch.from_numpy(part).to(device) for part in (head, surfel, previous, times)
         )
-        postings._times = torch.bincount(postings._surfel, minlength=len(head)).int()
-        postings._count = len(keyframe)
+        postings._count = len(surfel)
         return postings
+
+
+def _runs(arrays: Mapping[str, NDArray[Any]]) -> tuple[I32, NDArray[Any], NDArray[Any]]:
+    """The surfel of each entry, and the runs' keyframes and starts; also as spmem 0.1.0 kept them, as chains."""
+    keyframe = np.asarray(arrays["posting_keyframe"])
+    if "posting_head" not in arrays:
+        return np.array(arrays["posting_surfel"], np.int32), keyframe, arrays["posting_start"]
+    head, previous = (np.array(arrays[f"posting_{name}"]) for name in ("head", "previous"))
+    if head.max(initial=-1) >= len(keyframe) or not (previous < np.arange(len(keyframe))).all():
+        raise ValueError("postings lead to entries that are not there")
+    surfel = np.zeros(len(keyframe), np.int32)
+    owners(head, previous, surfel)
+    new = np.ones(len(keyframe), np.bool_)
+    new[1:] = keyframe[1:] != keyframe[:-1]
+    return surfel, keyframe[new], np.flatnonzero(new)

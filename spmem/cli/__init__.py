@@ -2,7 +2,7 @@
 
 import typer
 
-from spmem.cli import about, bench, demo, doctor, find, ingest, render, retrieve, warm
+from spmem.cli import about, bench, demo, doctor, find, ingest, render, retrieve, verify, warm
 from spmem.cli.shell import Commands, options
 
 app = typer.Typer(
@@ -20,6 +20,9 @@ for command in (
     find.find,
     render.render,
     about.info,
+    verify.history,
+    verify.verify,
+    verify.rebuild,
     doctor.doctor,
     warm.warm,
 ):

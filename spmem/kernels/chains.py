@@ -55,6 +55,15 @@ def collect(heads: I64, surfel: I32, previous: I32, names: I64, starts: I64, off
 
 
 @njit()
+def chain(surfel: I32, head: I32, previous: I32, times: I32) -> None:
+    """Chain the entries of these surfels, in their order, onto heads that are -1 and times that are 0."""
+    for i in range(len(surfel)):
+        s = surfel[i]
+        previous[i], head[s] = head[s], i
+        times[s] += 1
+
+
+@njit()
 def owners(head: I32, previous: I32, surfel: I32) -> None:
     """Write the surfel of every entry that a chain leads to."""
     for s in range(len(head)):

@@ -136,8 +136,9 @@ class Columns:
         n = len(arrays["position"])
         columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
         for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
-            full = torch.zeros(columns.n, *arrays[name].shape[1:], device=device)
-            full[:n] = torch.tensor(arrays[name], device=device)
+            full = torch.empty(columns.n, *arrays[name].shape[1:], device=device)
+            full[:n] = torch.from_numpy(np.ascontiguousarray(arrays[name], np.float32))
+            full[n:] = 0
             columns._full[name] = full
         columns.taken.fill_(columns.n)
         if columns.chunks is not None:

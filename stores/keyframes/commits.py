@@ -101,7 +101,7 @@ class Commits:
         new = set(_objects(self._folder)) - self._synced
         for path in new:
             _sync(path)
-        for folder in {path.parent for path in new}:
+        for folder in [*{path.parent for path in new}, self._folder]:
             _sync(folder)
         self._synced |= new
         _replace(file, json.dumps({"snapshot": snapshot}, separators=(",", ":")))

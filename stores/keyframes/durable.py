@@ -224,7 +224,8 @@ class ZarrKeyframes(Versions):
             return read_group(self._root, group)
         except (icechunk.IcechunkError, ValueError, RuntimeError) as error:
             raise CorruptMemoryError(
-                f"{self._place}: the arrays of {group!r} are damaged"
+                f"{self._place}: the arrays of {group!r} are damaged ({cause_of(error)}); `spmem verify --repair` makes "
+                "anew what can be made from the keyframes"
             ) from error
 
     # -- commits ------------------------------------------------------------------------------------

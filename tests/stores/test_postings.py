@@ -50,17 +50,39 @@ def test_moving_a_keyframe_often_takes_no_more_room() -> None:
         postings.drop([1])
         postings.append(1, surfels)
     assert len(postings._surfel) < 20_000
-    assert len(postings.arrays()["posting_keyframe"]) == 4000
+    assert len(postings.arrays()["posting_surfel"]) == 4000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("posting_surfel", -1), ("posting_surfel", 4), ("posting_start", 1), ("posting_start", 4)],
+)
+def test_a_damaged_checkpoint_is_noticed(name: str, value: int) -> None:
+    """Surfels that are not there, runs that do not begin at the beginning or lead out of the entries."""
+    postings = Postings(CPU)
+    postings.append(0, torch.arange(4))
+    postings.append(1, torch.arange(2))
+    arrays = {key: np.array(array) for key, array in postings.arrays().items()}
+    arrays["position"] = np.zeros((4, 3))
+    Postings.restore(arrays, CPU)
+    arrays[name][0] = value
+    with pytest.raises(ValueError, match="postings"):
+        Postings.restore(arrays, CPU)
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("posting_head", 9), ("posting_previous", 3), ("posting_previous", 0)]
 )
-def test_a_damaged_checkpoint_is_noticed(name: str, value: int) -> None:
-    """Chains that lead out of the array, or in a circle."""
-    postings = Postings(CPU)
-    postings.append(0, torch.arange(4))
-    arrays = {key: np.array(array) for key, array in postings.arrays().items()}
+def test_chains_as_they_were_kept_before_are_read(name: str, value: int) -> None:
+    """Version 0.1.0 kept the chains themselves; those that lead out of the array, or in a circle, are noticed."""
+    arrays = {
+        "posting_head": np.array([2, 1, 3], np.int32),
+        "posting_keyframe": np.array([7, 7, 9, 9], np.int32),
+        "posting_previous": np.array([-1, -1, 0, -1], np.int32),
+    }
+    postings = Postings.restore(arrays, CPU)
+    assert postings.of(torch.arange(3))[1].tolist() == [7, 9, 7, 9]
+    assert postings.saw(9).tolist() == [0, 2]
     arrays[name][0] = value
     with pytest.raises(ValueError, match="postings"):
         Postings.restore(arrays, CPU)

@@ -1,0 +1,102 @@
+"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: is a memory whole, its map anew, its commits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from spmem.cli.retrieve import Memory
+from spmem.cli.shell import Json, show, tell
+
+Branch = Annotated[str, typer.Option(help="The line of history.")]
+
+
+def verify(
+    memory: Memory,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make anew what can be made from the keyframes.")
+    ] = False,
+    branch: Branch = "main",
+    as_json: Json = False,
+) -> None:
+    """Read everything that a memory holds and say what is wrong; the exit code is 1 where something stays wrong."""
+    from rich.progress import track
+
+    from spmem import verification
+    from spmem.opening import open as open_memory
+    from spmem.stores.keyframes import ZarrKeyframes
+    from spmem.stores.surfels import SurfelMap
+
+    bank = ZarrKeyframes.open(memory, "a" if repair else "r", branch=branch)
+    parts = len(bank) + 6
+    checks = verification.flaws(bank, SurfelMap())
+    steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
+    found = [flaw for flaw in steps if flaw is not None]
+    left = verification.repair(bank, found) if repair else found
+    if repair and len(left) < len(found):
+        bank.commit("dropped what can be made again")
+    keyframes = len(bank)
+    bank.close()
+    if repair and len(left) < len(found):
+        with open_memory(memory, branch=branch) as opened:
+            opened.geometry  # noqa: B018 - so that closing writes what opening made
+    answer = {
+        "memory": str(memory),
+        "keyframes": keyframes,
+        "flaws": [vars(flaw) for flaw in found],
+        "repaired": len(found) - len(left),
+    }
+    if as_json:
+        tell(answer)
+    else:
+        rows = {
+            f"{f.part} {'' if f.keyframe is None else f.keyframe}".strip(): f.problem for f in found
+        }
+        rows["left" if found else "whole"] = (
+            f"{len(left)} of {len(found)} flaws"
+            if found
+            else f"all {keyframes} keyframes, and all made of them"
+        )
+        show(f"{memory}", rows)
+    if left:
+        raise typer.Exit(1)
+
+
+def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
+    """Fuse the map anew from the keyframes; frames that did not become keyframes are not in it then."""
+    from spmem.opening import open as open_memory
+
+    with open_memory(memory, branch=branch) as opened:
+        before = len(opened.geometry)
+        opened.rebuild()
+        answer = {
+            "keyframes": len(opened.keyframes),
+            "surfels": len(opened.geometry),
+            "before": before,
+        }
+    if as_json:
+        tell({"memory": str(memory)} | answer)
+    else:
+        show(str(memory), {name: f"{count:,}" for name, count in answer.items()})
+
+
+def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
+    """List the commits, branches and tags of a memory."""
+    from spmem.stores.keyframes import ZarrKeyframes
+
+    bank = ZarrKeyframes.open(memory, "r", branch=branch)
+    commits, branches, tags = bank.snapshots(), bank.branches(), bank.tags()
+    bank.close()
+    if as_json:
+        told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
+        tell(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        return
+    names = {id: name for name, id in tags.items()}
+    rows = {
+        one.id: f"{datetime.fromtimestamp(one.time, UTC):%Y-%m-%d %H:%M:%S}  {one.keyframes:6,} keyframes  "
+        f"{one.message}{f'  ({names[one.id]})' if one.id in names else ''}"
+        for one in commits
+    }
+    show(f"{memory}: {branch} of {', '.join(branches)}", rows or {"commits": "none yet"})

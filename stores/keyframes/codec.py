@@ -9,14 +9,13 @@ compressed with Blosc (byte shuffle, Zstandard).
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numba import njit
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from PIL import Image
 
 DEPTH_ERROR = 2.0**-10
 """Largest relative error of a stored depth, confidence or feature."""
@@ -81,19 +80,16 @@ def decode_features(encoded: NDArray[np.uint8], shape: tuple[int, int, int]) -> 
 
 def encode_colour(rgb: NDArray[np.uint8], quality: int) -> bytes:
     """``[h, w, 3]`` as JPEG, chroma at full resolution (4:4:4)."""
-    stream = io.BytesIO()
-    Image.fromarray(rgb).save(stream, "JPEG", quality=quality, subsampling=0)
-    return stream.getvalue()
+    return bytes(simplejpeg.encode_jpeg(rgb, quality=quality, colorsubsampling="444", fastdct=False))
 
 
 def decode_colour(encoded: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """JPEG to ``[h, w, 3]``; ValueError where the image is not an RGB one of this size."""
-    with Image.open(io.BytesIO(encoded.tobytes()), formats=["JPEG"]) as image:
-        if (image.height, image.width) != shape or image.mode != "RGB":
-            raise ValueError(
-                f"the image is {image.height}x{image.width} {image.mode}, wanted {shape} RGB"
-            )
-        return np.array(image)
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    if (height, width) != shape or colours not in ("YCbCr", "RGB"):
+        raise ValueError(f"the image is {height}x{width} {colours}, wanted {shape} in colour")
+    rgb: NDArray[np.uint8] = simplejpeg.decode_jpeg(encoded, fastdct=False, fastupsample=False)
+    return rgb
 
 
 def _decompress(encoded: NDArray[np.uint8], size: int, dtypes: dict[int, Any]) -> NDArray[Any]:

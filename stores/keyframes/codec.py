@@ -80,7 +80,9 @@ def decode_features(encoded: NDArray[np.uint8], shape: tuple[int, int, int]) -> 
 
 def encode_colour(rgb: NDArray[np.uint8], quality: int) -> bytes:
     """``[h, w, 3]`` as JPEG, chroma at full resolution (4:4:4)."""
-    return bytes(simplejpeg.encode_jpeg(rgb, quality=quality, colorsubsampling="444", fastdct=False))
+    return bytes(
+        simplejpeg.encode_jpeg(rgb, quality=quality, colorsubsampling="444", fastdct=False)
+    )
 
 
 def decode_colour(encoded: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from threading import Lock
 from typing import Any
@@ -103,6 +103,7 @@ class ZarrKeyframes(Versions):
         """
         self._require_writable()
         record.require_complete(frame)
+        self._tell()
         frame = record.copied(frame)
         id, quality = self._next, self._config.quality
         with self._lock:
@@ -243,7 +244,7 @@ class ZarrKeyframes(Versions):
         self._require_writable()
         if not wait:
             count = len(self)
-            self._writer.put(lambda: self._commit(message, count))
+            self._writer.put(lambda: self._try(lambda: self._commit(message, count)))
             return None
         self._writer.wait()
         return self._commit(message, len(self))
@@ -252,6 +253,7 @@ class ZarrKeyframes(Versions):
         """Wait for what is under way in the background. Raises what went wrong there."""
         self._require_open()
         self._writer.wait()
+        self._tell()
 
     def close(self) -> None:
         """Release the place; what was not committed is dropped."""
@@ -265,6 +267,7 @@ class ZarrKeyframes(Versions):
         self._pending: dict[int, bytes] = {}  # records that are encoded and not written yet
         self._coming: set[int] = set()  # keyframes that are not encoded yet
         self._written: set[str] = set()  # groups, since the last commit
+        self._late: StoreError | None = None  # what failed in the background, and nobody knows yet
         self._broken: set[str] = set()  # groups of which a part may be written
         with store_errors(self._place):
             self._begin()
@@ -299,8 +302,21 @@ class ZarrKeyframes(Versions):
             self._coming.discard(id)
         waiting = self._pending.values()
         if len(waiting) >= _PENDING_KEYFRAMES or sum(map(len, waiting)) >= _PENDING_BYTES:
+            self._try(self._flush)
+
+    def _try(self, write: Callable[[], object]) -> None:
+        """Write in the background. What fails is not lost: whoever stores or flushes next is told, and the next
+        commit writes it."""
+        try:
             with store_errors(self._place):
-                self._flush()
+                write()
+        except StoreError as error:
+            self._late = error
+
+    def _tell(self) -> None:
+        if self._late is not None:
+            error, self._late = self._late, None
+            raise error
 
     def _flush(self) -> None:
         if self._pending:
@@ -321,7 +337,7 @@ class ZarrKeyframes(Versions):
             until = float(rows["time"].max()) if count else None
             snapshot = self._commit_session(message, count, until)
             self._written.clear()
-            self._saved = count
+            self._saved, self._late = count, None
         return snapshot
 
     def _take_over(self, other: ZarrKeyframes) -> None:

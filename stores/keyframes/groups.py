@@ -124,31 +124,13 @@ def write_group(root: zarr.Group, name: str, group: Group) -> None:
 def read_group(
     root: zarr.Group, name: str
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-    """The arrays and attributes of a group below ``root``, or None."""
+    """The arrays and attributes of a group below ``root``, or None; ValueError where chunks are not those written."""
     if name == KEYFRAMES or not _NAME.fullmatch(name) or name not in root:
         return None
     node = root[name]
     if not isinstance(node, zarr.Group):
         return None
-    arrays = {key: np.asarray(array[...]) for key, array in sorted(node.arrays())}
-    return arrays, dict(node.attrs)
-
-
-def damaged(root: zarr.Group, name: str) -> list[str]:
-    """The arrays of a group that cannot be read, or do not hold what was written."""
-    node, wrong = root[name], []
-    assert isinstance(node, zarr.Group)
-    for key in sorted(node.array_keys()):
-        try:
-            array = node[key]
-            assert isinstance(array, zarr.Array)
-            read, kept = np.asarray(array[...]), array.attrs.get(DIGESTS)
-        except Exception:  # each codec has its own way to say that bytes are damaged
-            wrong.append(key)
-            continue
-        if kept is not None and kept != digests(read, array.chunks[0] if read.ndim else 1):
-            wrong.append(key)
-    return wrong
+    return {key: _read(array) for key, array in sorted(node.arrays())}, dict(node.attrs)
 
 
 def digests(array: NDArray[Any], rows: int) -> list[str]:
@@ -157,6 +139,13 @@ def digests(array: NDArray[Any], rows: int) -> list[str]:
     parts = [values[start : start + rows] for start in range(0, len(values), rows)]
     with ThreadPoolExecutor(2) as pool:  # hashing leaves Python's lock
         return list(pool.map(_digest, parts))
+
+
+def _read(array: zarr.Array[Any]) -> NDArray[Any]:
+    read, kept = np.asarray(array[...]), array.attrs.get(DIGESTS)
+    if kept is not None and kept != digests(read, array.chunks[0] if read.ndim else 1):
+        raise ValueError(f"{array.path} does not hold what was written")
+    return read
 
 
 def _digest(part: NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Depth of generated frames: what memory knows, carried on, and estimators' depth brought to its scale."""
+"""Depth of generated frames without a network: what memory knows, carried on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.errors import FrameError, InputError
+from spmem.errors import InputError
+from spmem.integrations.depth_alignment import align_depth
+from spmem.integrations.depth_network import DepthAnything, DepthPro
 from spmem.types import Projection
+
+
+__all__ = [
+    "DEPTH_ESTIMATORS",
+    "DepthAnything",
+    "DepthPro",
+    "ProjectionDepth",
+    "align_depth",
+    "nearest_true",
+]
 
 
 class ProjectionDepth:
@@ -23,7 +35,7 @@ class ProjectionDepth:
 
     It does not look at the colours, so it sees nothing new: walls and floors go on, things that come into view are
     painted on them, and what a foreground object uncovers may stick to the object. Good enough to turn a camera a
-    little or to fill small holes; for more, hand a depth network's result to :func:`align_depth`.
+    little or to fill small holes; for more, take a network (:mod:`spmem.integrations.depth_network`).
 
     Args:
         stretch: How many times nearer or farther than the nearest covered pixel a carried-on plane may reach, > 1.
@@ -91,51 +103,11 @@ def nearest_true(mask: Bool[Tensor, "t h w"]) -> Int[Tensor, "t h w"]:
     return torch.where(found, best[:, 0] * w + best[:, 1], -1).long()
 
 
-def align_depth(
-    depth: Float[Tensor, "t h w"], known: Projection, *, rounds: int = 5
-) -> Float[Tensor, "t h w"]:
-    """An estimator's depth brought to the scale of the map: ``scale * depth + shift`` of each frame.
-
-    Least squares of the relative error ``(scale * depth + shift) / known - 1`` over the pixels that memory covers
-    (the alignment of MiDaS, arXiv 1907.01341, section 5, on depth instead of disparity), started from the least
-    median of errors (Rousseeuw 1984) and reweighted ``rounds`` times by Geman and McClure's function, so that wrong
-    pixels drop out while they are fewer than half. A frame that memory covers in fewer than 1 % of its pixels takes
-    the fit over all frames.
-
-    Args:
-        depth: ``[T, H, W]`` z-depth up to scale and shift, 0 = none. Take the reciprocal of a disparity first.
-        known: What memory renders along the same cameras.
-        rounds: Reweightings.
-
-    Returns:
-        ``[T, H, W]``; 0 where ``depth`` is, or where the fit gives no positive depth.
-
-    Raises:
-        FrameError: The shapes differ.
-        InputError: Memory covers less than 1 % of all these pixels: there is no scale to take.
-    """
-    if depth.shape != known.depth.shape:
-        raise FrameError(
-            f"depth is {list(depth.shape)}, the projection {list(known.depth.shape)}; estimate at the cameras' size"
-        )
-    both = known.mask & (known.depth > 0) & (depth > 0)
-    share = both.float().mean((-2, -1))
-    if not bool(share.mean() >= 0.01):
-        raise InputError(
-            "memory covers less than 1 % of these frames, which gives no scale; "
-            "store a posed frame with depth first, or estimate metric depth"
-        )
-    common = _fit(depth[both], known.depth[both], rounds)
-    fits = [
-        _fit(x[inside], z[inside], rounds) if float(enough) >= 0.01 else common
-        for x, z, inside, enough in zip(depth, known.depth, both, share, strict=True)
-    ]
-    scale, shift = torch.stack(fits).unbind(-1)
-    aligned = scale[:, None, None] * depth + shift[:, None, None]
-    return torch.where((depth > 0) & (aligned > 0), aligned, torch.zeros_like(aligned))
-
-
-DEPTH_ESTIMATORS: Mapping[str, Callable[..., Any]] = {"projection-depth": ProjectionDepth}
+DEPTH_ESTIMATORS: Mapping[str, Callable[..., Any]] = {
+    "projection-depth": ProjectionDepth,
+    "depth-anything": DepthAnything,
+    "depth-pro": DepthPro,
+}
 """The shipped depth estimators by name; installed packages add theirs (:mod:`spmem.plugins`)."""
 
 
@@ -148,31 +120,3 @@ def _plane_depth(known: Projection, at: Int[Tensor, "t h w"]) -> Float[Tensor, "
     anchor = known.depth.flatten(1).gather(1, index[..., 0]).view_as(at)
     across, along = (normal * anchor_ray).sum(-1) * anchor, (normal * rays).sum(-1)
     return torch.where(along.abs() > 1e-6, across / along, torch.inf)
-
-
-def _fit(x: Float[Tensor, " n"], z: Float[Tensor, " n"], rounds: int) -> Float[Tensor, "2"]:
-    """Scale and shift that take x to z; no shift where x is constant and leaves it open."""
-    rows = torch.stack([x, torch.ones_like(x)], -1).double() / z[:, None]  # rows @ fit = 1
-    fit = _start(x.double(), z.double())
-    for _ in range(rounds):
-        residual = (rows @ fit - 1).abs()
-        weight = 1 / (1 + (residual / (2 * residual.median() + 1e-3)) ** 2) ** 2
-        normal = (rows * weight[:, None]).mT @ rows
-        normal[1, 1] += 1e-10 * normal.trace()
-        fit = torch.linalg.solve(normal, (rows * weight[:, None]).sum(0))
-    return fit.to(x.dtype)
-
-
-def _start(x: Float[Tensor, " n"], z: Float[Tensor, " n"]) -> Float[Tensor, "2"]:
-    """Of 128 lines through two random points each, and one without shift, that of the least median error."""
-    draw = torch.Generator().manual_seed(0)
-    first, second, judges = torch.randint(len(x), (3, 128), generator=draw).to(x.device)
-    apart = x[first] - x[second]
-    usable = apart.abs() > 1e-3 * x[judges].median()
-    scale = (z[first] - z[second])[usable] / apart[usable]
-    lines = torch.stack([scale, z[first][usable] - scale * x[first][usable]], -1)
-    plain = torch.stack([(z[judges] / x[judges]).median(), torch.zeros_like(x[0])])
-    lines = torch.cat([plain[None], lines])
-    error = (lines[:, :1] * x[judges] + lines[:, 1:]) / z[judges] - 1
-    best: Tensor = lines[error.abs().median(-1).values.argmin()]
-    return best

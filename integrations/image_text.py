@@ -1,7 +1,6 @@
-"""Image and text descriptors by trained networks: DINOv2 for images, SigLIP for images and words (extra ``perception``).
+"""Image and text descriptors by trained networks: DINOv2 for images, SigLIP for images and words.
 
-Weights are read from safetensors files alone, and no code that comes with them is run. A folder is read as it is; a name
-is fetched from the Hugging Face hub where it is not in its cache (``HF_HUB_OFFLINE=1`` forbids that).
+:mod:`spmem.integrations.pretrained` says where weights come from.
 """
 
 from __future__ import annotations
@@ -14,13 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spmem.errors import FrameError, InputError, MissingExtraError
+from spmem.errors import InputError
+from spmem.integrations.pretrained import (
+    HALF,
+    IMAGENET,
+    pretrained,
+    scaled,
+    transformers_package,
+)
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation of colours that DINOv2 was trained with (arXiv 2304.07193; ``make_normalize_transform`` of its code)."""
-
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Those of SigLIP (arXiv 2303.15343): colours in [-1, 1]."""
+EMBEDDER = "a trained embedder"
 
 EDGE = 224
 """Pixels of an image's edges where nothing says how many the model wants."""
@@ -88,7 +90,7 @@ class Siglip:
         self._images, self._model = _loaded(model, "SiglipModel", HALF, device)
         self.dim = int(self._model.config.vision_config.hidden_size)
         if tokenizer is None and not isinstance(model, torch.nn.Module):
-            tokenizer = _transformers().AutoTokenizer.from_pretrained(
+            tokenizer = transformers_package(EMBEDDER).AutoTokenizer.from_pretrained(
                 str(model), trust_remote_code=False
             )
         self._words = tokenizer
@@ -126,17 +128,10 @@ class _Images:
     def __init__(
         self, size: tuple[int, int], mode: str, mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        self.size, self.mode = size, mode
-        self.mean, self.std = (torch.tensor(list(v), dtype=torch.float32) for v in (mean, std))
+        self.size, self.mode, self.colours = size, mode, (mean, std)
 
     def __call__(self, rgb: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 edge edge"]:
-        if rgb.ndim != 4 or rgb.shape[-1] != 3 or not rgb.is_floating_point():
-            raise FrameError(f"wanted float images [n, H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
-        scaled = torch.nn.functional.interpolate(
-            rgb.float().movedim(-1, 1), self.size, mode=self.mode, antialias=True
-        ).clamp(0, 1)  # bicubic weights overshoot
-        mean, std = (v.to(rgb.device)[:, None, None] for v in (self.mean, self.std))
-        return (scaled - mean) / std
+        return scaled(rgb, self.size, self.colours, self.mode)
 
 
 def _loaded(
@@ -145,22 +140,8 @@ def _loaded(
     colours: tuple[Sequence[float], Sequence[float]],
     device: torch.device | str | None,
 ) -> tuple[_Images, Any]:
-    transformers = _transformers()
-    prepared: dict[str, Any] = {}
-    network: Any = model
-    if not isinstance(model, torch.nn.Module):
-        network, told = getattr(transformers, kind).from_pretrained(
-            str(model), use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        if told["missing_keys"]:  # transformers would go on with random weights
-            raise InputError(
-                f"{model} holds no {kind}: {len(told['missing_keys'])} of its weights are missing, "
-                f"as {min(told['missing_keys'])}"
-            )
-        prepared = _prepared(str(model))
-    elif not isinstance(model, getattr(transformers, kind)):
-        raise InputError(f"wanted a {kind} of transformers, got {type(model).__name__}")
-    network = network.eval() if device is None else network.eval().to(device)
+    network = pretrained(model, kind, EMBEDDER, device)
+    prepared = {} if isinstance(model, torch.nn.Module) else _prepared(str(model))
     vision = getattr(network.config, "vision_config", network.config)
     edge = min(EDGE, int(vision.image_size)) if kind == "Dinov2Model" else int(vision.image_size)
     size = prepared.get("crop_size") or prepared.get("size") or {}
@@ -186,11 +167,3 @@ def _prepared(model: str) -> dict[str, Any]:
 
 def _unit(vectors: Tensor) -> Float[Tensor, "n dim"]:
     return torch.nn.functional.normalize(vectors.float(), dim=-1)
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError("transformers", "perception", "a trained embedder") from error
-    return transformers

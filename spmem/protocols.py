@@ -20,7 +20,7 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
-from spmem.types import Frame, Projection, Retrieval, Snapshot, Surfels
+from spmem.types import Frame, Pointmaps, Projection, Retrieval, Snapshot, Surfels
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -283,6 +283,15 @@ class DepthEstimator(Protocol):
         self, rgb: Float[Tensor, "t h w 3"], cameras: Camera, known: Projection | None = None
     ) -> Float[Tensor, "t h w"]:
         """z-depth of the frames, 0 = none; ``known`` is what memory renders there, to take the scale from."""
+        ...
+
+
+@runtime_checkable
+class PointmapEstimator(Protocol):
+    """Estimates geometry and cameras of frames together (VGGT, MapAnything, Depth Anything 3 and their like)."""
+
+    def __call__(self, rgb: Float[Tensor, "t h w 3"], cameras: Camera | None = None) -> Pointmaps:
+        """Depth and cameras in a world of their own; ``cameras`` are hints for a network that takes any."""
         ...
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Found",
     "Frame",
     "Keyframe",
+    "Pointmaps",
     "Projection",
     "Retrieval",
     "Snapshot",
@@ -193,6 +194,23 @@ class Projection:
     def uncovered(self) -> Bool[Tensor, "t h w"]:
         """Pixels that memory does not know: what the generator must invent."""
         return ~self.mask
+
+
+@dataclass(frozen=True, eq=False)
+class Pointmaps:
+    """Geometry and cameras that were estimated of frames together, in a world and a scale of their own.
+
+    cameras ``[T]``, of the size of the maps; depth ``[T, H, W]`` z-depth, 0 = none; confidence ``[T, H, W]`` >= 0, around 1.
+    """
+
+    cameras: Camera
+    depth: Float[Tensor, "t h w"]
+    confidence: Float[Tensor, "t h w"]
+
+    @property
+    def points(self) -> Float[Tensor, "t h w 3"]:
+        """World points of the pixels; meaningful where there is depth."""
+        return self.cameras.unproject(self.depth)
 
 
 @dataclass(frozen=True)

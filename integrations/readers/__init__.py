@@ -2,6 +2,7 @@
 
 from spmem.integrations.readers.colmap import open_colmap
 from spmem.integrations.readers.folders import open_folders
+from spmem.integrations.readers.lerobot import EpisodeRows, open_lerobot, read_lerobot
 from spmem.integrations.readers.nerfstudio import open_nerfstudio
 from spmem.integrations.readers.opening import FORMATS, detect_format, open_walk
 from spmem.integrations.readers.realestate10k import (
@@ -18,17 +19,20 @@ from spmem.integrations.readers.walk import Walk, track
 __all__ = [
     "FORMATS",
     "Clip",
+    "EpisodeRows",
     "Walk",
     "detect_format",
     "open_7scenes",
     "open_colmap",
     "open_folders",
+    "open_lerobot",
     "open_nerfstudio",
     "open_realestate10k",
     "open_tum",
     "open_video",
     "open_walk",
     "read_cameras",
+    "read_lerobot",
     "read_realestate10k",
     "track",
 ]

@@ -12,6 +12,7 @@ from spmem.errors import FormatError, InputError, UnknownNameError
 from spmem.integrations.readers import (
     colmap,
     folders,
+    lerobot,
     nerfstudio,
     realestate10k,
     seven_scenes,
@@ -31,6 +32,7 @@ class Format:
 
 
 FORMATS = {
+    "lerobot": Format(lerobot.fits, lerobot.SIGN, lerobot.open_lerobot),
     "7scenes": Format(seven_scenes.fits, seven_scenes.SIGN, seven_scenes.open_7scenes),
     "tum": Format(tum.fits, tum.SIGN, tum.open_tum),
     "nerfstudio": Format(nerfstudio.fits, nerfstudio.SIGN, nerfstudio.open_nerfstudio),
@@ -49,7 +51,8 @@ def open_walk(path: str | Path, format: str | None = None, **options: Any) -> Wa
 
     Args:
         path: A folder or a file, as the format has it.
-        format: ``7scenes``, ``tum``, ``nerfstudio``, ``colmap``, ``realestate10k``, ``folders`` or ``video``;
+        format: ``7scenes``, ``tum``, ``nerfstudio``, ``colmap``, ``realestate10k``, ``lerobot``, ``folders`` or
+            ``video``;
             None takes the first that fits what lies there.
         options: The format's own, as its ``open_…`` function lists them.
 

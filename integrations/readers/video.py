@@ -23,7 +23,7 @@ from spmem.integrations.readers.walk import Cameras, Pixels, Walk
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 POSES = ("poses.npz", "transforms.json", "poses.txt")
-SIGN = f"a video ({', '.join(SUFFIXES)}) with {', '.join(POSES)} beside it"
+SIGN = f"a video ({', '.join(SUFFIXES)}) with NAME.json, NAME.npz, {', '.join(POSES)} beside it"
 
 
 def fits(path: Path) -> bool:
@@ -51,7 +51,7 @@ def open_video(
         path: The video, or a folder that has just one.
         poses: ``.npz`` with ``c2w [N, 4, 4]`` and ``K`` ``[3, 3]`` or ``[N, 3, 3]``; a ``transforms.json`` whose
             frames are in the video's order; or ``.txt`` with a row-major 4x4 or 3x4 c2w a line. None takes
-            NAME.npz, poses.npz, transforms.json or poses.txt beside the video.
+            NAME.json, NAME.npz, poses.npz, transforms.json or poses.txt beside the video.
         K: ``[3, 3]`` in pixels of the video, instead of the poses' own or ``K.txt`` beside them.
         depth: Folder of as many depth images as frames, in order, or None.
         depth_scale: World units of one step of the depth images.
@@ -143,7 +143,8 @@ def _video_in(path: Path) -> Path:
 
 
 def _candidates(file: Path) -> list[Path]:
-    return [file.with_suffix(".npz"), *(file.parent / name for name in POSES)]
+    named = (file.with_suffix(suffix) for suffix in (".json", ".npz"))
+    return [*named, *(file.parent / name for name in POSES)]
 
 
 def _poses_beside(file: Path) -> Path:

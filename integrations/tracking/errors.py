@@ -1,0 +1,66 @@
+"""How far a tracked trajectory lies from the true one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from spmem.camera import Camera
+from spmem.errors import CameraError
+
+
+class TrajectoryError(NamedTuple):
+    """Errors of a trajectory, in world units and radians.
+
+    ate: Root mean square distance of the positions, after the rigid motion that fits them best (Sturm et al., "A Benchmark
+        for the Evaluation of RGB-D SLAM Systems", IROS 2012, section VI; no scale is fitted).
+    end: Distance of the last positions with the first poses laid upon one another: the drift.
+    turn: Median angle between the rotations, after the same motion as ``ate``.
+    path: Length of the true way. ``ate / path`` is the figure that papers give in per cent.
+    """
+
+    ate: float
+    end: float
+    turn: float
+    path: float
+
+
+def trajectory_error(found: Camera, truth: Camera) -> TrajectoryError:
+    """Compare cameras ``[T]`` with the true ones, frame by frame.
+
+    Raises CameraError where they are not trajectories of one length, at least 1.
+
+    Example:
+        >>> from spmem.testing.box import BoxRoom
+        >>> way = BoxRoom().walk(8, width=64, height=48)
+        >>> error = trajectory_error(way, way)
+        >>> round(error.ate, 5), round(error.path, 1)
+        (0.0, 1.4)
+    """
+    if len(found.shape) != 1 or found.shape != truth.shape or not len(found):
+        raise CameraError(
+            f"wanted two trajectories of one length, got {list(found.shape)} and {list(truth.shape)}"
+        )
+    p, q = found.position.double().cpu(), truth.position.double().cpu()
+    R = _rotation(p - p.mean(0), q - q.mean(0))
+    apart = (p - p.mean(0)) @ R.mT - (q - q.mean(0))
+    relative = R @ found.c2w[:, :3, :3].double().cpu() @ truth.c2w[:, :3, :3].double().cpu().mT
+    cosine = (relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    c2w, true = found.c2w.double().cpu(), truth.c2w.double().cpu()
+    start = true[0] @ torch.linalg.inv(c2w[0])
+    return TrajectoryError(
+        ate=float(apart.square().sum(-1).mean().sqrt()),
+        end=float(((start @ c2w[-1])[:3, 3] - true[-1, :3, 3]).norm()),
+        turn=float(torch.acos(cosine.clamp(-1, 1)).median()),
+        path=float((q[1:] - q[:-1]).norm(dim=-1).sum()),
+    )
+
+
+def _rotation(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """The rotation that takes p nearest to q (Umeyama, PAMI 1991, without scale)."""
+    U, _, Vh = torch.linalg.svd(q.mT @ p)
+    flip = torch.ones(3, dtype=p.dtype)
+    flip[2] = torch.linalg.det(U @ Vh)
+    rotation: torch.Tensor = U @ (flip[:, None] * Vh)
+    return rotation

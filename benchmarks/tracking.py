@@ -94,7 +94,9 @@ def carried_off(seed: int, steps: int) -> dict[str, Any]:
     away = slice(half, half + AWAY)
     back = followed[half + AWAY :]
     again = next((i for i, one in enumerate(back) if one.how != "lost"), len(back))
-    off = [apart(one, truth[half + AWAY + i]) for i, one in enumerate(back) if one.camera]
+    off = [
+        apart(one, truth[half + AWAY + i]) for i, one in enumerate(back) if one.camera is not None
+    ]
     return {
         "carried off, seed": seed,
         "foreign frames": AWAY,
@@ -136,7 +138,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short walk of each kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     options = parser.parse_args()
-    seeds, steps = (range(1), 30) if options.quick else (range(5), 300)
+    seeds, steps = (range(1), 30) if options.quick else (range(3), 200)
     rows, aims = [], []
     OUT.mkdir(parents=True, exist_ok=True)
     for noisy, depth in ((False, "exact"), (True, "a Kinect's")):

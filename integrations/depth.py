@@ -15,7 +15,6 @@ from spmem.integrations.depth_alignment import align_depth
 from spmem.integrations.depth_network import DepthAnything, DepthPro
 from spmem.types import Projection
 
-
 __all__ = [
     "DEPTH_ESTIMATORS",
     "DepthAnything",

@@ -12,13 +12,17 @@ from torch import Tensor
 from spmem.errors import FrameError, InputError
 from spmem.types import Frame, Projection
 
+SPREAD = 8
+"""Pixels that a moving region spreads over what stands in front of the map."""
+
 
 class DepthChange:
     """Moving is what stands in front of the map and looks different from it.
 
     A pixel counts where its depth is nearer than the map's by more than ``tolerance`` times the map's depth and its
-    colour differs by more than ``residual``; then the majority of each pixel's 3x3 neighbourhood decides, and the
-    region grows by ``grow`` pixels, because the edge of a moving thing is blurred.
+    colour differs by more than ``residual``; then the majority of each pixel's 3x3 neighbourhood decides. From there the
+    region spreads over what stands in front of the map too, whatever its colour (thin parts, and those of the map's own
+    colour), and then by ``grow`` pixels more, because the edge of a moving thing is blurred.
 
     Needs a map that shows the place without the thing: where memory does not cover, and for what lies behind the
     map or has the map's own colour, it says False. ``residual=0`` lets depth decide alone, at the price of noise.
@@ -56,11 +60,20 @@ class DepthChange:
         other = (rgb - known.rgb).abs().amax(-1) > self.residual if self.residual else nearer
         moving = (nearer & other).float()[:, None]
         moving = (torch.nn.functional.avg_pool2d(moving, 3, 1, 1) > 0.5).float()
+        front = nearer.float()[:, None]
+        for _ in range(SPREAD):
+            moving = torch.maximum(moving, torch.nn.functional.max_pool2d(moving, 3, 1, 1) * front)
         size = 2 * self.grow + 1
         return torch.nn.functional.max_pool2d(moving, size, 1, self.grow)[:, 0] > 0
 
 
-DYNAMIC_SEGMENTERS: Mapping[str, Callable[..., Any]] = {"depth-change": DepthChange}
+def _sam2() -> Any:
+    from spmem.integrations.sam2 import Sam2  # which starts from DepthChange
+
+    return Sam2()
+
+
+DYNAMIC_SEGMENTERS: Mapping[str, Callable[..., Any]] = {"depth-change": DepthChange, "sam2": _sam2}
 """The shipped segmenters by name; installed packages add theirs (:mod:`spmem.plugins`)."""
 
 

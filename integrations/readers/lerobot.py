@@ -8,6 +8,7 @@ each episode lies in the shared files. The format knows no camera poses; ours ar
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem import geometry
+from spmem.camera import Camera
 from spmem.errors import FormatError, InputError, MissingExtraError
 from spmem.integrations.readers.pixels import read_depth
 from spmem.integrations.readers.poses import (
@@ -37,6 +39,9 @@ from spmem.integrations.readers.walk import Pixels, Walk
 SIGN = "meta/info.json with codebase_version v3.x (a LeRobot data set)"
 POSE, INTRINSICS = "observation.camera_pose", "observation.camera_intrinsics"
 """Our own features: camera-to-world, 16 numbers row by row with OpenCV axes; fx, fy, cx, cy in pixels."""
+
+DEPTH = "depth/episode-{episode_index:06d}/frame-{frame_index:06d}.png"
+"""Depth images are our addition, which lerobot passes over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,27 +104,21 @@ def open_lerobot(
         )
     c2w = _poses(path, columns[pose])
     clean, rows = tracked(path, geometry.inverse(c2w) if world_to_camera else c2w)
-    where = {key: row.get(f"videos/{camera}/{key}") for key in ("chunk_index", "file_index", "from_timestamp")}  # fmt: skip
-    if None in where.values():
-        raise FormatError(
-            path, f"meta/episodes does not say where episode {episode} lies in {camera}"
-        )
-    file = path / _filled(path, info, "video_path", video_key=camera, **where)
+    file = path / _filled(path, info, "video_path", row, f"videos/{camera}", video_key=camera)
     video = VideoFile(file)
-    first = int(np.abs(video.times - float(where["from_timestamp"])).argmin())
+    start = float(row.get(f"videos/{camera}/from_timestamp") or 0)
+    first = int(np.abs(video.times - start).argmin())
     if first + n > len(video):
         raise FormatError(file, f"has {len(video)} frames; episode {episode} wants {first + n}")
     intrinsics = _intrinsics(path, columns, K, rows)
     cameras = cameras_of(path, intrinsics, opencv_poses(clean, axes), *video.size)
-    depth = info.get("spmem_depth")
-    read_one = partial(read_depth, scale=float(depth["scale"])) if depth else None
+    depth_of, has_depth = _depth(path, info)
 
     def read(i: int) -> Pixels:
         frame = int(rows[i])
-        if depth is None or read_one is None:
-            return video.rgb(first + frame), None
-        file = path / depth["path"].format(episode_index=episode, frame_index=frame)
-        return video.rgb(first + frame), read_one(file, cameras[i]) if file.is_file() else None
+        file = path / DEPTH.format(episode_index=episode, frame_index=frame)
+        known = has_depth and file.is_file()
+        return video.rgb(first + frame), depth_of(file, cameras[i]) if known else None
 
     times = columns["timestamp"].astype(np.float64)[rows]
     return Walk(path, cameras, times, read, range(len(rows)), n - len(rows))
@@ -134,10 +133,7 @@ def read_lerobot(path: str | Path, episode: int = 0) -> EpisodeRows:
     """
     path = Path(path)
     info, row = _info(path), _episode(path, episode)
-    where = {key: row.get(f"data/{key}") for key in ("chunk_index", "file_index")}
-    if None in where.values():
-        raise FormatError(path, f"meta/episodes does not say where episode {episode} lies")
-    file = path / _filled(path, info, "data_path", **where)
+    file = path / _filled(path, info, "data_path", row, "data")
     table = _read_parquet(file)
     if "episode_index" not in table.column_names or "timestamp" not in table.column_names:
         raise FormatError(file, "lacks the column episode_index or timestamp")
@@ -173,11 +169,16 @@ def _info(path: Path) -> dict[str, Any]:
     return found
 
 
-def _filled(path: Path, info: dict[str, Any], name: str, **where: Any) -> str:
-    """A path of the info's template; only inside the data set."""
+def _filled(
+    path: Path, info: dict[str, Any], name: str, row: dict[str, Any], part: str, **more: str
+) -> str:
+    """A path of the info's template, where the episode's row says that ``part`` lies; only inside the data set."""
+    where = {key: row.get(f"{part}/{key}") for key in ("chunk_index", "file_index")}
+    if None in where.values():
+        raise FormatError(path, f"meta/episodes does not say where an episode's {part} lies")
     template = info.get(name)
     try:
-        filled = str(template).format(**where)
+        filled = str(template).format(**where, **more)
     except (KeyError, ValueError, IndexError) as error:
         raise FormatError(
             path / "meta" / "info.json", f"{name} is {template!r}: {error}"
@@ -189,11 +190,22 @@ def _filled(path: Path, info: dict[str, Any], name: str, **where: Any) -> str:
     return filled
 
 
+def _depth(path: Path, info: dict[str, Any]) -> tuple[Callable[[Path, Camera], Tensor], bool]:
+    """What reads a depth image, and whether there are any (our addition to the format)."""
+    told = info.get("spmem_depth")
+    if told is None:
+        return partial(read_depth, scale=1.0), False
+    scale = told.get("scale") if isinstance(told, dict) else None
+    if not isinstance(scale, float) or not scale > 0:
+        raise FormatError(path / "meta" / "info.json", f"spmem_depth is {told}; wanted a scale > 0")
+    return partial(read_depth, scale=scale), True
+
+
 def _video_key(path: Path, info: dict[str, Any], camera: str | None) -> str:
     videos = [name for name, one in info["features"].items() if one.get("dtype") == "video"]
     if camera is None and len(videos) == 1:
         return str(videos[0])
-    if camera in videos:
+    if camera is not None and camera in videos:
         return camera
     raise FormatError(path, f"has the videos {', '.join(videos) or '(none)'}; name one (camera=…)")
 

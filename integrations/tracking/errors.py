@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ class TrajectoryError(NamedTuple):
     ate: Root mean square distance of the positions, after the rigid motion that fits them best (Sturm et al., "A Benchmark
         for the Evaluation of RGB-D SLAM Systems", IROS 2012, section VI; no scale is fitted).
     end: Distance of the last positions with the first poses laid upon one another: the drift.
-    turn: Median angle between the rotations, after the same motion as ``ate``.
+    turn: Angle between the last rotations, likewise.
     path: Length of the true way. ``ate / path`` is the figure that papers give in per cent.
     """
 
@@ -45,14 +46,14 @@ def trajectory_error(found: Camera, truth: Camera) -> TrajectoryError:
     p, q = found.position.double().cpu(), truth.position.double().cpu()
     R = _rotation(p - p.mean(0), q - q.mean(0))
     apart = (p - p.mean(0)) @ R.mT - (q - q.mean(0))
-    relative = R @ found.c2w[:, :3, :3].double().cpu() @ truth.c2w[:, :3, :3].double().cpu().mT
-    cosine = (relative.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     c2w, true = found.c2w.double().cpu(), truth.c2w.double().cpu()
-    start = true[0] @ torch.linalg.inv(c2w[0])
+    last = true[0] @ torch.linalg.inv(c2w[0]) @ c2w[-1]
+    apart_by = last[:3, :3] @ true[-1, :3, :3].mT
+    cosine = (float(apart_by.trace()) - 1) / 2
     return TrajectoryError(
         ate=float(apart.square().sum(-1).mean().sqrt()),
-        end=float(((start @ c2w[-1])[:3, 3] - true[-1, :3, 3]).norm()),
-        turn=float(torch.acos(cosine.clamp(-1, 1)).median()),
+        end=float((last[:3, 3] - true[-1, :3, 3]).norm()),
+        turn=math.acos(min(max(cosine, -1.0), 1.0)),
         path=float((q[1:] - q[:-1]).norm(dim=-1).sum()),
     )
 

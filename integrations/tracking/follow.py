@@ -34,6 +34,9 @@ SMALL = 60
 """Height in pixels of the images that guesses are compared with."""
 
 
+How = Literal["start", "followed", "found again", "lost"]
+
+
 @dataclass(frozen=True, eq=False)
 class Followed:
     """What became of a frame.
@@ -45,7 +48,7 @@ class Followed:
     """
 
     frame: Frame
-    how: Literal["start", "followed", "found again", "lost"]
+    how: How
     keyframe: int | None = None
 
     @property
@@ -103,15 +106,15 @@ def follow(
             yield Followed(frame, "start", memory.store(frame))
             before = [frame.camera.c2w]
             continue
-        camera, how = _near(tracker, frame, before, memory), "followed"
-        if camera is None:
-            camera, how = _again(tracker, frame, memory), "found again"
+        near = _near(tracker, frame, before, memory)
+        camera = _again(tracker, frame, memory) if near is None else near
         if camera is None:
             yield Followed(frame.moved(before[-1]) if before else frame, "lost")
             before = before[-1:]
             continue
-        before = [*before[-1:], camera.c2w] if how == "followed" else [camera.c2w]
+        before = [*before[-1:], camera.c2w] if near is not None else [camera.c2w]
         found = frame.moved(camera.c2w)
+        how: How = "found again" if near is None else "followed"
         yield Followed(found, how, memory.store(found))
 
 

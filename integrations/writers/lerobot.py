@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.errors import InputError, MissingExtraError
-from spmem.integrations.readers.lerobot import INTRINSICS, POSE
+from spmem.integrations.readers.lerobot import DEPTH, INTRINSICS, POSE
 from spmem.integrations.writers.encoding import encode
 from spmem.integrations.writers.images import check_scale, frames_of, write_depth
 from spmem.integrations.writers.placing import new_folder
@@ -25,8 +25,6 @@ from spmem.types import Frame, Keyframe
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
-DEPTH = "depth/episode-{episode_index:06d}/frame-{frame_index:06d}.png"
-"""Depth images are our addition, which lerobot passes over."""
 _COUNTS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _AXES = ["fx", "fy", "cx", "cy"]
 
@@ -159,7 +157,9 @@ class _Rows:
     def statistics(self, camera: str, episode: int | None = None) -> dict[str, Any]:
         """Minimum, maximum, mean, deviation and count of every feature; colour in [0, 1] with channels first."""
         which = slice(None) if episode is None else slice(episode, episode + 1)
-        told = {name: _spread(np.concatenate(parts[which])) for name, parts in self.columns.items()}
+        told: dict[str, dict[str, Any]] = {
+            name: _spread(np.concatenate(parts[which])) for name, parts in self.columns.items()
+        }
         colours = np.concatenate([frames for _, frames in self._colours[which]])
         mean = colours[:, 2].mean(0)
         deviation = np.sqrt(np.maximum(colours[:, 3].mean(0) - mean**2, 0))
@@ -291,7 +291,7 @@ def _info(written: _Rows, camera: str, robot: str | None, depth_scale: float) ->
         "features": features,
     }
     if written.has_depth:
-        info["spmem_depth"] = {"path": DEPTH, "scale": depth_scale}
+        info["spmem_depth"] = {"scale": float(depth_scale)}
     return info
 
 

@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_refused(truth: Projection) -> None:
         align_inverse(noise, truth, agreement=0.9)
     with pytest.raises(InputError, match="gives no scale"):
         align_inverse(1 / truth.depth, hide(truth, torch.ones_like(truth.mask)))
-    with pytest.raises(FrameError, match="not finite|infinite"):
+    with pytest.raises(FrameError, match="infinite"):
         align_inverse(truth.depth / 0, truth)
 
 

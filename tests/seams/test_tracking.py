@@ -47,7 +47,8 @@ class TestProjectiveIcp(PoseTrackerTests):
         assert move < 0.01
         assert turn < 0.005
 
-    def test_along_a_bare_wall_the_guess_stays(self, tracker: ProjectiveIcp) -> None:
+    def test_along_a_bare_wall_the_guess_stays(self) -> None:
+        tracker = ProjectiveIcp(colour=0)
         room = BoxRoom(room=((-50.0, -50.0, -3.0), (50.0, 50.0, 3.0)), solids=())
         camera = Camera.look_at([0, 0, 0], [0, 0, 1], fov_x=0.8, width=96, height=72)
         (frame,) = room.frames(camera[None])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spmem.integrations.tracking.errors import TrajectoryError, trajectory_error
-from spmem.integrations.tracking.follow import Followed, follow
+from spmem.integrations.tracking.following import Followed, follow
 from spmem.integrations.tracking.icp import ProjectiveIcp, TrackingLostError
 
 TRACKERS: Mapping[str, Callable[..., Any]] = {"projective-icp": ProjectiveIcp}

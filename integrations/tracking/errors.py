@@ -36,8 +36,8 @@ def trajectory_error(found: Camera, truth: Camera) -> TrajectoryError:
         >>> from spmem.testing.box import BoxRoom
         >>> way = BoxRoom().walk(8, width=64, height=48)
         >>> error = trajectory_error(way, way)
-        >>> round(error.ate, 5), round(error.path, 1)
-        (0.0, 1.4)
+        >>> error.ate < 1e-6, error.path > 0.1
+        (True, True)
     """
     if len(found.shape) != 1 or found.shape != truth.shape or not len(found):
         raise CameraError(

@@ -46,16 +46,16 @@ def test_a_walk_through_a_house_is_followed(
 
 
 def test_what_was_carried_off_is_reported_lost_and_found_again(house: worlds.House) -> None:
-    way = worlds.walk(house, 16, seed=4, width=W, height=H)
+    way = worlds.walk(house, 10, seed=4, width=W, height=H)
     here = list(house.frames(way))
     strange = worlds.House(seed=77, rooms=1)
-    there = list(strange.frames(worlds.walk(strange, 4, seed=3, width=W, height=H)))
+    there = list(strange.frames(worlds.walk(strange, 2, seed=3, width=W, height=H)))
     memory = spmem.open()
     found = followed([*here, *there, here[3], here[4]], memory)
-    assert [one.how for one in found[16:20]] == 4 * ["lost"]
-    assert all(one.camera is None and one.keyframe is None for one in found[16:20])
-    assert found[20].how != "lost"
-    for one, frame in zip(found[20:], here[3:5], strict=True):
+    assert [one.how for one in found[10:12]] == 2 * ["lost"]
+    assert all(one.camera is None and one.keyframe is None for one in found[10:12])
+    assert found[12].how != "lost"
+    for one, frame in zip(found[12:], here[3:5], strict=True):
         assert (one.frame.camera.position - frame.camera.position).norm() < 0.02
     alone = spmem.open()
     followed(here, alone)

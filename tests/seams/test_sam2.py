@@ -116,10 +116,10 @@ def test_it_follows_while_nothing_is_noticed_and_gives_up_after_patience(
 def test_memory_is_bounded(model: torch.nn.Module, frames: list[Frame]) -> None:
     segmenter = Sam2(model, noticed=Plate([True] * 200))
     held = []
-    for i in range(40):
+    for i in range(20):
         segmenter([frames[i % len(frames)]])
         held.append(segmenter.remembered)
-    assert max(held) <= 6  # of 40: those that SAM 2 looks back at, the prompted and the present one
+    assert max(held) <= 6  # of 20: those that SAM 2 looks back at, the prompted and the present one
 
 
 def test_small_patches_and_too_many_are_left(model: torch.nn.Module, frames: list[Frame]) -> None:

@@ -187,7 +187,7 @@ def test_poses_that_are_no_npz(tmp_path):
             open_walk(tmp_path)
     (tmp_path / "poses.npz").unlink()
     with pytest.raises(
-        FormatError, match=r"a\.mp4: has no poses beside it; looked for a\.npz, pos"
+        FormatError, match=r"a\.mp4: has no poses beside it; looked for a\.json, a\.npz, pos"
     ):
         open_walk(tmp_path / "a.mp4")
     with pytest.raises(FormatError, match=r"poses\.npz: is missing"):

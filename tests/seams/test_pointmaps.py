@@ -22,6 +22,7 @@ from spmem.integrations.pointmaps import (
 )
 from spmem.protocols import DepthEstimator, PointmapEstimator
 from spmem.testing.box import BoxRoom
+from spmem.testing.pointmaps import PointmapEstimatorTests
 from spmem.testing.room_memory import RoomMemory
 from spmem.types import Pointmaps
 
@@ -102,6 +103,16 @@ def test_they_are_placed_in_the_world_of_known_cameras(network: str) -> None:
 
 def estimator(rgb: Tensor, cameras: Camera | None = None) -> Pointmaps:
     return from_vggt(vggt())
+
+
+class TestReadAnswers(PointmapEstimatorTests):
+    """With an answer that is exact up to a similarity."""
+
+    error = 1e-3
+
+    @pytest.fixture
+    def estimator(self) -> PointmapEstimator:
+        return estimator
 
 
 def test_as_a_depth_estimator_it_takes_the_scale_from_the_map_or_the_cameras() -> None:

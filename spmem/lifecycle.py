@@ -55,7 +55,9 @@ class Lifecycle:
         self._require_writable()
         if not self._changed:
             return None
-        self._corrected = True  # so that, where this fails, the next automatic commit is a whole one
+        self._corrected = (
+            True  # so that, where this fails, the next automatic commit is a whole one
+        )
         self._save()
         snapshot = self._bank.commit(message)
         self._changed = self._corrected = False

@@ -306,7 +306,8 @@ class ZarrKeyframes(Versions):
 
     def _try(self, write: Callable[[], object]) -> None:
         """Write in the background. What fails is not lost: whoever stores or flushes next is told, and the next
-        commit writes it."""
+        commit writes it.
+        """
         try:
             with store_errors(self._place):
                 write()

@@ -20,6 +20,7 @@ from torch import Tensor
 import spmem
 from spmem.errors import (
     CameraError,
+    ConflictError,
     ConventionError,
     CorruptMemoryError,
     DeviceError,
@@ -32,6 +33,7 @@ from spmem.errors import (
     NotAMemoryError,
     ReadOnlyError,
     SchemaError,
+    SnapshotNotFoundError,
     SpmemError,
     StoreError,
     UnknownNameError,
@@ -114,6 +116,7 @@ def damaged(place: Path) -> None:
     each = spmem.MemoryConfig(keyframes=spmem.KeyframeConfig(commit_every=1))
     memory = spmem.open(path, config=each)
     memory.store(spmem.Frame(noise, torch.full((HEIGHT * 8, WIDTH * 8), 2.0), large))
+    memory.flush()
     record = max(path.glob("chunks/*"), key=lambda file: file.stat().st_size)
     memory.close()
     record.write_bytes(record.read_bytes()[:-100])
@@ -263,14 +266,18 @@ CASES = [
     Case("an extra that is not installed", MissingExtraError, "pip install 'spmem[cpu]'", without_faiss),
     # stored memories
     Case("an unknown mode", InputError, 'mode must be "a", "r" or "w"', lambda _: spmem.open(mode="rw")),
-    Case("an address", InputError, "local folders", lambda _: spmem.open("s3://bucket/m.spmem")),
+    Case("an address of another kind", InputError, "s3://, gs://, az://", lambda _: spmem.open("ftp://host/m.spmem")),
+    Case("a branch that is not there", SnapshotNotFoundError, "fork(name) makes one", lambda place: spmem.open(place / "b.spmem", branch="left")),
+    Case("a budget that is none", InputError, "a number of keyframes, or bytes", lambda _: spmem.open(budget="much")),
+    Case("a snapshot that is not there", SnapshotNotFoundError, "snapshots() lists ids", lambda place: spmem.open(place / "s.spmem").at("yesterday")),
+    Case("nothing to forget", InputError, "keyframes, a time or a region", lambda _: spmem.open().forget()),
     Case("nothing there, and mode r", NotAMemoryError, "nothing is there", lambda place: spmem.open(place / "none", mode="r")),
     Case("a folder with other files", NotAMemoryError, "stays untouched", lambda place: ((place / "a.txt").touch(), spmem.open(place))),
     Case("a memory of a newer version", SchemaError, "schema 99", from_the_future),
     Case("a damaged keyframe", CorruptMemoryError, "keyframe 0 cannot be read", damaged),
     Case("a folder that cannot be written", ReadOnlyError, "cannot be written", sealed),
     Case("a full disk", StoreError, "the last commit is intact", full_disk),
-    Case("two writers", StoreError, "another writer has committed", second_writer),
+    Case("two writers", ConflictError, "another writer has committed", second_writer),
     # data sets
     Case("a data set that is not there", FormatError, "does not exist", lambda place: open_walk(place / "none")),
     Case("a folder of no known format", FormatError, "is of no known format", lambda place: open_walk(place)),

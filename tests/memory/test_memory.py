@@ -434,7 +434,7 @@ def test_bad_calls() -> None:
         memory.store(frame.rgb)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mode"):
         spmem.open(mode="x")
-    with pytest.raises(InputError, match="needs a path"):
+    with pytest.raises(InputError, match="need a path"):
         spmem.open(mode="r")
     with pytest.raises(InputError, match="local folders"):
         spmem.open("s3://bucket/kitchen")

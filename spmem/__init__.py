@@ -9,6 +9,7 @@ from spmem.config import (
     RetentionConfig,
     RetrievalConfig,
 )
+from spmem.generating import FrameCount, Generated, GeneratorSpec, from_function
 from spmem.memory import SpatialMemory
 from spmem.opening import open
 from spmem.retrieval.where import Where
@@ -32,7 +33,10 @@ __all__ = [
     "Contribution",
     "Found",
     "Frame",
+    "FrameCount",
     "FusionConfig",
+    "Generated",
+    "GeneratorSpec",
     "Keyframe",
     "KeyframeConfig",
     "MemoryConfig",
@@ -47,6 +51,7 @@ __all__ = [
     "Where",
     "__version__",
     "errors",
+    "from_function",
     "open",
     "rollout",
 ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.generating import Generated
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
 from spmem.types import Frame, Pointmaps, Projection, Retrieval, Snapshot, Surfels
@@ -262,7 +263,12 @@ class Memory(Protocol):
 
 @runtime_checkable
 class Generator(Protocol):
-    """An autoregressive video model: conditioned on a retrieval, it makes the frames of the cameras asked."""
+    """An autoregressive video model: conditioned on a retrieval, it makes the frames of the cameras asked.
+
+    It may say more about itself in an attribute ``spec`` (:class:`spmem.GeneratorSpec`): the numbers of frames and the
+    sizes that it can make, other layouts and ranges of what it returns, frames that it repeats, a state that it wants
+    back, callbacks. :func:`spmem.from_function` makes one of a plain function.
+    """
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> Any:
         """What the model takes of the context (its own type)."""
@@ -270,7 +276,7 @@ class Generator(Protocol):
 
     def generate(
         self, conditioning: Any, cameras: Camera, *, seed: int = 0
-    ) -> Float[Tensor, "t h w 3"]:
+    ) -> Float[Tensor, "t h w 3"] | Generated:
         """The frames along cameras ``[T]``, in [0, 1]; the same seed gives the same frames."""
         ...
 

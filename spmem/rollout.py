@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import FrameError, InputError
+from spmem.generating import fitted, made_by, spec_of
 from spmem.integrations.depth import DEPTH_ESTIMATORS
 from spmem.plugins import find
 from spmem.protocols import DepthEstimator, Generator, Memory
@@ -23,14 +27,24 @@ CARRY_ON = "projection-depth"
 class Chunk:
     """Some frames just generated, what memory said before, and what it made of them.
 
-    context: What the generator was conditioned on.
-    frames: One for each camera of ``context.cameras``, in order, with depth.
+    context: What the generator was conditioned on. Where its number of frames is bound by a rule, the last camera may
+        stand there several times.
+    frames: One for each camera, in order, with depth.
     keyframes: What storing each frame answered: a keyframe's id, or None where it told nothing new.
+    start: The trajectory's camera that the first frame is of.
+    state: What the generator wants back with the next chunk; to go on later, give it to ``rollout(state=…)``.
     """
 
     context: Retrieval
     frames: tuple[Frame, ...]
     keyframes: tuple[int | None, ...]
+    start: int = 0
+    state: Any = None
+
+    @property
+    def stop(self) -> int:
+        """The camera to go on with."""
+        return self.start + len(self.frames)
 
     @property
     def rgb(self) -> Float[Tensor, "t h w 3"]:
@@ -49,6 +63,10 @@ def rollout(
     seed: int = 0,
     k: int = 4,
     method: str | None = None,
+    start: int = 0,
+    state: Any = None,
+    callback: Callable[[int, int, Tensor], Tensor | None] | None = None,
+    progress: bool = False,
 ) -> Iterator[Chunk]:
     """Generate video along a trajectory, chunk by chunk, each conditioned on memory and written back to it.
 
@@ -56,24 +74,35 @@ def rollout(
     what was generated becomes what the next chunk must agree with. Chunks are made when they are asked for; stop
     iterating and memory holds what was made until then.
 
+    A rollout that was stopped after a chunk goes on exactly with ``start=chunk.stop, state=chunk.state`` and the same
+    memory, or the same memory committed, closed and opened again.
+
     Args:
-        generator: Makes the frames of each chunk's cameras.
+        generator: Makes the frames of each chunk's cameras, fitted to its ``spec``
+            (:class:`spmem.GeneratorSpec`) where it has one.
         memory: Read before and written after each chunk. Store a frame with depth first, or pass ``depth``.
         cameras: The trajectory ``[T]``, on one device with what the generator returns.
         prompt: For the generator, the same in all chunks.
         chunk: Cameras a chunk; the last one may be shorter.
-        depth: Lifts the frames to depth: an estimator, or the name of one; None carries on the map's surfaces
-            (:class:`spmem.integrations.depth.ProjectionDepth`), which suits small steps into the unknown.
+        depth: Lifts the frames to depth: an estimator, or the name of one; None takes the generator's own depth, and
+            where it gives none carries on the map's surfaces (:class:`spmem.integrations.depth.ProjectionDepth`), which
+            suits small steps into the unknown.
         seed: The chunk that begins at camera i is generated with ``seed + i``.
         k: Keyframes to retrieve.
         method: The retrieval rule, None for the memory's own.
+        start: The first camera to generate; those before it have been.
+        state: The generator's, of the chunk before ``start``.
+        callback: ``callback(step, steps, latents)`` at each step of denoising, for generators that call it; what it
+            returns takes the latents' place.
+        progress: One progress bar on standard error, where that is a terminal.
 
     Yields:
         A :class:`Chunk` for every ``chunk`` cameras.
 
     Raises:
-        InputError: ``cameras`` is no trajectory or ``chunk`` not positive (at once); memory knows nothing of the first
-            cameras and ``depth`` is None (at the first chunk).
+        InputError: ``cameras`` is no trajectory or of a size that the generator cannot make, ``chunk`` not positive or
+            ``start`` not on the trajectory, a memory that keeps fewer recent frames than the generator wants (at once);
+            memory knows nothing of the first cameras and nothing gives depth (at the first chunk).
         UnknownNameError: No depth estimator has this name (at once).
         FrameError: The generator or the depth estimator returned another shape or range of values than wanted.
     """
@@ -83,25 +112,78 @@ def rollout(
         )
     if chunk < 1:
         raise InputError(f"chunk must be at least 1 camera, got {chunk}")
+    if not 0 <= start <= len(cameras):
+        raise InputError(f"start must be one of {len(cameras)} cameras, got {start}")
+    spec = spec_of(generator)
+    spec.check_size(cameras)
+    spec.frames.fit(min(chunk, max(len(cameras), 1)) + spec.echoed)
+    _require_history(memory, max(spec.history, spec.echoed))
     if depth is None or isinstance(depth, str):
         estimate: DepthEstimator = find("depth_estimator", depth or CARRY_ON, DEPTH_ESTIMATORS)()
     else:
         estimate = depth
 
-    def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(cameras), chunk):
-            ahead = cameras[start : start + chunk]
-            context = memory.retrieve(ahead, k=k, method=method)
-            if start == 0 and depth is None:
-                _require_covered(context)
-            conditioning = generator.condition(context, prompt)
-            video = generator.generate(conditioning, ahead, seed=seed + start)
-            rgb = _checked_video(video, ahead, generator)
-            lifted = _checked_depth(estimate(rgb, ahead, context.projection), ahead, estimate)
-            frames = tuple(Frame(*seen) for seen in zip(rgb, lifted, ahead, strict=True))
-            yield Chunk(context, frames, tuple(memory.store(frame) for frame in frames))
+    wanted = k if {"references", "warp"} & spec.slots else 0
 
-    return chunks()
+    def chunks() -> Iterator[Chunk]:
+        carried = state
+        for first in range(start, len(cameras), chunk):
+            ahead = cameras[first : first + chunk]
+            context, echoed = fitted(
+                lambda asked: memory.retrieve(asked, k=wanted, method=method), ahead, spec
+            )
+            asked = context.cameras
+            conditioning = generator.condition(context, prompt)
+            made = made_by(
+                generator,
+                conditioning,
+                asked,
+                echoed=echoed,
+                seed=seed + first,
+                state=carried,
+                callback=callback,
+            )
+            carried = made.state
+            if depth is None and made.depth is not None:
+                lifted = made.depth
+            else:
+                if first == start and depth is None:
+                    _require_covered(context)
+                lifted = _checked_depth(
+                    estimate(made.rgb, asked, context.projection), asked, estimate
+                )
+            seen = zip(
+                made.rgb, lifted, ahead, strict=False
+            )  # what was made for added cameras is dropped
+            frames = tuple(Frame(*one) for one in seen)
+            yield Chunk(context, frames, tuple(map(memory.store, frames)), first, carried)
+
+    return _counted(chunks(), len(cameras), start) if progress else chunks()
+
+
+def _counted(chunks: Iterator[Chunk], total: int, start: int) -> Iterator[Chunk]:
+    console = Console(stderr=True)
+    with Progress(
+        "Generating",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=total, completed=start)
+        for chunk in chunks:
+            bar.update(task, completed=chunk.stop)
+            yield chunk
+
+
+def _require_history(memory: Memory, wanted: int) -> None:
+    kept = getattr(getattr(memory, "config", None), "recent", None)
+    if kept is not None and kept < wanted:
+        raise InputError(
+            f"the generator wants the last {wanted} frames and the memory keeps {kept}; "
+            f"open it with config=spmem.MemoryConfig(recent={wanted})"
+        )
 
 
 def _require_covered(context: Retrieval) -> None:
@@ -110,19 +192,6 @@ def _require_covered(context: Retrieval) -> None:
             "memory knows nothing of what the first cameras see, so that there is no depth to carry on; "
             "store a frame with depth that sees it, or pass depth=an estimator"
         )
-
-
-def _checked_video(rgb: Tensor, cameras: Camera, generator: Generator) -> Float[Tensor, "t h w 3"]:
-    who, wanted = type(generator).__name__, [len(cameras), cameras.height, cameras.width, 3]
-    if not isinstance(rgb, Tensor) or not rgb.is_floating_point():
-        kind = rgb.dtype if isinstance(rgb, Tensor) else type(rgb).__name__
-        raise FrameError(
-            f"generator {who} returned {kind}; wanted a float tensor {wanted} in [0, 1]"
-        )
-    if list(rgb.shape) != wanted:
-        hint = "; move the channels last" if rgb.ndim == 4 and 3 in rgb.shape[1:3] else ""
-        raise FrameError(f"generator {who} returned {list(rgb.shape)}, wanted {wanted}{hint}")
-    return rgb.detach()
 
 
 def _checked_depth(

@@ -13,12 +13,14 @@ Needs pytest. Example::
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.generating import Generated, GeneratorSpec, fitted, made_by, spec_of
 from spmem.protocols import Generator
 from spmem.testing.box import BoxRoom
 from spmem.testing.room_memory import RoomMemory
@@ -26,13 +28,16 @@ from spmem.types import Retrieval
 
 
 class GeneratorTests:
-    """What every :class:`spmem.protocols.Generator` does, however good its pictures are."""
+    """What every :class:`spmem.protocols.Generator` does, however good its pictures are.
+
+    Numbers of frames, echoed frames, layout and range of values are those of its ``spec``, where it has one.
+    """
 
     width: int = 64
     height: int = 48
     """The image size to ask for."""
     lengths: tuple[int, ...] = (4, 1)
-    """Numbers of cameras that the model takes; the last chunk of a rollout is a short one."""
+    """Numbers of cameras wanted; the last chunk of a rollout is a short one. They are made up to what the spec allows."""
     device: str = "cpu"
 
     @pytest.fixture
@@ -54,38 +59,89 @@ class GeneratorTests:
         """A trajectory of n cameras."""
         return BoxRoom().walk(n, width=self.width, height=self.height).to(self.device)
 
-    def made(self, generator: Generator, context: Retrieval, *, seed: int = 0) -> Tensor:
-        """The frames that a context gives."""
-        return generator.generate(generator.condition(context), context.cameras, seed=seed)
+    def context(self, generator: Generator, memory: RoomMemory, n: int | None = None) -> Retrieval:
+        """What memory says about n cameras, or as many more as the generator has to make at once."""
+        cameras = self.cameras(self.lengths[0] if n is None else n)
+        return fitted(memory.retrieve, cameras, spec_of(generator))[0]
+
+    def made(
+        self,
+        generator: Generator,
+        context: Retrieval,
+        *,
+        seed: int = 0,
+        prompt: str | None = None,
+        **more: Any,
+    ) -> Generated:
+        """What a context gives, without echoed frames and in [0, 1]."""
+        conditioning = generator.condition(context, prompt)
+        echoed = min(spec_of(generator).echoed, len(context.recent))
+        return made_by(generator, conditioning, context.cameras, echoed=echoed, seed=seed, **more)
 
     def test_is_a_generator(self, generator: Generator) -> None:
         assert isinstance(generator, Generator)
+        assert isinstance(spec_of(generator), GeneratorSpec)
 
     def test_makes_a_frame_for_each_camera(self, generator: Generator, memory: RoomMemory) -> None:
         for n in self.lengths:
-            rgb = self.made(generator, memory.retrieve(self.cameras(n)))
-            assert rgb.shape == (n, self.height, self.width, 3)
-            assert rgb.is_floating_point()
-            assert rgb.device.type == torch.device(self.device).type
-            assert torch.isfinite(rgb).all(), "frames must be finite"
-            assert rgb.min() >= 0, "frames are in [0, 1]"
-            assert rgb.max() <= 1, "frames are in [0, 1]"
+            context = self.context(generator, memory, n)
+            made = self.made(generator, context)
+            assert made.rgb.shape == (len(context.cameras), self.height, self.width, 3)
+            assert made.rgb.is_floating_point()
+            assert made.rgb.device.type == torch.device(self.device).type
+            assert torch.isfinite(made.rgb).all(), "frames must be finite"
+            assert made.rgb.min() >= 0, "frames are in the spec's value_range"
+            assert made.rgb.max() <= 1, "frames are in the spec's value_range"
+
+    def test_depth_is_depth(self, generator: Generator, memory: RoomMemory) -> None:
+        depth = self.made(generator, self.context(generator, memory)).depth
+        if depth is not None:
+            assert depth.is_floating_point()
+            assert torch.isfinite(depth).all(), "depth must be finite"
+            assert depth.min() >= 0, "depth is z-depth in world units, 0 = none"
 
     def test_the_same_seed_gives_the_same_frames(
         self, generator: Generator, memory: RoomMemory
     ) -> None:
-        context = memory.retrieve(self.cameras(self.lengths[0]))
-        first, second = (self.made(generator, context, seed=7) for _ in range(2))
+        context = self.context(generator, memory)
+        first, second = (self.made(generator, context, seed=7).rgb for _ in range(2))
         assert torch.equal(first, second)
 
+    def test_the_same_state_gives_the_same_frames(
+        self, generator: Generator, memory: RoomMemory
+    ) -> None:
+        if not spec_of(generator).state:
+            pytest.skip("the generator carries nothing from chunk to chunk")
+        context = self.context(generator, memory)
+        state = self.made(generator, context).state
+        assert state is not None, "what is returned as Generated.state comes back as state="
+        first, second = (self.made(generator, context, state=state).rgb for _ in range(2))
+        assert torch.equal(first, second), "a state that was handed over must not change"
+
+    def test_calls_back(self, generator: Generator, memory: RoomMemory) -> None:
+        if not spec_of(generator).callback:
+            pytest.skip("the generator calls nothing back")
+        calls: list[tuple[int, int]] = []
+
+        def noted(step: int, steps: int, latents: Tensor) -> None:
+            calls.append((step, steps))
+
+        context = self.context(generator, memory)
+        watched = self.made(generator, context, callback=noted).rgb
+        steps = len(calls)
+        assert calls == [(step, steps) for step in range(steps)]
+        assert steps > 0, "the callback was never called"
+        assert torch.equal(watched, self.made(generator, context).rgb), "watching changes nothing"
+        zeros = self.made(generator, context, callback=lambda i, n, x: torch.zeros_like(x)).rgb
+        assert not torch.equal(zeros, watched), "what a callback returns takes the latents' place"
+
     def test_takes_a_prompt(self, generator: Generator, memory: RoomMemory) -> None:
-        context = memory.retrieve(self.cameras(self.lengths[0]))
-        conditioning = generator.condition(context, "a room in the evening")
-        rgb = generator.generate(conditioning, context.cameras)
-        assert rgb.shape == (self.lengths[0], self.height, self.width, 3)
+        context = self.context(generator, memory)
+        rgb = self.made(generator, context, prompt="a room in the evening").rgb
+        assert rgb.shape == (len(context.cameras), self.height, self.width, 3)
 
     def test_leaves_the_context_as_it_was(self, generator: Generator, memory: RoomMemory) -> None:
-        context = memory.retrieve(self.cameras(self.lengths[0]))
+        context = self.context(generator, memory)
         tensors = {
             field.name: value.clone()
             for field in fields(context.projection)
@@ -98,6 +154,7 @@ class GeneratorTests:
     def test_leaves_torchs_random_state_as_it_was(
         self, generator: Generator, memory: RoomMemory
     ) -> None:
+        context = self.context(generator, memory)
         before = torch.get_rng_state()
-        self.made(generator, memory.retrieve(self.cameras(self.lengths[0])))
+        self.made(generator, context)
         assert torch.equal(torch.get_rng_state(), before), "draw from a torch.Generator of your own"

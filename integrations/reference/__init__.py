@@ -1,0 +1,1 @@
+"""The bundled generator: a small video diffusion transformer that is conditioned on memory."""

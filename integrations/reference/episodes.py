@@ -1,0 +1,214 @@
+"""What the generator is trained on: walks, and what a memory of each walk's past answered before every chunk.
+
+The memory's part is computed through the two calls alone: before each chunk of frames :meth:`retrieve` is asked for its
+cameras, then :meth:`store` is given its frames. An episode is a handful of arrays, so that training reads and never renders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+
+from spmem.camera import Camera
+from spmem.config import MemoryConfig
+from spmem.errors import FormatError, InputError
+from spmem.opening import open as open_memory
+from spmem.testing.worlds import House, loop, reverse, rotate_and_return, walk
+from spmem.types import Frame
+
+FRAMES = 48
+"""Of an episode."""
+CHUNK = 4
+"""Frames that memory is asked about at once."""
+KEYFRAMES = 4
+"""Asked for, for each chunk."""
+HELD_OUT = 1000
+"""Houses of lower seeds are never trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """N frames of a walk and, for its C chunks of four frames but the first, what memory answered before them.
+
+    rgb ``[N, H, W, 3]`` uint8; depth ``[N, H, W]`` float16 z-depth, 0 = none; K ``[N, 3, 3]`` in pixels; c2w
+    ``[N, 4, 4]``; projected_rgb ``[C, 4, H, W, 3]`` uint8, projected_depth ``[C, 4, H, W]`` float16 and
+    projected_mask ``[C, 4, H, W]`` bool; keyframes ``[C, 4]`` int16, which of the N frames they are, best first, -1 =
+    none. Chunk i of C holds frames ``4 (i + 1)`` to ``4 (i + 1) + 3``.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float16]
+    K: NDArray[np.float32]
+    c2w: NDArray[np.float32]
+    projected_rgb: NDArray[np.uint8]
+    projected_depth: NDArray[np.float16]
+    projected_mask: NDArray[np.bool_]
+    keyframes: NDArray[np.int16]
+
+
+ARRAYS = tuple(field.name for field in fields(Episode))
+
+
+def remembered(
+    frames: Sequence[Frame], spoiled: Callable[[int, Frame], Frame] | None = None
+) -> Episode:
+    """The episode of frames with depth: each chunk is asked about, then stored.
+
+    Args:
+        frames: Of one size; what does not fill a chunk is left out.
+        spoiled: What memory is given instead of frame i, so that the generator meets a memory that errs.
+
+    Raises:
+        InputError: Fewer than two chunks.
+    """
+    count = len(frames) // CHUNK * CHUNK
+    if count < 2 * CHUNK:
+        raise InputError(f"an episode has at least {2 * CHUNK} frames, got {len(frames)}")
+    ids: dict[int, int] = {}
+    asked: list[tuple[NDArray[Any], ...]] = []
+    with open_memory(config=MemoryConfig(recent=CHUNK, check_poses=False)) as memory:
+        for start in range(0, count, CHUNK):
+            if start:
+                cameras = Camera.stack([frame.camera for frame in frames[start : start + CHUNK]])
+                context = memory.retrieve(cameras, k=KEYFRAMES)
+                seen, chosen = context.projection, np.full(KEYFRAMES, -1, np.int16)
+                chosen[: len(context.keyframes)] = [ids[one.id] for one in context.keyframes]
+                rgb = (seen.rgb * 255).round().to(torch.uint8).numpy()
+                asked.append((rgb, seen.depth.half().numpy(), seen.mask.numpy(), chosen))
+            for i in range(start, start + CHUNK):
+                id = memory.store(frames[i] if spoiled is None else spoiled(i, frames[i]))
+                if id is not None:
+                    ids[id] = i
+    kept = frames[:count]
+    return Episode(
+        np.stack([frame.rgb_uint8().numpy() for frame in kept]).astype(np.uint8),
+        np.stack([_depth(frame).half().numpy() for frame in kept]),
+        np.stack([frame.camera.K.numpy() for frame in kept]),
+        np.stack([frame.camera.c2w.numpy() for frame in kept]),
+        *(np.stack(column) for column in zip(*asked, strict=True)),
+    )
+
+
+def in_house(seed: int, *, size: int = 64, frames: int = FRAMES) -> Episode:
+    """An episode in a house of one to four rooms: loop, rotate and return, there and back, or a wander; all by the seed.
+
+    One in six houses has moving things. Half of the memories are given depth that errs by a few per cent and frames a
+    little too dark, bright or tinted, as what a generator made would be.
+    """
+    rng = np.random.default_rng([seed, 11])
+    rooms, moving = int(rng.integers(1, 5)), int(rng.integers(1, 4)) * int(rng.random() < 1 / 6)
+    house = House(seed=seed, rooms=rooms, moving=moving)
+    look: dict[str, Any] = {
+        "seed": seed,
+        "width": size,
+        "height": size,
+        "fov_x": float(rng.uniform(1.2, 1.5)),
+    }
+    way = rng.integers(4)
+    if way == 0:
+        cameras = loop(house, frames, **look)
+    elif way == 1:
+        angle = float(rng.uniform(math.pi / 2, 1.5 * math.pi) * rng.choice([-1, 1]))
+        cameras = rotate_and_return(house, frames, angle=angle, **look)
+    elif way == 2:
+        cameras = reverse(house, frames, turn=bool(rng.integers(2)), **look)
+    else:
+        cameras = walk(house, frames, stride=float(rng.uniform(0.12, 0.3)), **look)
+    views = house.frames(cameras, samples=3)
+    spoil = (lambda i, frame: _spoiled(frame, rng)) if rng.random() < 0.5 else None
+    return remembered(list(views), spoil)
+
+
+def in_walk(
+    frames: Iterable[Frame], *, size: int = 64, stride: int = 1, length: int = FRAMES
+) -> Iterator[Episode]:
+    """Episodes of a recorded walk: its middle square at ``size`` pixels, cut into stretches of ``length`` frames.
+
+    Frames without depth are skipped; a shorter stretch at the end is left out.
+    """
+    stretch: list[Frame] = []
+    for i, frame in enumerate(frames):
+        if i % stride == 0 and frame.depth is not None:
+            stretch.append(square(frame, size))
+        if len(stretch) == length:
+            yield remembered(stretch)
+            stretch = []
+
+
+def square(frame: Frame, size: int) -> Frame:
+    """The middle square of a frame with depth, at ``size`` pixels; colour is averaged, depth sampled."""
+    side, camera = min(frame.camera.width, frame.camera.height), frame.camera
+    x, y = (camera.width - side) // 2, (camera.height - side) // 2
+    rgb = frame.rgb_float()[y : y + side, x : x + side].permute(2, 0, 1)[None]
+    rgb = torch.nn.functional.interpolate(rgb, (size, size), mode="bilinear", antialias=True)
+    rows = ((torch.arange(size) + 0.5) * side / size).long()
+    depth = _depth(frame)[y + rows][:, x + rows]
+    K = camera.K.clone()
+    K[0, 2], K[1, 2] = K[0, 2] - x, K[1, 2] - y
+    K[:2] *= size / side
+    small = Camera(K, camera.c2w, width=size, height=size)
+    return Frame(rgb[0].permute(1, 2, 0).clamp(0, 1), depth, small, frame.time)
+
+
+def _depth(frame: Frame) -> torch.Tensor:
+    if frame.depth is None:
+        raise InputError("the generator is trained on frames with depth")
+    return frame.depth
+
+
+def _spoiled(frame: Frame, rng: np.random.Generator) -> Frame:
+    """Depth off by a slow wave of a few per cent, colour by a gain and a tint, a little blurred."""
+    depth = _depth(frame)
+    coarse = torch.from_numpy(rng.normal(0, 0.03, (1, 1, 4, 4))).float()
+    wave = torch.nn.functional.interpolate(coarse, depth.shape, mode="bicubic")[0, 0]
+    tint = torch.from_numpy(rng.normal(0, 0.02, 3)).float()
+    rgb = frame.rgb_float() * float(rng.normal(1, 0.04)) + tint
+    if rng.random() < 0.5:
+        blurred = torch.nn.functional.avg_pool2d(rgb.permute(2, 0, 1), 3, 1, 1)
+        rgb = blurred.permute(1, 2, 0)
+    return frame.replace(rgb=rgb.clamp(0, 1), depth=depth * (1 + wave))
+
+
+class Episodes(Sequence[Episode]):
+    """A Zarr group of episodes of one size: an array for each field of :class:`Episode`, one chunk an episode."""
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self._group = zarr.open_group(Path(path), mode="r")
+            self._arrays: dict[str, Any] = {name: self._group[name] for name in ARRAYS}
+        except (FileNotFoundError, KeyError) as error:
+            raise FormatError(
+                path, f"holds no episodes ({error}); `spmem train` writes them"
+            ) from error
+
+    def __len__(self) -> int:
+        return int(self._arrays["rgb"].shape[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        return Episode(**{name: np.asarray(array[index]) for name, array in self._arrays.items()})
+
+    @staticmethod
+    def write(path: str | Path, episodes: Iterable[Episode]) -> int:
+        """Write episodes, each as it comes; returns how many there are."""
+        group, count = zarr.open_group(Path(path), mode="w"), 0
+        for episode in episodes:
+            for name in ARRAYS:
+                value = getattr(episode, name)
+                if not count:
+                    shape = (0, *value.shape)
+                    group.create_array(
+                        name, shape=shape, chunks=(1, *value.shape), dtype=value.dtype
+                    )
+                array: Any = group[name]
+                array.resize((count + 1, *value.shape))
+                array[count] = value
+            count += 1
+        return count

@@ -2,7 +2,20 @@
 
 import typer
 
-from spmem.cli import about, bench, demo, doctor, find, ingest, render, retrieve, verify, warm
+from spmem.cli import (
+    about,
+    bench,
+    demo,
+    doctor,
+    find,
+    generate,
+    ingest,
+    render,
+    retrieve,
+    train,
+    verify,
+    warm,
+)
 from spmem.cli.shell import Commands, options
 
 app = typer.Typer(
@@ -19,6 +32,8 @@ for command in (
     retrieve.retrieve,
     find.find,
     render.render,
+    generate.generate,
+    train.train,
     about.info,
     verify.history,
     verify.verify,

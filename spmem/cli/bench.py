@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure: one subject a command.")
 
 @app.callback()
 def bench() -> None:
-    """Subjects are commands of their own, also while there is only one."""
+    """Each subject is a command of its own."""
 
 
 @app.command()
@@ -37,3 +37,34 @@ def retrieval(
     publish(found, out)
     rows = summary(found) + (each_scene(found.answers) if as_json else [])
     tell(rows, aims(found), as_json=as_json)
+
+
+@app.command()
+def consistency(
+    quick: Annotated[bool, typer.Option("--quick", help="Two houses, for a look.")] = False,
+    model: Annotated[str, typer.Option(help="A folder of weights, or `nano`.")] = "nano",
+    steps: Annotated[int, typer.Option(min=1, help="Of sampling.")] = 4,
+    houses: Annotated[int, typer.Option(min=1, help="Held-out houses for each kind of way.")] = 8,
+    methods: Annotated[
+        str, typer.Option(help="Further rules of retrieval to play, with commas.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder for tables and strips.")] = Path("out/bench"),
+    as_json: Json = False,
+) -> None:
+    """Does the bundled generator keep a place as it was? With memory, with parts of it, and without."""
+    from dataclasses import replace
+
+    from spmem.bench.consistency import Scope, aims, consistency, drift, summary
+    from spmem.bench.report import markdown, tell
+    from spmem.bench.strips import curves, strips
+    from spmem.integrations.reference.generator import ReferenceGenerator
+
+    scope = Scope.quick() if quick else Scope(seeds=tuple(range(houses)))
+    scope = replace(scope, methods=tuple(filter(None, methods.split(","))))
+    generator = ReferenceGenerator.from_pretrained(model, steps=steps)
+    rows, shown = consistency(generator, scope)
+    strips(shown, out)
+    curves(rows, out)
+    told = [*summary(rows), *drift(rows)]
+    (out / "consistency.md").write_text(markdown([*told, *aims(rows)]), encoding="utf-8")
+    tell(told + (rows if as_json else []), aims(rows), as_json=as_json)

@@ -1,0 +1,181 @@
+"""``spmem train``: the bundled generator, from nothing or from weights, on drawn houses or on your own walks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spmem.cli.shell import Json, show, tell
+
+if TYPE_CHECKING:
+    from spmem.integrations.reference.episodes import Episode
+    from spmem.integrations.reference.training import Trainer
+
+SHOWN = 4
+"""Clips on a sheet of samples."""
+FIRST = 1000
+"""The first house; those before it are held out."""
+
+
+def train(
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run: episodes, checkpoint, log, samples.")
+    ],
+    walk: Annotated[
+        list[Path] | None,
+        typer.Option(help="A data set of posed RGB-D frames; repeatable. Else drawn houses."),
+    ] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take each n-th frame of the walks.")] = 1,
+    init: Annotated[
+        str | None, typer.Option(help="Weights to start from: a folder, or `nano`.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="nano, small or base, without --init.")] = "nano",
+    backbone: Annotated[
+        str, typer.Option(help="attention or state-space, without --init.")
+    ] = "attention",
+    houses: Annotated[int, typer.Option(min=1, help="Drawn houses, without --walk.")] = 400,
+    steps: Annotated[int, typer.Option(min=1, help="In all.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Clips a step, in each process.")] = 8,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    memory_only: Annotated[
+        bool, typer.Option("--memory-only", help="Train only what reads memory.")
+    ] = False,
+    lora: Annotated[
+        int, typer.Option(min=0, help="Train adapters of this rank (peft); 0: the weights.")
+    ] = 0,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Autocast to bfloat16.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train the bundled generator; a run that was stopped goes on where its last checkpoint stands."""
+    from dataclasses import replace
+
+    import torch
+
+    from spmem.integrations.reference.episodes import Episodes
+    from spmem.integrations.reference.model import SIZES, WorldModel
+    from spmem.integrations.reference.training import TrainConfig, Trainer
+    from spmem.integrations.reference.weights import load, save
+    from spmem.plugins import find
+
+    with _processes(device) as (rank, place):
+        torch.manual_seed(seed)
+        if init is None:
+            config = find("size", size, {name: lambda c=c: c for name, c in SIZES.items()})()
+            model = WorldModel(replace(config, backbone=backbone))
+        else:
+            model = load(init)
+        path = out / "episodes.zarr"
+        if rank == 0 and not path.exists():
+            _write(path, walk or [], stride, houses, model.config.size)
+        _wait()
+        episodes = Episodes(path)
+        held = [episodes[i] for i in range(max(len(episodes) - SHOWN, 0), len(episodes))]
+        config_ = TrainConfig(
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            seed=seed,
+            memory_only=memory_only,
+            lora=lora,
+            augment=not walk,
+            bf16=bf16,
+        )
+        trainer = Trainer(model.to(place), config_, episodes, out)
+        trainer.resume()
+        last: dict[str, float] = {}
+        trainer.fit(lambda run: last.update(_sample(run, held)))
+        final = trainer.averaged()
+        if rank == 0:
+            folder = save(final, out / "model")
+            told = {"steps": trainer.step, "episodes": len(episodes), "model": str(folder)}
+            psnr = {f"PSNR {name}, dB": value for name, value in last.items()}
+            if as_json:
+                tell(told | psnr)
+            else:
+                shown = {name: str(value) for name, value in told.items()}
+                shown |= {name: f"{value:.1f}" for name, value in psnr.items()}
+                show("Trained", shown | {"samples": str(out / "samples")})
+
+
+def _sample(run: Trainer, held: list[Episode]) -> dict[str, float]:
+    """Draw the sheet of this step."""
+    from PIL import Image
+
+    from spmem.integrations.reference.samples import sheet
+
+    model = run.averaged()
+    if run.rank:
+        return {}
+    image, told = sheet(model, held, clips=SHOWN)
+    folder = run.out / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(folder / f"{run.step:06d}.png")
+    return told
+
+
+def _write(path: Path, walks: list[Path], stride: int, houses: int, size: int) -> None:
+    """The episodes to train on, written whole or not at all."""
+    import os
+    import shutil
+
+    from spmem.errors import InputError
+    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.reference.episodes import Episodes, in_house, in_walk
+
+    def made() -> Iterator[Episode]:
+        if not walks:
+            for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
+                yield in_house(seed, size=size)
+        for walk in walks:
+            yield from in_walk(
+                track(open_walk(walk), f"Reading {walk.name}"), size=size, stride=stride
+            )
+
+    new = path.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not Episodes.write(new, made()):
+        raise InputError("the walks have fewer frames with depth than one episode; lower --stride")
+    os.replace(new, path)
+
+
+class _processes:
+    """Joins the processes of torchrun, where it started this one; gives the rank and the device."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.joined = device, False
+
+    def __enter__(self) -> tuple[int, str]:
+        import os
+
+        import torch.distributed as dist
+
+        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+            return 0, self.device
+        place = self.device
+        if self.device == "cuda":
+            import torch
+
+            place = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(place)
+        dist.init_process_group("nccl" if self.device == "cuda" else "gloo")
+        self.joined = True
+        return dist.get_rank(), place
+
+    def __exit__(self, *error: object) -> None:
+        import torch.distributed as dist
+
+        if self.joined:
+            dist.destroy_process_group()
+
+
+def _wait() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.barrier()

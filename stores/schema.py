@@ -1,7 +1,11 @@
 """The mark that a stored memory carries: which schema its arrays follow, and which spmem wrote it.
 
-The root group's attributes hold ``{"spmem": {"schema": 1, "version": "0.1.0"}}``. The schema number rises when
-arrays change their meaning; a reader takes every schema up to its own.
+The root group's attributes hold ``{"spmem": {"schema": 2, "version": "0.1.0"}}``. The schema number rises when
+arrays change their meaning; a reader takes every schema up to its own, and
+the first commit to a memory of an older one raises it.
+
+2: The keyframes' table has a column ``digest``, and the group an attribute ``table``; groups of arrays have digests, and the
+map's postings are kept as runs.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import Any
 
 from spmem.errors import NotAMemoryError, SchemaError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def mark() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.protocols import Arrays
+from spmem.stores import schema
 from spmem.stores.keyframes import record
 from spmem.stores.keyframes.branches import MAIN, require_branch
 from spmem.stores.keyframes.codec import rounded_depth
@@ -136,6 +137,9 @@ class ZarrKeyframes(Versions):
         time, channels = float(self._rows["time"][row]), int(self._rows["channels"][row])
         try:
             stored = self._stored(int(id), sum(lengths))
+            wanted = int(self._rows["digest"][row])
+            if wanted and record.digest(stored.data) != wanted:
+                raise ValueError("it is not what was written")
             return record.decode(stored, lengths, self._rows.camera(row), time, channels)
         except Exception as error:  # each decoder has its own way to say that bytes are damaged
             raise CorruptMemoryError(
@@ -271,6 +275,7 @@ class ZarrKeyframes(Versions):
         self._broken: set[str] = set()  # groups of which a part may be written
         with store_errors(self._place):
             self._begin()
+            schema.check(dict(self._root.attrs), self._place)
             try:
                 self._rows = load_rows(self._root)
             except (icechunk.IcechunkError, ValueError, KeyError) as error:
@@ -297,8 +302,10 @@ class ZarrKeyframes(Versions):
                 self._coming.discard(id)
             raise
         with self._lock:
-            self._rows["bytes"][self._rows.rows(np.array([id]))] = [len(part) for part in parts]
-            self._pending[id] = b"".join(parts)
+            row, whole = self._rows.rows(np.array([id])), b"".join(parts)
+            self._rows["bytes"][row] = [len(part) for part in parts]
+            self._rows["digest"][row] = record.digest(whole)
+            self._pending[id] = whole
             self._coming.discard(id)
         waiting = self._pending.values()
         if len(waiting) >= _PENDING_KEYFRAMES or sum(map(len, waiting)) >= _PENDING_BYTES:
@@ -335,6 +342,8 @@ class ZarrKeyframes(Versions):
             with self._lock:
                 rows = self._rows.first(count)
             save_rows(self._root, rows, self._saved)
+            if self._root.attrs["spmem"] != (mark := schema.mark()["spmem"]):
+                self._root.attrs["spmem"] = mark
             until = float(rows["time"].max()) if count else None
             snapshot = self._commit_session(message, count, until)
             self._written.clear()

@@ -3,7 +3,8 @@
 ``keyframes/records`` is uint8 ``[ids, longest]``: row ``id`` is that keyframe's record, padded with zeros, in chunks of
 its own that are written once. Where a keyframe was removed they are gone, and the row reads as zeros. The other arrays
 of the group are the columns of :mod:`spmem.stores.keyframes.rows`, one row a keyframe that the bank holds, by ascending
-id; ``bytes`` tells a record's parts, ``c2w`` the pose as it was last corrected. All use codecs of the Zarr v3 core
+id; ``bytes`` tells a record's parts, ``digest`` is the first 8 bytes of its SHA-256 as a little-endian number, ``c2w`` the
+pose as it was last corrected. The group's attribute ``table`` is the SHA-256 of the columns, ordered by name. All use codecs of the Zarr v3 core
 (Zstandard, crc32c), so any Zarr library reads them without spmem.
 """
 
@@ -20,6 +21,9 @@ from spmem.stores.keyframes.groups import KEYFRAMES
 from spmem.stores.keyframes.record import FORMATS
 from spmem.stores.keyframes.rows import COLUMNS, Rows
 
+TABLE = "table"
+"""The attribute that holds the digest of the columns."""
+
 _ROWS = 1024
 _WIDTH = 1 << 18
 
@@ -34,19 +38,30 @@ def lay_out(root: zarr.Group) -> None:
 
 def load_rows(root: zarr.Group) -> Rows:
     """The table of keyframes; ValueError where its columns are not what they were written as, or do not fit."""
-    columns = {name: np.asarray(array(root, name)[...]) for name in COLUMNS}
+    there = root[KEYFRAMES]
+    assert isinstance(there, zarr.Group)
+    columns = {name: np.asarray(array(root, name)[...]) for name in COLUMNS if name in there}
+    columns.setdefault("digest", np.zeros(len(columns["id"]), np.uint64))  # schema 1 had none
     for name, (dtype, shape) in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape[1:] != shape:
             raise ValueError(f"column {name} holds {columns[name].dtype} {columns[name].shape[1:]}")
     ids = columns["id"]
     if {len(column) for column in columns.values()} != {len(ids)} or np.any(np.diff(ids) <= 0):
         raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")
-    return Rows(columns)
+    rows = Rows(columns)
+    if TABLE in there.attrs and there.attrs[TABLE] != rows.table_digest():
+        raise ValueError("the columns of the keyframes are not those that were written")
+    return rows
 
 
 def save_rows(root: zarr.Group, rows: Rows, saved: int) -> None:
     """Write the rows from ``saved`` on (from the start of its chunk, so that nothing is read back)."""
-    start = saved - saved % _ROWS
+    start, group = saved - saved % _ROWS, root[KEYFRAMES]
+    assert isinstance(group, zarr.Group)
+    if "digest" not in group:  # schema 1
+        _create(group, "digest", (0,), (_ROWS,), np.uint64)
+        start = 0
+    group.attrs[TABLE] = rows.table_digest()
     for name in COLUMNS:
         column = array(root, name)
         column.resize((len(rows), *column.shape[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,11 @@ def encode(frame: Frame, quality: int) -> tuple[bytes, bytes, bytes, bytes]:
         b"" if confidence is None else encode_depth(_numpy(confidence)),
         b"" if features is None else encode_features(_numpy(features)),
     )
+
+
+def digest(record: bytes | memoryview) -> int:
+    """The first 8 bytes of the record's SHA-256."""
+    return int.from_bytes(sha256(record).digest()[:8], "little")
 
 
 def decode(

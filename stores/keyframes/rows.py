@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "size": (np.int32, (2,)),  # width, height
     "bytes": (np.int64, (4,)),  # of colour, depth, confidence, features; 0 = not there
     "channels": (np.int32, ()),  # of the features
+    "digest": (np.uint64, ()),  # of the record; 0 where schema 1 wrote it
 }
 """Name, dtype and shape of a row's fields."""
 
@@ -51,11 +53,19 @@ class Rows:
             "K": camera.K.cpu().numpy(),
             "size": (camera.width, camera.height),
             "bytes": 0,
+            "digest": 0,
             "channels": 0 if frame.features is None else frame.features.shape[-1],
         }
         for name, value in values.items():
             self._columns[name][row] = value
         self._length += 1
+
+    def table_digest(self) -> str:
+        """SHA-256 of all columns, one after the other by name, as little-endian bytes."""
+        whole = sha256()
+        for name in sorted(COLUMNS):
+            whole.update(self[name].astype(self[name].dtype.newbyteorder("<")).tobytes())
+        return whole.hexdigest()
 
     def find(self, id: int) -> int | None:
         """The row of an id."""

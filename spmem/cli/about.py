@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spmem.cli.retrieve import Memory
-from spmem.cli.shell import Json, show, size, tell
+from spmem.cli.shell import Json, Memory, show, size, tell
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -47,14 +45,15 @@ def _contents(memory: SpatialMemory) -> dict[str, Any]:
     }
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def _stored(memory: str) -> dict[str, Any]:
     """Schema, writer, and bytes by part; ``history`` is all but the latest state and what Icechunk keeps about it."""
     import zarr
 
     from spmem.stores.keyframes.place import place
-    from spmem.stores.keyframes.repository import open_repository
+    from spmem.stores.keyframes.repository import held, open_repository
 
-    session = open_repository(place(path), "r", lambda root: None).readonly_session("main")
+    where = place(memory)
+    session = open_repository(where, "r", lambda root: None).readonly_session("main")
     root = zarr.open_group(session.store, mode="r")
     mark: Any = root.attrs["spmem"]
     parts: dict[str, int] = {}
@@ -62,7 +61,7 @@ def _stored(path: Path) -> dict[str, Any]:
         if isinstance(part, zarr.Array):
             top = name.split("/")[0]
             parts[top] = parts.get(top, 0) + part.nbytes_stored()
-    total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    total = held(where)
     parts = dict(sorted(parts.items())) | {"history": max(total - sum(parts.values()), 0)}
     return {"schema": mark["schema"], "version": mark["version"], "bytes": {"total": total} | parts}
 
@@ -94,7 +93,7 @@ def _picture(memory: SpatialMemory, width: int = 72) -> Text | None:
     return text
 
 
-def _show(path: Path, told: dict[str, Any], picture: Text | None) -> None:
+def _show(path: str, told: dict[str, Any], picture: Text | None) -> None:
     from rich.console import Console
 
     rows = {"keyframes": str(told["keyframes"]), "surfels": f"{told['surfels']:,}"}

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, tell
+from spmem.cli.shell import Json, Memory, tell
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spmem.retrieval.where import Where
     from spmem.types import Found
-
-Memory = Annotated[Path, typer.Argument(metavar="MEM", help="The memory: a folder.")]
 
 
 def find(

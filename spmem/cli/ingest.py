@@ -27,7 +27,12 @@ Option = Annotated[
 
 def ingest(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The data set: a folder or file.")],
-    out: Annotated[Path, typer.Option(metavar="MEM", help="The memory to make: a folder.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="MEM", help="The memory to make: a folder, or an address (s3://bucket/prefix)."
+        ),
+    ],
     format: Format = None,
     option: Option = None,
     stride: Annotated[int, typer.Option(min=1, help="Take every n-th frame.")] = 1,
@@ -44,9 +49,12 @@ def ingest(
     """Store the frames of a data set in a memory."""
     from spmem.integrations.readers import open_walk, track
     from spmem.opening import open as open_memory
+    from spmem.stores.keyframes.place import place
+    from spmem.stores.keyframes.repository import held, taken
 
     walk = open_walk(source, format, **_options(option or []))[::stride][:limit]
-    if out.exists() and not append and not (out.is_dir() and not any(out.iterdir())):
+    where = place(out)
+    if not append and taken(where):
         raise InputError(
             f"{out} is there already; add to it with --append, or choose another --out"
         )
@@ -60,7 +68,7 @@ def ingest(
             memory.store(frame)
         keyframes, surfels = len(memory.keyframes), len(memory.geometry)
     seconds = perf_counter() - start
-    held = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    stored = held(where)
     if as_json:
         tell(
             {
@@ -69,7 +77,7 @@ def ingest(
                 "new_keyframes": keyframes - before,
                 "keyframes": keyframes,
                 "surfels": surfels,
-                "bytes": held,
+                "bytes": stored,
                 "seconds": seconds,
             }
         )
@@ -80,7 +88,7 @@ def ingest(
             "frames": f"{len(walk)} in {seconds:.1f} s",
             "keyframes": f"{keyframes} ({keyframes - before} new)",
             "surfels": f"{surfels:,}",
-            "on disk": size(held),
+            "on disk": size(stored),
         },
     )
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.retrieve import Memory
-from spmem.cli.shell import Json, show, tell
+from spmem.cli.shell import Json, Memory, show, tell
 from spmem.errors import UnknownNameError
 
 if TYPE_CHECKING:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, tell
+from spmem.cli.shell import Json, Memory, tell
 
 if TYPE_CHECKING:
     from spmem.types import Retrieval
-
-Memory = Annotated[Path, typer.Argument(metavar="MEM", help="The memory: a folder.")]
 
 
 def retrieve(

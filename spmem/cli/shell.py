@@ -15,6 +15,10 @@ from typer.core import TyperGroup
 from spmem import __version__
 from spmem.errors import SpmemError
 
+Memory = Annotated[
+    str,
+    typer.Argument(metavar="MEM", help="The memory: a folder, or an address (s3://bucket/prefix)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 

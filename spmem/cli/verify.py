@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spmem.cli.retrieve import Memory
-from spmem.cli.shell import Json, show, tell
+from spmem.cli.shell import Json, Memory, show, tell
 
 Branch = Annotated[str, typer.Option(help="The line of history.")]
 

@@ -8,6 +8,8 @@ its last checkpoint, with the keyframes committed since fused again.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,9 @@ GEOMETRY, VIEWS, RECENT, CONFIG = "geometry", "views", "recent", "config"
 DESCRIPTORS, FREE = "descriptors", "free"
 DERIVED = (GEOMETRY, VIEWS, DESCRIPTORS, FREE)
 """What can be made again from the keyframes (the map but for frames that are none)."""
+
+_WRONG = (LookupError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError)
+"""What parts say of arrays that are not theirs."""
 
 
 def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
@@ -53,13 +58,14 @@ def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch
     if stored is not None:
         arrays, attributes = stored
         try:
+            _require_finite(arrays)
             geometry.restore(arrays, device)
-        except (KeyError, IndexError, ValueError) as error:
+            last = int(attributes.get("keyframes", -1))
+        except _WRONG as error:
             raise CorruptMemoryError(
                 f"the map's checkpoint does not fit together ({error}); `spmem verify --repair` makes the map anew from "
                 "the keyframes"
             ) from error
-        last = int(attributes.get("keyframes", -1))
     for id in bank.ids()[bank.ids() > last].tolist():
         geometry.observe(id, geometry.fuse(bank.read(id).to(device)).reshape(-1))
 
@@ -69,12 +75,11 @@ def restore_views(bank: KeyframeStore) -> Views:
     stored = _cached(bank, VIEWS)
     ids = bank.ids()
     views = Views()
-    if (
-        stored
-        and "ids" in stored[0]
-        and np.array_equal(stored[0]["ids"], ids[: len(stored[0]["ids"])])
-    ):
-        views = Views.restore(stored[0])
+    if stored is not None:
+        with suppress(*_WRONG):
+            _require_finite(stored[0])
+            if np.array_equal(stored[0]["ids"], ids[: len(stored[0]["ids"])]):
+                views = Views.restore(stored[0])
     for id in ids[len(views) :].tolist():
         frame = bank.read(id)
         assert frame.depth is not None
@@ -96,7 +101,7 @@ def restore_free(
         return None
     try:
         return FreeSpace.restore(arrays, reach), count
-    except (KeyError, ValueError):
+    except _WRONG:
         return None
 
 
@@ -118,11 +123,14 @@ def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:
         return []
     arrays, attributes = stored
     frames = []
-    for i, time in enumerate(attributes["times"]):
-        depth = arrays[f"depth_{i}"]
-        height, width = depth.shape
-        camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
-        frames.append(Frame(arrays[f"rgb_{i}"], depth, camera, time=time).to(device))
+    try:
+        for i, time in enumerate(attributes["times"]):
+            depth = arrays[f"depth_{i}"]
+            height, width = depth.shape
+            camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
+            frames.append(Frame(arrays[f"rgb_{i}"], depth, camera, time=time).to(device))
+    except _WRONG as error:
+        raise CorruptMemoryError(f"the working memory does not fit together ({error})") from error
     return frames
 
 
@@ -135,6 +143,13 @@ def _cached(
     except CorruptMemoryError as error:
         warnings.warn(f"{error}; it is made anew here", stacklevel=2)
         return None
+
+
+def _require_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        # A sum in float64 is finite where all of its float32 parts are, and needs no memory.
+        if array.dtype.kind == "f" and not np.isfinite(np.sum(array, dtype=np.float64)):
+            raise ValueError(f"{name} has values that are not finite")
 
 
 def _recent_arrays(frames: list[Frame]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args, get_type_hints
 
 from spmem.errors import InputError
 
+_MOST_RECENT, _LARGEST_DIM = 10_000, 1 << 16
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgt", start=1)}
 
@@ -135,9 +136,13 @@ class RetrievalConfig:
     reach: float | None = 1.0
 
     def __post_init__(self) -> None:
-        if self.candidates < 1 or self.dim < 8 or not min(self.tolerance, self.reach or 1) > 0:
+        if (
+            self.candidates < 1
+            or not 8 <= self.dim <= _LARGEST_DIM
+            or not min(self.tolerance, self.reach or 1) > 0
+        ):
             raise InputError(
-                "retrieval: candidates >= 1, dim >= 8, tolerance > 0 and reach > 0 are wanted"
+                f"retrieval: candidates >= 1, dim 8 to {_LARGEST_DIM:,}, tolerance > 0 and reach > 0 are wanted"
             )
 
 
@@ -159,8 +164,8 @@ class MemoryConfig:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
 
     def __post_init__(self) -> None:
-        if self.recent < 0:
-            raise InputError(f"recent must be >= 0 frames, got {self.recent}")
+        if not 0 <= self.recent <= _MOST_RECENT:
+            raise InputError(f"recent must be 0 to {_MOST_RECENT:,} frames, got {self.recent}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -168,9 +173,9 @@ class MemoryConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> MemoryConfig:
-        """Inverse of :meth:`to_json`; keys that this version does not know are an error."""
+        """Inverse of :meth:`to_json`. Raises InputError for keys or kinds of values that this version does not know."""
         stored = values.get("retrieval", {})
-        if stored.get("index") == "auto":  # the name until 0.1
+        if isinstance(stored, dict) and stored.get("index") == "auto":  # the name until 0.1
             values = {**values, "retrieval": {**stored, "index": "voxels"}}
         parts = {
             "fusion": FusionConfig,
@@ -178,11 +183,29 @@ class MemoryConfig:
             "retrieval": RetrievalConfig,
             "retention": RetentionConfig,
         }
-        unknown = set(values) - {f.name for f in fields(cls)}
-        try:
-            nested = {name: part(**values[name]) for name, part in parts.items() if name in values}
-        except TypeError as error:
-            raise InputError(f"stored configuration: {error}") from error
-        if unknown:
-            raise InputError(f"stored configuration has unknown keys {sorted(unknown)}")
-        return cls(**{**values, **nested})
+        nested = {
+            name: part(**_fitting(part, values[name], f"{name}."))
+            for name, part in parts.items()
+            if name in values
+        }
+        return cls(**_fitting(cls, {**values, **nested}))
+
+
+def _fitting(kind: type, values: object, prefix: str = "") -> dict[str, Any]:
+    """The values, where they are of the kinds that a configuration's fields have."""
+    if not isinstance(values, dict):
+        raise InputError(
+            f"stored configuration: {prefix or 'it'} holds {values!r}, wanted names and values"
+        )
+    kinds = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in kinds:
+            raise InputError(f"stored configuration has an unknown key {prefix}{name}")
+        allowed = get_args(kinds[name]) or (kinds[name],)
+        number = float in allowed and isinstance(value, int)  # JSON has no kinds of numbers
+        fits = bool in allowed if isinstance(value, bool) else number or isinstance(value, allowed)
+        if not fits:
+            raise InputError(
+                f"stored configuration: {prefix}{name} is {value!r}, wanted {kinds[name]}"
+            )
+    return values

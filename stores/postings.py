@@ -179,6 +179,7 @@ class Postings:
             len(names) == len(starts)
             and (np.diff(starts, append=len(surfel)) > 0).all()
             and (not len(starts) or starts[0] == 0)
+            and surfel.ndim == names.ndim == starts.ndim == 1
             and surfel.min(initial=0) >= 0
             and ("position" not in arrays or surfel.max(initial=-1) < len(arrays["position"]))
         ):
@@ -201,7 +202,9 @@ def _runs(arrays: Mapping[str, NDArray[Any]]) -> tuple[I32, NDArray[Any], NDArra
     if "posting_head" not in arrays:
         return np.array(arrays["posting_surfel"], np.int32), keyframe, arrays["posting_start"]
     head, previous = (np.array(arrays[f"posting_{name}"]) for name in ("head", "previous"))
-    if head.max(initial=-1) >= len(keyframe) or not (previous < np.arange(len(keyframe))).all():
+    low = min(head.min(initial=-1), previous.min(initial=-1))
+    high = head.max(initial=-1) < len(keyframe) and (previous < np.arange(len(keyframe))).all()
+    if low < -1 or not high or {head.dtype, previous.dtype} != {np.dtype(np.int32)}:
         raise ValueError("postings lead to entries that are not there")
     surfel = np.zeros(len(keyframe), np.int32)
     owners(head, previous, surfel)

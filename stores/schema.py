@@ -1,11 +1,11 @@
-"""The mark that a stored memory carries: which schema its arrays follow, and which spmem wrote it.
+"""The mark that a stored memory carries: which schema its arrays follow, and which spmem wrote it last.
 
 The root group's attributes hold ``{"spmem": {"schema": 2, "version": "0.1.0"}}``. The schema number rises when
-arrays change their meaning; a reader takes every schema up to its own, and
-the first commit to a memory of an older one raises it.
+an older reader could not read what is written; a reader takes every schema up to its own, and the first commit to a
+memory of an older one raises it. ``docs/format.md`` has the schemas field by field.
 
 2: The keyframes' table has a column ``digest``, and the group an attribute ``table``; groups of arrays have digests, and the
-map's postings are kept as runs.
+map's postings are kept as runs; the configuration knows durability and retention.
 """
 
 from __future__ import annotations

@@ -125,7 +125,10 @@ class Chunks:
         chunks._reserve(n)
         chunks.n = n
         full = np.minimum(rows - np.arange(n) * CHUNK, CHUNK).astype(np.int32)
-        chunks._fill[:n] = arrays.get("chunk_fill", full)
+        fill = arrays.get("chunk_fill", full)
+        if len(fill) and not 0 <= fill.min() <= fill.max() <= CHUNK:
+            raise ValueError(f"chunks of {fill.min()} to {fill.max()} rows, wanted 0 to {CHUNK}")
+        chunks._fill[:n] = fill
         chunks._block[:n] = arrays.get("chunk_block", np.full(n, LOOSE))
         chunks._table(4 * n)
         return chunks

@@ -23,6 +23,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from spmem.errors import InputError
 from spmem.protocols import Arrays
+from spmem.stores.keyframes.guard import guarded, require_room
 
 KEYFRAMES = "keyframes"
 """The group that keyframes themselves live in."""
@@ -130,7 +131,9 @@ def read_group(
     node = root[name]
     if not isinstance(node, zarr.Group):
         return None
-    return {key: _read(array) for key, array in sorted(node.arrays())}, dict(node.attrs)
+    known = {key: guarded(array, f"{name}/{key}") for key, array in sorted(node.arrays())}
+    require_room(name, known.values())
+    return {key: _read(array) for key, array in known.items()}, dict(node.attrs)
 
 
 def digests(array: NDArray[Any], rows: int) -> list[str]:

@@ -18,6 +18,14 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from spmem.stores.keyframes.groups import KEYFRAMES
+from spmem.stores.keyframes.guard import (
+    GROUP_BYTES,
+    MOST,
+    check_records,
+    check_rows,
+    guarded,
+    require_room,
+)
 from spmem.stores.keyframes.record import FORMATS
 from spmem.stores.keyframes.rows import COLUMNS, Rows
 
@@ -40,7 +48,10 @@ def load_rows(root: zarr.Group) -> Rows:
     """The table of keyframes; ValueError where its columns are not what they were written as, or do not fit."""
     there = root[KEYFRAMES]
     assert isinstance(there, zarr.Group)
-    columns = {name: np.asarray(array(root, name)[...]) for name in COLUMNS if name in there}
+    check_records(array(root, "records"))
+    arrays = {name: array(root, name) for name in COLUMNS if name in there}
+    require_room(KEYFRAMES, arrays.values())
+    columns = {name: np.asarray(stored[...]) for name, stored in arrays.items()}
     columns.setdefault("digest", np.zeros(len(columns["id"]), np.uint64))  # schema 1 had none
     for name, (dtype, shape) in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape[1:] != shape:
@@ -49,6 +60,7 @@ def load_rows(root: zarr.Group) -> Rows:
     if {len(column) for column in columns.values()} != {len(ids)} or np.any(np.diff(ids) <= 0):
         raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")
     rows = Rows(columns)
+    check_rows(rows)
     if TABLE in there.attrs and there.attrs[TABLE] != rows.table_digest():
         raise ValueError("the columns of the keyframes are not those that were written")
     return rows
@@ -81,10 +93,8 @@ def write_records(records: zarr.Array[Any], first: int, parts: Sequence[bytes]) 
 
 def array(root: zarr.Group, name: str) -> zarr.Array[Any]:
     """An array of the group; ValueError where something else bears its name."""
-    found = root[f"{KEYFRAMES}/{name}"]
-    if not isinstance(found, zarr.Array):
-        raise ValueError(f"{KEYFRAMES}/{name} is no array")
-    return found
+    path, limit = f"{KEYFRAMES}/{name}", MOST if name == "records" else GROUP_BYTES
+    return guarded(root[path], path, limit=limit)
 
 
 def _create(

@@ -17,12 +17,14 @@ from spmem.stores import schema
 from spmem.stores.keyframes.branches import MAIN
 from spmem.stores.keyframes.commits import sync_tree
 from spmem.stores.keyframes.failures import store_errors
+from spmem.stores.keyframes.guard import links
 from spmem.stores.keyframes.place import Place
 
 # Icechunk warns on stdout, whenever a local folder is opened, that commits of two processes may race; commits here
-# hold a lock. Only that source is quietened, and not where the user has chosen what Icechunk logs.
+# hold a lock. And it tells there of each place where no region or credentials were found, before the error that tells
+# the same. Only these sources are quietened, and not where the user has chosen what Icechunk logs.
 if "ICECHUNK_LOG" not in os.environ:
-    icechunk.set_logs_filter("warn,icechunk::storage::object_store=error")
+    icechunk.set_logs_filter("warn,icechunk::storage::object_store=error,aws_config=error")
 
 LayOut = Callable[[zarr.Group], None]
 
@@ -51,8 +53,26 @@ def open_repository(
         return repository
 
 
+def taken(place: Place) -> bool:
+    """Whether something is at a place where a memory is to be made. Raises StoreError."""
+    if place.folder is not None:
+        return _other_content(place.folder) not in ("nothing is there", "the folder is empty")
+    with store_errors(place):
+        return icechunk.Repository.exists(place.storage())
+
+
+def held(place: Place) -> int:
+    """Bytes that a memory takes with all its history; at an address those of its chunks. Raises StoreError."""
+    if place.folder is not None:
+        return sum(file.stat().st_size for file in place.folder.rglob("*") if file.is_file())
+    with store_errors(place):
+        return int(_load(place).chunk_storage_stats().native_bytes)
+
+
 def _prepare_folder(place: Place, path: Path, mode: str, lay_out: LayOut, forced: bool) -> None:
     other = _other_content(path)
+    if other is None:
+        links(path)
     if mode == "r" and other is not None:
         raise NotAMemoryError(f"{path} is no spmem memory: {other}")
     if other not in (None, "nothing is there", "the folder is empty"):
@@ -105,7 +125,9 @@ def _config() -> icechunk.RepositoryConfig:
 
 def _attributes(repository: icechunk.Repository) -> dict[str, object]:
     try:
-        return dict(zarr.open_group(repository.readonly_session(MAIN).store, mode="r").attrs)
+        return dict(
+            zarr.open_group(repository.readonly_session(MAIN).store, mode="r", zarr_format=3).attrs
+        )
     except GroupNotFoundError:
         return {}
 

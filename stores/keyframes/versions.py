@@ -191,7 +191,9 @@ class Versions:
         else:
             self._session = self._repository.writable_session(self.branch)
         self._base = self._base or self._session.snapshot_id
-        self._root = zarr.open_group(self._session.store, mode="r" if self._read_only else "r+")
+        self._root = zarr.open_group(
+            self._session.store, mode="r" if self._read_only else "r+", zarr_format=3
+        )
 
     @property
     def _tip(self) -> str:

@@ -1,0 +1,233 @@
+"""Damaged files, many at random: what comes out is what was stored, or an error that spmem documents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import spmem
+from spmem import Frame, KeyframeConfig, MemoryConfig
+from spmem.errors import SpmemError
+from spmem.integrations.readers import open_walk
+from spmem.stores.keyframes import ZarrKeyframes
+from spmem.testing.box import BoxRoom
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*made anew")
+BOUNDED = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """A change of some bytes: flipped, put in, cut off, cut out, swapped or repeated."""
+    kind = draw(st.sampled_from(["flip", "insert", "truncate", "delete", "swap", "fill"]))
+    at, other = draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    some = draw(st.binary(min_size=1, max_size=16))
+
+    def damage(content: bytes) -> bytes:
+        a, b = sorted((int(at * len(content)), int(other * len(content))))
+        middle = {
+            "flip": bytes(
+                x ^ y or 1 for x, y in zip(content[a : a + len(some)], some, strict=False)
+            ),
+            "insert": some + content[a : a + len(some)],
+            "truncate": b"",
+            "delete": b"",
+            "swap": content[b : b + len(some)],
+            "fill": bytes([some[0]]) * len(content[a : a + 64]),
+        }[kind]
+        rest = {"truncate": b"", "delete": content[b:], "fill": content[a + 64 :]}
+        return content[:a] + middle + rest.get(kind, content[a + len(some) :])
+
+    return damage
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    room = BoxRoom()
+    return room.frames(room.walk(4, width=16, height=12), time=0.0)
+
+
+class Walk:
+    """A memory on disk, what it answers, and its files to damage and to bring back."""
+
+    def __init__(self, path: Path, frames: list[Frame]) -> None:
+        self.path = path
+        config = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0, commit_every=2), recent=1)
+        with spmem.open(path, config=config) as memory:
+            for frame in frames:
+                memory.store(frame)
+        self.camera = frames[2].camera[None]
+        self.files = {file: file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+        with spmem.open(path, mode="r") as memory:
+            self.keyframes = {id: memory.keyframes[id].frame for id in memory.keyframes}
+            self.answer = memory.retrieve(self.camera)
+
+    def restore(self) -> None:
+        for file in set(self.path.rglob("*")) - set(self.files):
+            if file.is_file():
+                file.unlink()
+        for file, content in self.files.items():
+            if not file.exists() or file.read_bytes() != content:
+                file.write_bytes(content)
+
+    def check(self) -> None:
+        """Read everything; what can be read is what was stored (or was as of an earlier commit)."""
+        bank = ZarrKeyframes.open(self.path, "r")
+        for id in bank.ids().tolist():
+            try:
+                frame = bank.read(id)
+            except SpmemError:
+                continue
+            stored = self.keyframes[id]
+            assert torch.equal(frame.rgb, stored.rgb)
+            assert frame.depth is not None
+            assert stored.depth is not None
+            assert torch.equal(frame.depth, stored.depth)
+            assert torch.equal(frame.camera.c2w, stored.camera.c2w)
+            assert torch.equal(frame.camera.K, stored.camera.K)
+        bank.close()
+        with spmem.open(self.path, mode="r") as memory:
+            answer = memory.retrieve(self.camera)
+            if len(memory.keyframes) == len(self.keyframes):
+                assert torch.equal(answer.projection.rgb, self.answer.projection.rgb)
+                assert torch.equal(answer.projection.depth, self.answer.projection.depth)
+                assert [one.id for one in answer.keyframes] == [
+                    one.id for one in self.answer.keyframes
+                ]
+
+
+@pytest.fixture(scope="module")
+def walk(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a damaged cache is made anew
+        yield Walk(tmp_path_factory.mktemp("fuzz") / "walk.spmem", frames)
+
+
+@BOUNDED
+@given(at=st.floats(0, 1, exclude_max=True), damage=damages())
+def test_a_damaged_file(walk: Walk, at: float, damage: Callable[[bytes], bytes]) -> None:
+    file = list(walk.files)[int(at * len(walk.files))]
+    file.write_bytes(damage(walk.files[file]))
+    try:
+        walk.check()
+    except SpmemError:
+        pass
+    finally:
+        walk.restore()
+
+
+@BOUNDED
+@given(
+    at=st.floats(0, 1, exclude_max=True), to=st.floats(0, 1, exclude_max=True), gone=st.booleans()
+)
+def test_a_missing_file_and_swapped_ones(walk: Walk, at: float, to: float, gone: bool) -> None:
+    names = list(walk.files)
+    one, other = names[int(at * len(names))], names[int(to * len(names))]
+    if gone:
+        one.unlink()
+    else:
+        one.write_bytes(walk.files[other])
+        other.write_bytes(walk.files[one])
+    try:
+        walk.check()
+    except SpmemError:
+        pass
+    finally:
+        walk.restore()
+
+
+def test_lists_of_chunks_that_changed_places(walk: Walk) -> None:
+    """What Icechunk does not find it takes for never written: zeros, which must not be believed."""
+    names = [file for file in walk.files if file.parent.name == "manifests"]
+    refused = 0
+    for one, other in zip(names, names[1:] + names[:1], strict=True):
+        one.write_bytes(walk.files[other])
+        try:
+            walk.check()
+        except SpmemError:
+            refused += 1
+        finally:
+            walk.restore()
+    assert refused > len(names) // 3
+
+
+# -- data sets --------------------------------------------------------------------------------------
+
+
+def write_tum(folder: Path, frames: list[Frame]) -> None:
+    from PIL import Image
+
+    for name in ("rgb", "depth"):
+        (folder / name).mkdir(parents=True)
+    lists: dict[str, list[str]] = {"rgb": [], "depth": [], "groundtruth": []}
+    for n, frame in enumerate(frames):
+        assert frame.depth is not None
+        Image.fromarray(frame.rgb_uint8().numpy()).save(folder / f"rgb/{n}.png")
+        depth = (frame.depth.numpy() * 5000).astype(np.uint16)
+        Image.fromarray(depth).save(folder / f"depth/{n}.png")
+        lists["rgb"].append(f"{n}.0 rgb/{n}.png")
+        lists["depth"].append(f"{n}.0 depth/{n}.png")
+        lists["groundtruth"].append(f"{n}.0 0.1 0.2 0.{n} 0 0 0 1")
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_nerfstudio(folder: Path, frames: list[Frame]) -> None:
+    import json
+
+    from PIL import Image
+
+    (folder / "images").mkdir(parents=True)
+    listed = []
+    for n, frame in enumerate(frames):
+        assert frame.depth is not None
+        Image.fromarray(frame.rgb_uint8().numpy()).save(folder / f"images/{n}.png")
+        depth = (frame.depth.numpy() * 1000).astype(np.uint16)
+        Image.fromarray(depth).save(folder / f"images/{n}-depth.png")
+        listed.append(
+            {
+                "file_path": f"images/{n}.png",
+                "depth_file_path": f"images/{n}-depth.png",
+                "transform_matrix": np.eye(4).tolist(),
+            }
+        )
+    K = frames[0].camera.K
+    told: dict[str, Any] = {"w": 16, "h": 12, "fl_x": float(K[0, 0]), "fl_y": float(K[1, 1])}
+    told |= {"cx": 8.0, "cy": 6.0, "camera_model": "PINHOLE", "frames": listed}
+    (folder / "transforms.json").write_text(json.dumps(told))
+
+
+@pytest.fixture(scope="module", params=[write_tum, write_nerfstudio])
+def data(
+    request: pytest.FixtureRequest, frames: list[Frame], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[Path, bytes]]:
+    folder = tmp_path_factory.mktemp("data") / "walk"
+    request.param(folder, frames[:2])
+    assert len(list(open_walk(folder))) == 2
+    return folder, {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@BOUNDED
+@given(at=st.floats(0, 1, exclude_max=True), damage=damages())
+def test_a_damaged_file_of_a_data_set(
+    data: tuple[Path, dict[Path, bytes]], at: float, damage: Callable[[bytes], bytes]
+) -> None:
+    folder, files = data
+    file = list(files)[int(at * len(files))]
+    file.write_bytes(damage(files[file]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            list(open_walk(folder))
+    except SpmemError:
+        pass
+    finally:
+        file.write_bytes(files[file])

@@ -56,7 +56,9 @@ def links(folder: Path) -> None:
                 )
 
 
-def guarded(node: object, name: str, *, limit: int = GROUP_BYTES) -> zarr.Array[Any]:
+def guarded(
+    node: zarr.Array[Any] | zarr.Group, name: str, *, limit: int = GROUP_BYTES
+) -> zarr.Array[Any]:
     """The array, with decoders that refuse chunks which unpack to another size than the array's chunk.
 
     Args:
@@ -67,9 +69,11 @@ def guarded(node: object, name: str, *, limit: int = GROUP_BYTES) -> zarr.Array[
     Raises:
         ValueError: No array of numbers, or of codecs or sizes that this package does not write.
     """
-    metadata = node.metadata if isinstance(node, zarr.Array) else None
-    if not isinstance(node, zarr.Array) or not isinstance(metadata, ArrayV3Metadata):
-        raise ValueError(f"{name} is no Zarr v3 array")
+    if isinstance(node, zarr.Group):
+        raise ValueError(f"{name} is no array")
+    metadata = node.metadata
+    if not isinstance(metadata, ArrayV3Metadata):
+        raise ValueError(f"{name} is no array of Zarr v3")
     dtype = node.dtype
     if dtype.kind not in "biufc":
         raise ValueError(f"{name} holds {dtype}, wanted numbers")

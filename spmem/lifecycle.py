@@ -213,14 +213,16 @@ class Lifecycle:
         other = self._bank.at(branch.id if isinstance(branch, Snapshot) else branch)
         here = {one.id for one in self._bank.snapshots()}
         common = next((one.id for one in other.snapshots() if one.id in here), None)
-        if common is None:
-            raise ConflictError(f"{branch!r} and {self.branch!r} have no commit in common")
-        base = self._bank.at(common)
-        kept = np.isin(other.ids(), base.ids())
-        if kept.sum() != len(base) or any(
-            not np.array_equal(a.c2w, b.c2w)
-            for a, b in zip(base.cameras(), other.cameras(), strict=False)
-        ):
+        if common is None and _marks(self._bank) & _marks(other):
+            raise ConflictError(
+                f"{branch!r} and {self.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
+                "knows what changed since; store its frames by hand"
+            )
+        before = (
+            set() if common is None else _marks(self._bank.at(common))
+        )  # None: both began empty
+        kept = np.array([mark in before for mark in _in_order(other)], bool)
+        if kept.sum() != len(before):
             raise ConflictError(
                 f"{branch!r} moved or removed keyframes from before it left {self.branch!r}; store its frames by hand, "
                 "or go on there"
@@ -284,6 +286,16 @@ class Lifecycle:
             raise ReadOnlyError(
                 'the memory was opened to read (mode="r", or at a snapshot); open it with mode="a" to change it, or fork'
             )
+
+
+def _in_order(bank: KeyframeStore) -> list[tuple[int, float, bytes]]:
+    """What tells each keyframe from those of other branches: its id, time and pose."""
+    poses = [camera.c2w.cpu().numpy().tobytes() for camera in bank.cameras()]
+    return list(zip(bank.ids().tolist(), bank.times().tolist(), poses, strict=True))
+
+
+def _marks(bank: KeyframeStore) -> set[tuple[int, float, bytes]]:
+    return set(_in_order(bank))
 
 
 def _until(snapshot: Snapshot) -> float:

@@ -38,6 +38,7 @@ from spmem.errors import (
     StoreError,
     UnknownNameError,
 )
+from spmem.generating import GeneratorSpec
 from spmem.integrations.readers import open_walk
 from spmem.integrations.writers import write_nerfstudio
 from spmem.memory import SpatialMemory
@@ -170,6 +171,18 @@ class Sideways(ProjectionGenerator):
         return super().generate(conditioning, cameras, seed=seed).movedim(-1, 1)
 
 
+class Large(ProjectionGenerator):
+    """Makes large images only."""
+
+    spec = GeneratorSpec(size=(512, 512))
+
+
+class Forgetful(ProjectionGenerator):
+    """Wants to see more than memory keeps."""
+
+    spec = GeneratorSpec(history=99)
+
+
 def roll(generator: ProjectionGenerator, *, known: bool = True, **options: Any) -> None:
     with spmem.open() as memory:
         if known:
@@ -255,6 +268,8 @@ CASES = [
     Case("removing a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).remove([0, 7])),
     Case("removing by something else than ids", InputError, "keyframes are named by whole numbers", lambda place: reopened(place).remove(["first"])),  # type: ignore[list-item]
     # rollout
+    Case("cameras of a size that the generator does not make", InputError, "camera.resize() them, or crop", lambda _: roll(Large())),
+    Case("a memory that keeps fewer recent frames than the generator wants", InputError, "MemoryConfig(recent=", lambda _: roll(Forgetful())),
     Case("a generator that returns channels first", FrameError, "move the channels last", lambda _: roll(Sideways())),
     Case("a memory that knows nothing of the first cameras", InputError, "there is no depth to carry on", lambda _: roll(ProjectionGenerator(), known=False)),
     Case("an unknown depth estimator", UnknownNameError, "projection-depth", lambda _: roll(ProjectionGenerator(), depth="projected")),
@@ -262,7 +277,7 @@ CASES = [
     Case("a value outside its range", InputError, "fusion.edge must be > 0", lambda _: spmem.FusionConfig(edge=0)),
     Case("an unknown geometry store", UnknownNameError, "did you mean 'surfels'?", lambda _: spmem.open(config=spmem.MemoryConfig(geometry="surfel"))),
     Case("another fusion config than the stored map's", InputError, "the stored map was built with", lambda place: reopened(place, config=spmem.MemoryConfig(fusion=spmem.FusionConfig(edge=0.1)))),
-    Case("a stored configuration with unknown keys", InputError, "unknown keys ['speed']", lambda _: spmem.MemoryConfig.from_json({"speed": 1})),
+    Case("a stored configuration with unknown keys", InputError, "an unknown key speed", lambda _: spmem.MemoryConfig.from_json({"speed": 1})),
     Case("an extra that is not installed", MissingExtraError, "pip install 'spmem[cpu]'", without_faiss),
     # stored memories
     Case("an unknown mode", InputError, 'mode must be "a", "r" or "w"', lambda _: spmem.open(mode="rw")),

@@ -201,6 +201,26 @@ def test_merging_brings_what_the_other_branch_saw(
         memory.merge("nowhere")
 
 
+def test_branches_that_parted_when_empty_merge(memory: SpatialMemory, frames: list[Frame]) -> None:
+    with memory.fork("left") as fork:
+        store(fork, frames[:2])
+    store(memory, frames[4:6])
+    assert memory.merge("left") == {0: 2, 1: 3}
+
+
+def test_without_a_common_commit_nothing_is_merged(
+    memory: SpatialMemory, frames: list[Frame]
+) -> None:
+    """Reclaiming ended the commit from which both went on."""
+    store(memory, frames[:2])
+    with memory.fork("left") as fork:
+        store(fork, frames[2:3])
+    store(memory, frames[3:4])
+    memory.reclaim(keep=1)
+    with pytest.raises(ConflictError, match="in common"):
+        memory.merge("left")
+
+
 def test_reclaiming(memory: SpatialMemory, path: Path | None, frames: list[Frame]) -> None:
     snapshots = [store(memory, frames[n : n + 1]) for n in range(4)]
     memory.tag("kept")

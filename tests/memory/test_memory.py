@@ -437,6 +437,6 @@ def test_bad_calls() -> None:
     with pytest.raises(InputError, match="need a path"):
         spmem.open(mode="r")
     with pytest.raises(InputError, match="local folders"):
-        spmem.open("s3://bucket/kitchen")
+        spmem.open("ftp://host/kitchen")
     with pytest.raises(UnknownNameError, match="surfels"):
         spmem.open(config=MemoryConfig(geometry="surfel"))

@@ -67,6 +67,11 @@ def moves(poses: Mapping[int, Any], bank: KeyframeStore) -> dict[int, Float[Tens
     return moved
 
 
+def mark(time: float | None, camera: Camera) -> tuple[float, bytes]:
+    """What tells a frame from others on every branch, where ids are not the same: its seconds and its pose."""
+    return float(time or 0.0), camera.c2w.cpu().numpy().tobytes()
+
+
 class Twice:
     """Reads frames that are needed a second time; what fits into ``ROOM`` is kept until then."""
 

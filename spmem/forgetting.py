@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from spmem import checkpoint
-from spmem.corrections import named
+from spmem.corrections import mark, named
 from spmem.errors import InputError
 from spmem.lifecycle import Lifecycle
 from spmem.retrieval.where import Where
@@ -66,9 +66,7 @@ class Forgetting(Lifecycle):
             raise InputError("forget() wants keyframes, a time or a region")
         rows = np.searchsorted(self._bank.ids(), ids)
         cameras, times = self._bank.cameras(), self._bank.times()
-        marks = {
-            (int(times[row].view(np.int64)), cameras[row].c2w.numpy().tobytes()) for row in rows
-        }
+        marks = {mark(times[row], cameras[row]) for row in rows.tolist()}
         self._forget(marks, where, whole=time is not None)
         self.commit("forgotten")
         if not history:
@@ -94,14 +92,15 @@ class Forgetting(Lifecycle):
         self._begin_again()
         self._changed = True
 
-    def _forget(self, marks: set[tuple[int, bytes]], where: Where, *, whole: bool) -> None:
+    def _forget(self, marks: set[tuple[float, bytes]], where: Where, *, whole: bool) -> None:
         """``marks`` are the times and poses of keyframes, which are the same on every branch; ids are not."""
         start, end = where.time
         low, high = -np.inf if start is None else start, np.inf if end is None else end
         times, cameras, dropped = self._bank.times(), self._bank.cameras(), []
         for row, id in enumerate(self._bank.ids().tolist()):
-            mark = (int(times[row].view(np.int64)), cameras[row].c2w.numpy().tobytes())
-            if mark in marks or (whole and where.region is None and low <= times[row] <= high):
+            if mark(times[row], cameras[row]) in marks or (
+                whole and where.region is None and low <= times[row] <= high
+            ):
                 dropped.append(id)
         blanked = []
         if where.region is not None:
@@ -113,9 +112,10 @@ class Forgetting(Lifecycle):
         gone = np.array(sorted([*dropped, *(id for id, _ in blanked)]), np.int64)
         recent = []
         for frame in self.recent:
-            time = float(frame.time or 0.0)
-            mark = (int(np.float64(time).view(np.int64)), frame.camera.c2w.cpu().numpy().tobytes())
-            if mark in marks or (whole and where.region is None and low <= time <= high):
+            time = frame.time or 0.0
+            if mark(time, frame.camera) in marks or (
+                whole and where.region is None and low <= time <= high
+            ):
                 continue
             if where.region is not None:
                 frame = blank(frame, within(frame, where.region))

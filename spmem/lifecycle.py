@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from spmem.corrections import mark
 from spmem.errors import (
     ConflictError,
     InputError,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from spmem.types import Frame
 
 
-class Lifecycle:
+class Lifecycle(ABC):
     """The part of a memory that knows commits; a subclass says what it holds (:meth:`_save`, :meth:`_adopt`).
 
     A context manager: leaving it commits and closes.
@@ -210,24 +211,30 @@ class Lifecycle:
                 they parted: whose poses hold is not for a merge to say.
         """
         self._require_writable()
-        other = self._bank.at(branch.id if isinstance(branch, Snapshot) else branch)
+        name = branch.id if isinstance(branch, Snapshot) else branch
+        with closing(self._bank.at(name)) as other:
+            return {id: self._take(other.read(id)) for id in self._new_in(other, name)}
+
+    def _new_in(self, other: KeyframeStore, name: str) -> list[int]:
+        """The keyframes that another state of the bank has, and had not when the two parted."""
         here = {one.id for one in self._bank.snapshots()}
         common = next((one.id for one in other.snapshots() if one.id in here), None)
-        if common is None and _marks(self._bank) & _marks(other):
+        before: set[tuple[int, float, bytes]] = set()  # as where both began empty
+        if common is not None:
+            with closing(self._bank.at(common)) as base:
+                before = set(_marks(base))
+        elif set(_marks(self._bank)) & set(_marks(other)):
             raise ConflictError(
-                f"{branch!r} and {self.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
+                f"{name!r} and {self.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
                 "knows what changed since; store its frames by hand"
             )
-        before = (
-            set() if common is None else _marks(self._bank.at(common))
-        )  # None: both began empty
-        kept = np.array([mark in before for mark in _in_order(other)], bool)
-        if kept.sum() != len(before):
+        theirs = _marks(other)
+        if before - set(theirs):
             raise ConflictError(
-                f"{branch!r} moved or removed keyframes from before it left {self.branch!r}; store its frames by hand, "
+                f"{name!r} moved or removed keyframes from before it left {self.branch!r}; store its frames by hand, "
                 "or go on there"
             )
-        return {id: self._take(other.read(id)) for id in other.ids()[~kept].tolist()}
+        return [one[0] for one in theirs if one not in before]
 
     # -- closing ------------------------------------------------------------------------------------
 
@@ -253,16 +260,17 @@ class Lifecycle:
 
     # -- below --------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _save(self) -> None:
         """Hand all that is not a keyframe to the bank."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tidy(self) -> None:
         """Free what a commit made free."""
 
+    @abstractmethod
     def _take(self, frame: Frame) -> int:
         """Fuse a frame and keep it, whatever it shows."""
-        raise NotImplementedError
 
     def _begin_again(self) -> None:
         """Read all parts from the bank, as on opening, in place of this memory's own."""
@@ -288,14 +296,10 @@ class Lifecycle:
             )
 
 
-def _in_order(bank: KeyframeStore) -> list[tuple[int, float, bytes]]:
-    """What tells each keyframe from those of other branches: its id, time and pose."""
-    poses = [camera.c2w.cpu().numpy().tobytes() for camera in bank.cameras()]
-    return list(zip(bank.ids().tolist(), bank.times().tolist(), poses, strict=True))
-
-
-def _marks(bank: KeyframeStore) -> set[tuple[int, float, bytes]]:
-    return set(_in_order(bank))
+def _marks(bank: KeyframeStore) -> list[tuple[int, float, bytes]]:
+    """The id, time and pose of each keyframe, by ascending id."""
+    marks = map(mark, bank.times().tolist(), bank.cameras())
+    return [(id, *one) for id, one in zip(bank.ids().tolist(), marks, strict=True)]
 
 
 def _until(snapshot: Snapshot) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _ROOM = 1 << 26
 
 
-class Versions:
+class Versions(ABC):
     """The part of a bank that knows commits, branches and tags, and nothing of keyframes."""
 
     def __init__(
@@ -172,13 +173,13 @@ class Versions:
 
     # -- below ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _load(self) -> None:
         """Begin, and read what a bank holds in RAM."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_over(self, other: Self) -> None:
         """Write here what another bank, on the same snapshot, has not committed."""
-        raise NotImplementedError
 
     def _uncommitted(self) -> bool:
         return self._session.has_uncommitted_changes

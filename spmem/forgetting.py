@@ -66,7 +66,7 @@ class Forgetting(Lifecycle):
             raise InputError("forget() wants keyframes, a time or a region")
         rows = np.searchsorted(self._bank.ids(), ids)
         cameras, times = self._bank.cameras(), self._bank.times()
-        marks = {mark(times[row], cameras[row]) for row in rows.tolist()}
+        marks = {mark(float(times[row]), cameras[row]) for row in rows.tolist()}
         self._forget(marks, where, whole=time is not None)
         self.commit("forgotten")
         if not history:

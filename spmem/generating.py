@@ -71,8 +71,10 @@ class GeneratorSpec:
     value_range: Of the colours that it returns; they are brought to [0, 1].
     layout: Of the frames that it returns: THWC, TCHW or CTHW.
     history: The last frames that it wants to see, in ``context.recent``: the memory must keep as many.
-    echoed: How many of the last frames it repeats at the beginning of what it returns (as many as there are, at most);
-        they are dropped.
+    echoed: How many of the last frames it repeats at the beginning of what it returns; they are dropped. Where there
+        are fewer, it repeats those.
+    echo_stride: Where there are fewer than ``echoed``, it repeats ``echo_stride * n + 1`` of them, as many as there
+        are at most: what fills whole latents of a causal video autoencoder. See :meth:`echoes`.
     slots: What of a retrieval it reads, of :data:`SLOTS`. Without ``references`` and ``warp`` no keyframe is
         searched for.
     state: It is given ``state=`` what it returned with the chunk before (:attr:`Generated.state`), None at first.
@@ -88,6 +90,7 @@ class GeneratorSpec:
     layout: str = "THWC"
     history: int = 0
     echoed: int = 0
+    echo_stride: int = 1
     slots: frozenset[str] = frozenset(SLOTS)
     state: bool = False
     callback: bool = False
@@ -103,8 +106,23 @@ class GeneratorSpec:
             raise InputError(f"slots are {', '.join(SLOTS)}; there is no {sorted(unknown)}")
         if self.multiple < 1 or min(self.history, self.echoed) < 0:
             raise InputError("multiple must be >= 1, history and echoed >= 0")
+        if self.echo_stride < 1 or (self.echoed and (self.echoed - 1) % self.echo_stride):
+            raise InputError(
+                f"echoed must be a multiple of echo_stride = {self.echo_stride}, and 1 more, got {self.echoed}"
+            )
         if not self.value_range[0] < self.value_range[1]:
             raise InputError(f"value_range goes from low to high, got {self.value_range}")
+
+    def echoes(self, recent: int) -> int:
+        """How many frames it repeats where there are ``recent`` last frames.
+
+        Example:
+            >>> spec = GeneratorSpec(echoed=9, echo_stride=4)
+            >>> [spec.echoes(recent) for recent in (0, 1, 4, 5, 12)]
+            [0, 1, 1, 5, 9]
+        """
+        there = min(self.echoed, recent)
+        return there - (there - 1) % self.echo_stride if there else 0
 
     def check_size(self, cameras: Camera) -> None:
         """Raises InputError where the generator cannot make images of the cameras' size."""
@@ -269,7 +287,7 @@ def fitted(
         The retrieval, and how many frames the generator is going to echo.
     """
     context = retrieve(cameras)
-    echoed = min(spec.echoed, len(context.recent))
+    echoed = spec.echoes(len(context.recent))
     count = spec.frames.fit(echoed + len(cameras)) - echoed
     if count > len(cameras):
         rows = torch.arange(count, device=cameras.device).clamp(max=len(cameras) - 1)

@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import spmem
 from spmem.camera import Camera
 from spmem.generating import Generated, GeneratorSpec, fitted, made_by, spec_of
 from spmem.protocols import Generator
@@ -75,7 +76,7 @@ class GeneratorTests:
     ) -> Generated:
         """What a context gives, without echoed frames and in [0, 1]."""
         conditioning = generator.condition(context, prompt)
-        echoed = min(spec_of(generator).echoed, len(context.recent))
+        echoed = spec_of(generator).echoes(len(context.recent))
         return made_by(generator, conditioning, context.cameras, echoed=echoed, seed=seed, **more)
 
     def test_is_a_generator(self, generator: Generator) -> None:
@@ -134,6 +135,24 @@ class GeneratorTests:
         assert torch.equal(watched, self.made(generator, context).rgb), "watching changes nothing"
         zeros = self.made(generator, context, callback=lambda i, n, x: torch.zeros_like(x)).rgb
         assert not torch.equal(zeros, watched), "what a callback returns takes the latents' place"
+
+    def test_remembers_along_a_rollout(self, generator: Generator) -> None:
+        spec, n = spec_of(generator), self.lengths[0]
+        recent = max(spec.history, spec.echoed, 4)
+        there = self.cameras(2 * n)
+        back = there[torch.arange(n, device=there.device).flip(0)]  # and what the first chunk saw
+        first = BoxRoom().frames(there[:1])[0]
+        with spmem.open(config=spmem.MemoryConfig(recent=recent)) as memory:
+            memory.store(first)
+            chunks = [
+                *spmem.rollout(generator, memory, there, chunk=n),
+                *spmem.rollout(generator, memory, back, chunk=n),
+            ]
+            assert [len(chunk.frames) for chunk in chunks] == [n, n, n]
+            assert len(chunks[-1].context.recent) == min(2 * n + 1, recent)
+            assert chunks[-1].context.coverage.mean() > 0.2, "it comes back to where it has been"
+            if {"references", "warp"} & spec.slots:
+                assert chunks[-1].context.keyframes
 
     def test_takes_a_prompt(self, generator: Generator, memory: RoomMemory) -> None:
         context = self.context(generator, memory)

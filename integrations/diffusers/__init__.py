@@ -1,0 +1,12 @@
+"""Adapters for diffusers pipelines: each is a :class:`spmem.protocols.Generator` for :func:`spmem.rollout`.
+
+Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
+
+    pipe = WanVACEPipeline.from_pretrained("Wan-AI/Wan2.1-VACE-1.3B-diffusers", torch_dtype=torch.bfloat16).to("cuda")
+    generator = WanVace(pipe, num_inference_steps=30)
+    for chunk in spmem.rollout(generator, memory, cameras, prompt="a kitchen", chunk=12): ...
+"""
+
+from spmem.integrations.diffusers.wan_vace import WanVace
+
+__all__ = ["WanVace"]

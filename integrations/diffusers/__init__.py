@@ -7,6 +7,10 @@ Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
     for chunk in spmem.rollout(generator, memory, cameras, prompt="a kitchen", chunk=12): ...
 """
 
+from spmem.integrations.diffusers.latent_blend import LatentBlend
+from spmem.integrations.diffusers.ltx_condition import LtxCondition
+from spmem.integrations.diffusers.text_to_video import TextToVideo
+from spmem.integrations.diffusers.wan_image import WanImage
 from spmem.integrations.diffusers.wan_vace import WanVace
 
-__all__ = ["WanVace"]
+__all__ = ["LatentBlend", "LtxCondition", "TextToVideo", "WanImage", "WanVace"]

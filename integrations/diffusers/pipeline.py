@@ -48,7 +48,7 @@ class PipelineGenerator(ABC):
     spec: GeneratorSpec
 
     def __init__(self, pipe: Any, settings: Mapping[str, Any]) -> None:
-        takes = set(inspect.signature(pipe.__call__).parameters) if callable(pipe) else set()
+        takes = set(inspect.signature(type(pipe).__call__).parameters)
         who = type(self).__name__
         if missing := self.fills - takes:
             raise InputError(
@@ -60,7 +60,8 @@ class PipelineGenerator(ABC):
             )
         if unknown := set(settings) - takes:
             raise InputError(f"{type(pipe).__name__} takes no {sorted(unknown)}")
-        self.pipe, self.settings = pipe, dict(settings)
+        self.pipe: Any = pipe
+        self.settings = dict(settings)
 
     @abstractmethod
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class PipelineGenerator(ABC):
         device = torch.device(getattr(self.pipe, "_execution_device", "cpu"))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            made = self.pipe(
+            made: Any = self.pipe(
                 **self.settings,
                 **conditioning,
                 **self._watched(callback),

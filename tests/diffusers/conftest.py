@@ -11,11 +11,22 @@ import torch
 if find_spec("diffusers") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
+    from diffusers import (
+        AutoencoderKLLTXVideo,
+        AutoencoderKLWan,
+        FlowMatchEulerDiscreteScheduler,
+        LTXVideoTransformer3DModel,
+    )
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
-    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+    from transformers import (
+        PreTrainedTokenizerFast,
+        T5Config,
+        T5EncoderModel,
+        UMT5Config,
+        UMT5EncoderModel,
+    )
 
 WORDS = ("<pad>", "</s>", "<unk>", "a", "room", "in", "the", "evening")
 
@@ -58,3 +69,43 @@ def wan_vae() -> Any:
 def euler() -> Any:
     """A flow-matching schedule."""
     return FlowMatchEulerDiscreteScheduler(shift=3.0)
+
+
+@pytest.fixture(scope="session")
+def t5() -> Any:
+    """LTX's and CogVideoX's kind of text encoder, of 32 channels."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        return T5EncoderModel(
+            T5Config(vocab_size=16, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+        ).eval()
+
+
+@pytest.fixture(scope="session")
+def ltx_vae() -> Any:
+    """LTX's causal autoencoder: 32 times smaller images, 8 times fewer frames, 4 channels."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(2)
+        return AutoencoderKLLTXVideo(
+            latent_channels=4,
+            block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8, 8),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1, 1),
+        ).eval()
+
+
+@pytest.fixture(scope="session")
+def ltx_transformer() -> Any:
+    """Of 16 channels."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        return LTXVideoTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            cross_attention_dim=16,
+            num_layers=1,
+            caption_channels=32,
+        ).eval()

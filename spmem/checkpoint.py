@@ -84,7 +84,7 @@ def restore_views(bank: KeyframeStore) -> Views:
         frame = bank.read(id)
         assert frame.depth is not None
         assert frame.time is not None
-        views.append(id, frame.time, frame.camera, frame.depth.numpy())
+        views.append(id, frame.time, frame.camera, frame.believed_depth().numpy())
     return views
 
 

@@ -137,7 +137,7 @@ class SpatialMemory(Forgetting):
         assert frame.time is not None
         id = self._bank.append(frame)
         self._geometry.observe(id, surfel_ids.reshape(-1))
-        depth = self._bank.stored_depth(frame.depth.cpu().numpy())
+        depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
         self.descriptors.add(id, frame)
         self._bound()

@@ -21,6 +21,8 @@ from spmem.protocols import DepthEstimator, Generator, Memory
 from spmem.types import Frame, Retrieval
 
 CARRY_ON = "projection-depth"
+SAME = 0.1
+"""Share of its depth within which a generated surface is the one that memory knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class Chunk:
 
     context: What the generator was conditioned on. Where its number of frames is bound by a rule, the last camera may
         stand there several times.
-    frames: One for each camera, in order, with depth.
+    frames: One for each camera, in order, with depth, as they were stored.
     keyframes: What storing each frame answered: a keyframe's id, or None where it told nothing new.
     start: The trajectory's camera that the first frame is of.
     state: What the generator wants back with the next chunk; to go on later, give it to ``rollout(state=…)``.
@@ -65,6 +67,7 @@ def rollout(
     method: str | None = None,
     start: int = 0,
     state: Any = None,
+    rewrite: bool = False,
     callback: Callable[[int, int, Tensor], Tensor | None] | None = None,
     progress: bool = False,
 ) -> Iterator[Chunk]:
@@ -92,6 +95,8 @@ def rollout(
         method: The retrieval rule, None for the memory's own.
         start: The first camera to generate; those before it have been.
         state: The generator's, of the chunk before ``start``.
+        rewrite: Whether memory also takes what is generated of places that it knows. By default it takes only what is
+            new, or lies elsewhere than it knew, so that a generator's errors do not become memories.
         callback: ``callback(step, steps, latents)`` at each step of denoising, for generators that call it; what it
             returns takes the latents' place.
         progress: One progress bar on standard error, where that is a terminal.
@@ -156,9 +161,22 @@ def rollout(
                 made.rgb, lifted, ahead, strict=False
             )  # what was made for added cameras is dropped
             frames = tuple(Frame(*one) for one in seen)
+            if not rewrite:
+                frames = tuple(map(news, frames, context.projection.depth))
             yield Chunk(context, frames, tuple(map(memory.store, frames)), first, carried)
 
     return _counted(chunks(), len(cameras), start) if progress else chunks()
+
+
+def news(frame: Frame, known: Float[Tensor, "h w"]) -> Frame:
+    """A generated frame with confidence only in what memory did not know, or knew to lie elsewhere.
+
+    Pixels whose depth agrees with the depth that memory renders there (0 = none) within :data:`SAME` tell nothing new.
+    They stay in the frame's picture, but neither the map nor what the keyframe is known to have seen changes by them.
+    """
+    assert frame.depth is not None
+    same = (known > 0) & ((frame.depth - known).abs() <= SAME * known)
+    return frame.replace(confidence=(~same).float())
 
 
 def _counted(chunks: Iterator[Chunk], total: int, start: int) -> Iterator[Chunk]:

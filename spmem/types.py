@@ -104,6 +104,12 @@ class Frame:
         camera = Camera(old.K, pose, width=old.width, height=old.height, validate=False)
         return self.replace(camera=camera)
 
+    def believed_depth(self) -> Float[Tensor, "h w"]:
+        """Depth, and 0 where it is not believed (confidence 0) or not there at all: what a keyframe is known to have seen."""
+        if self.depth is None:
+            return torch.zeros(self.rgb.shape[:2], device=self.rgb.device)
+        return self.depth if self.confidence is None else self.depth * (self.confidence > 0)
+
     def rgb_float(self) -> Float[Tensor, "h w 3"]:
         """Colour as float32 in [0, 1]."""
         return self.rgb.float() / 255 if self.rgb.dtype == torch.uint8 else self.rgb.float()

@@ -141,7 +141,7 @@ class ReferenceGenerator:
         K = context.cameras.K[:1].expand(count, 3, 3).clone()
         c2w = context.cameras.c2w[:1].expand(count, 4, 4).clone()
         for i, frame in enumerate(frames):
-            rgb[i], depth[i] = frame.rgb_float(), _depth(frame)
+            rgb[i], depth[i] = frame.rgb_float(), frame.believed_depth()
             K[i], c2w[i] = frame.camera.K, frame.camera.c2w
         known = torch.arange(count, device=device) < len(frames)
         names = ("reference_rgb", "reference_depth", "reference_K", "reference_c2w", "known")

@@ -11,7 +11,7 @@ from torch import Tensor
 import spmem
 from spmem.camera import Camera
 from spmem.errors import FrameError, InputError, UnknownNameError
-from spmem.rollout import rollout
+from spmem.rollout import news, rollout
 from spmem.testing.box import BoxRoom
 from spmem.testing.projection_generator import ProjectionGenerator
 from spmem.testing.room_memory import RoomMemory
@@ -181,3 +181,50 @@ def test_a_rollout_that_turns_away_and_back_finds_the_room_as_it_was(room: BoxRo
     assert coverage[9:].min() > 0.9  # and on the way back knew what it had made
     drift = (seen[:9] - seen[9:].flip(0)).abs().mean((1, 2, 3))
     assert drift.max() < 0.05
+
+
+def test_what_is_generated_of_known_places_is_no_memory(room: BoxRoom, cameras: Camera) -> None:
+    wrong = Told(lambda rgb: torch.zeros_like(rgb))
+    rendered = {}
+    for rewrite in (False, True):
+        with spmem.open() as memory:
+            memory.store(room.frames(cameras[:1])[0])
+            before = memory.retrieve(cameras[:1]).projection
+            list(rollout(wrong, memory, cameras[:4], chunk=4, rewrite=rewrite))
+            after = memory.retrieve(cameras[:1])
+            assert all(not frame.rgb.any() for frame in after.recent[-3:]), "the last frames are"
+            known = before.mask & after.projection.mask
+            rendered[rewrite] = (after.projection.rgb - before.rgb)[known].abs().mean()
+    assert rendered[False] < 0.02
+    assert rendered[True] > 0.1
+
+
+def test_of_a_generated_frame_memory_takes_what_is_new_or_elsewhere(
+    room: BoxRoom, cameras: Camera
+) -> None:
+    frame = room.frames(cameras[:1])[0]
+    assert frame.depth is not None
+    known = frame.depth.clone()
+    known[:, :20] = 0  # memory does not know this
+    nearer = frame.depth.clone()
+    nearer[:, 40:] *= 0.5  # something stands there now
+    told = news(frame.replace(depth=nearer), known)
+    assert told.confidence is not None
+    assert told.confidence[:, :20].all()
+    assert not told.confidence[:, 20:40].any()
+    assert told.confidence[:, 40:].all()
+    assert torch.equal(told.believed_depth()[:, 20:40], torch.zeros(HEIGHT, 20))
+    assert torch.equal(told.rgb, frame.rgb)
+
+
+def test_a_keyframe_saw_only_what_is_believed(room: BoxRoom, cameras: Camera) -> None:
+    frame = room.frames(cameras[:1])[0]
+    half = torch.ones(HEIGHT, WIDTH)
+    half[:, WIDTH // 2 :] = 0
+    with spmem.open() as memory:
+        memory.store(frame.replace(confidence=half))
+        told = memory.retrieve(cameras[:1]).explain()
+        depth = memory.views.depth[0]
+    assert (depth[:, :32] > 0).all()
+    assert not depth[:, 32:].any()
+    assert told[0].sees < 0.55

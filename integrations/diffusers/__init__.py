@@ -9,8 +9,16 @@ Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
 
 from spmem.integrations.diffusers.latent_blend import LatentBlend
 from spmem.integrations.diffusers.ltx_condition import LtxCondition
+from spmem.integrations.diffusers.skyreels import SkyReels
 from spmem.integrations.diffusers.text_to_video import TextToVideo
 from spmem.integrations.diffusers.wan_image import WanImage
 from spmem.integrations.diffusers.wan_vace import WanVace
 
-__all__ = ["LatentBlend", "LtxCondition", "TextToVideo", "WanImage", "WanVace"]
+__all__ = [
+    "LatentBlend",
+    "LtxCondition",
+    "SkyReels",
+    "TextToVideo",
+    "WanImage",
+    "WanVace",
+]

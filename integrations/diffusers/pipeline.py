@@ -82,7 +82,7 @@ class PipelineGenerator(ABC):
         device = torch.device(getattr(self.pipe, "_execution_device", "cpu"))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            made: Any = self.pipe(
+            made: Any = self.pipeline(conditioning)(
                 **self.settings,
                 **conditioning,
                 **self._watched(callback),
@@ -90,6 +90,10 @@ class PipelineGenerator(ABC):
                 output_type="pt",
             )
         return self.new(made.frames).to(cameras.device, torch.float32)
+
+    def pipeline(self, conditioning: Mapping[str, Any]) -> Any:
+        """The pipeline to call with this conditioning."""
+        return self.pipe
 
     def new(self, frames: Tensor) -> Tensor:
         """Of what the pipeline returned the frames that ``spec`` speaks of, ``[T, 3, H, W]``."""

@@ -9,6 +9,7 @@ Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
 
 from spmem.integrations.diffusers.latent_blend import LatentBlend
 from spmem.integrations.diffusers.ltx_condition import LtxCondition
+from spmem.integrations.diffusers.sana_wm import SanaWm
 from spmem.integrations.diffusers.skyreels import SkyReels
 from spmem.integrations.diffusers.text_to_video import TextToVideo
 from spmem.integrations.diffusers.wan_image import WanImage
@@ -17,6 +18,7 @@ from spmem.integrations.diffusers.wan_vace import WanVace
 __all__ = [
     "LatentBlend",
     "LtxCondition",
+    "SanaWm",
     "SkyReels",
     "TextToVideo",
     "WanImage",

@@ -7,6 +7,8 @@ Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
     for chunk in spmem.rollout(generator, memory, cameras, prompt="a kitchen", chunk=12): ...
 """
 
+from spmem.integrations.diffusers.anyflow import AnyFlow
+from spmem.integrations.diffusers.helios import Helios
 from spmem.integrations.diffusers.latent_blend import LatentBlend
 from spmem.integrations.diffusers.ltx_condition import LtxCondition
 from spmem.integrations.diffusers.sana_wm import SanaWm
@@ -16,6 +18,8 @@ from spmem.integrations.diffusers.wan_image import WanImage
 from spmem.integrations.diffusers.wan_vace import WanVace
 
 __all__ = [
+    "AnyFlow",
+    "Helios",
     "LatentBlend",
     "LtxCondition",
     "SanaWm",

@@ -16,6 +16,16 @@ def in_time(keyframes: Sequence[Keyframe], count: int) -> list[Keyframe]:
     return sorted(keyframes[:count], key=lambda keyframe: keyframe.time)
 
 
+def whole(frames: int, stride: int) -> int:
+    """The most frames, not more than these, that fill latents of a causal video autoencoder: ``stride * n + 1``, or 0.
+
+    Example:
+        >>> [whole(frames, 4) for frames in (0, 1, 4, 5, 8)]
+        [0, 1, 1, 5, 5]
+    """
+    return frames - (frames - 1) % stride if frames else 0
+
+
 def history(
     tail: Float[Tensor, "n h w 3"],
     stills: Sequence[Float[Tensor, "h w 3"]] = (),

@@ -1,0 +1,127 @@
+"""Helios: retrieved keyframes lie in the slots of its long history, the last frames in those of the short one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from spmem.errors import InputError
+from spmem.generating import FrameCount, GeneratorSpec
+from spmem.integrations.diffusers.history import in_time, whole
+from spmem.integrations.diffusers.latent_blend import encoded
+from spmem.integrations.diffusers.pipeline import PipelineGenerator
+from spmem.integrations.diffusers.pixels import remembered, tail
+from spmem.types import Keyframe, Retrieval
+
+
+class Helios(PipelineGenerator):
+    """Memory for a ``diffusers.HeliosPipeline``, which generates a window at a time from a history of latents.
+
+    Its history has long slots (16 latents, seen coarsely), middle ones (2) and a short one (1), and beside them the
+    video's first frame, which it sees best (``history_sizes``, ``keep_first_frame``). The last frames fill the newest
+    slots (``video_latents``). Of the retrieved keyframes the best takes the first frame's place (``image_latents``), the
+    others lie in the long slots, oldest first, each held for the four latents that one token there stands for;
+    what is left is empty, as at the beginning of a video. No noise is added to them.
+
+    Args:
+        pipe: The pipeline.
+        tail: Last frames, 4n + 1 of them.
+        history_sizes: Slots in latents: long, middle, short.
+        window: Latents that it generates at once; 9 are 33 frames. Take those for ``chunk`` too.
+        keep: Keyframes whose latents are kept, so that they need not be encoded anew in each chunk.
+        settings: Of every call.
+    """
+
+    fills = frozenset(
+        {"video", "video_latents", "add_noise_to_video_latents", "history_sizes"}
+        | {"image", "image_latents", "fake_image_latents", "add_noise_to_image_latents"}
+        | {"num_latent_frames_per_chunk", "keep_first_frame"}
+    )
+    wanted = "HeliosPipeline"
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        tail: int = 9,
+        history_sizes: Sequence[int] = (16, 2, 1),
+        window: int = 9,
+        keep: int = 64,
+        **settings: Any,
+    ) -> None:
+        super().__init__(pipe, settings)
+        time, space = pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial
+        patch = pipe.transformer.config.patch_size
+        if tail < 0 or (tail and (tail - 1) % time):
+            raise InputError(f"tail must be {time}n + 1 frames, or 0, got {tail}")
+        self.sizes = sorted(history_sizes, reverse=True)
+        if len(self.sizes) != 3 or sum(self.sizes) < (tail + time - 1) // time:
+            raise InputError(f"{tail} frames do not fit into three sizes of history {self.sizes}")
+        self.tail, self.window, self.keep, self.stride = tail, window, keep, time
+        self.held = 4 * patch[0]  # latents of a token there: patch_long is four patches long
+        beside = (tail + time - 1) // time
+        self.room = min(self.sizes[0], sum(self.sizes) - beside) // self.held
+        self._stills: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.spec = GeneratorSpec(
+            frames=FrameCount.fixed(time * (window - 1) + 1),
+            multiple=space * patch[1],
+            layout="TCHW",
+            history=tail,
+            slots=frozenset({"references", "recent", "latents", "prompt"}),
+            callback=True,
+            latent_stride=(time, space, space),
+        )
+
+    def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
+        """``video_latents`` and ``image_latents`` of the call; None where memory has nothing yet."""
+        known = remembered(context.projection)
+        last = tail(context.recent, whole(min(len(context.recent), self.tail), self.stride), known)
+        newest = encoded(self.pipe, last) if len(last) else None
+        anchor = [self.still(keyframe) for keyframe in context.keyframes[:1]]
+        others = [self.still(keyframe) for keyframe in in_time(context.keyframes[1:], self.room)]
+        return {
+            **self.call(context, prompt, len(known)),
+            "image_latents": anchor[0] if anchor else None,
+            "video_latents": self.slots(others, newest),
+            "add_noise_to_image_latents": False,
+            "add_noise_to_video_latents": False,
+            "history_sizes": list(self.sizes),
+            "num_latent_frames_per_chunk": self.window,
+            "keep_first_frame": True,
+        }
+
+    def slots(
+        self,
+        stills: Sequence[Float[Tensor, "1 c 1 h w"]],
+        newest: Float[Tensor, "1 c n h w"] | None,
+    ) -> Float[Tensor, "1 c t h w"] | None:
+        """The whole history, oldest first, 0 where there is none; None where there is nothing at all."""
+        given = [*stills, *([] if newest is None else [newest])]
+        if not given:
+            return None
+        some = given[0]
+        slots = some.new_zeros(1, some.shape[1], sum(self.sizes), *some.shape[-2:])
+        first = self.room - len(stills)
+        for token, still in enumerate(stills, first):
+            slots[:, :, token * self.held : (token + 1) * self.held] = still
+        if newest is not None:
+            slots[:, :, -newest.shape[2] :] = newest
+        return slots
+
+    def still(self, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
+        """A keyframe's latent, encoded once; ids of two memories may be the same, so it is known by its pixels."""
+        rgb = keyframe.frame.rgb_uint8().cpu().contiguous()
+        name = hashlib.blake2b(
+            rgb.numpy().tobytes(), person=str(tuple(rgb.shape)).encode()
+        ).digest()
+        if name not in self._stills:
+            self._stills[name] = encoded(self.pipe, rgb[None].float() / 255)
+        self._stills.move_to_end(name)
+        while len(self._stills) > self.keep:
+            self._stills.popitem(last=False)
+        return self._stills[name]

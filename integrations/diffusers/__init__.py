@@ -7,6 +7,8 @@ Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
     for chunk in spmem.rollout(generator, memory, cameras, prompt="a kitchen", chunk=12): ...
 """
 
+from typing import TYPE_CHECKING, Any
+
 from spmem.integrations.diffusers.anyflow import AnyFlow
 from spmem.integrations.diffusers.helios import Helios
 from spmem.integrations.diffusers.latent_blend import LatentBlend
@@ -17,14 +19,27 @@ from spmem.integrations.diffusers.text_to_video import TextToVideo
 from spmem.integrations.diffusers.wan_image import WanImage
 from spmem.integrations.diffusers.wan_vace import WanVace
 
+if TYPE_CHECKING:
+    from spmem.integrations.diffusers.modular import RetrieveBlock
+
 __all__ = [
     "AnyFlow",
     "Helios",
     "LatentBlend",
     "LtxCondition",
+    "RetrieveBlock",
     "SanaWm",
     "SkyReels",
     "TextToVideo",
     "WanImage",
     "WanVace",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The block, which alone needs diffusers to be defined."""
+    if name != "RetrieveBlock":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spmem.integrations.diffusers.modular import RetrieveBlock
+
+    return RetrieveBlock

@@ -46,14 +46,27 @@ class WanVace(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``video``, ``mask`` (1 = generate) and ``reference_images`` of the call."""
-        references = context.keyframes[: -(-len(context.cameras) // self.spec.frames.stride)]
-        known = remembered(context.projection)
-        last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
-        unknown = context.projection.uncovered()[..., None].expand_as(known).to(known)
+        echoed = self.spec.echoes(len(context.recent))
         return {
-            **self.call(context, prompt, len(last) + len(known)),
-            "video": video(torch.cat([last, known])),
-            "mask": video(torch.cat([torch.zeros_like(last), unknown])),
-            "reference_images": [image(keyframe.frame.rgb_float()) for keyframe in references]
-            or None,
+            **self.call(context, prompt, echoed + len(context.cameras)),
+            **controls(context, echoed, self.spec.frames.stride),
         }
+
+
+def controls(context: Retrieval, echoed: int, stride: int) -> dict[str, Any]:
+    """What VACE takes of a retrieval: ``video``, ``mask`` (1 = generate) and ``reference_images``.
+
+    Args:
+        context: For the cameras to generate.
+        echoed: Of the last frames, to be kept before them.
+        stride: Frames that one latent stands for.
+    """
+    references = context.keyframes[: -(-len(context.cameras) // stride)]
+    known = remembered(context.projection)
+    last = tail(context.recent, echoed, known)
+    unknown = context.projection.uncovered()[..., None].expand_as(known).to(known)
+    return {
+        "video": video(torch.cat([last, known])),
+        "mask": video(torch.cat([torch.zeros_like(last), unknown])),
+        "reference_images": [image(keyframe.frame.rgb_float()) for keyframe in references] or None,
+    }

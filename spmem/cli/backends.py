@@ -146,6 +146,16 @@ def _av() -> str:
     return "encodes H.264"
 
 
+def _diffusers() -> str:
+    from importlib import import_module
+
+    diffusers = import_module("diffusers")  # what it has, it finds out when asked
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(2)
+    assert len(scheduler.timesteps) == 2
+    return f"has {diffusers.WanVACEPipeline.__name__}"
+
+
 CHECKS = (
     Check("torch", ("torch",), "torch", "tensors", "pip install torch", _torch),
     Check(
@@ -168,6 +178,7 @@ CHECKS = (
         "from source: github.com/facebookresearch/pytorch3d", _pytorch3d,
     ),
     Check("xformers", ("xformers",), "xformers", "attention on the GPU", "pip install 'spmem[gpu]'", _xformers),
+    Check("diffusers", ("diffusers",), "diffusers", "video pipelines", "pip install 'spmem[diffusers]'", _diffusers),
     Check("pycolmap", ("pycolmap",), "pycolmap", "COLMAP's binary models", "pip install 'spmem[formats]'", _pycolmap),
     Check("av", ("av",), "av", "videos, in and out", "pip install 'spmem[formats]'", _av),
 )  # fmt: skip

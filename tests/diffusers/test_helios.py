@@ -9,7 +9,7 @@ import torch
 from diffusers import HeliosPipeline, HeliosScheduler, HeliosTransformer3DModel
 
 from spmem.errors import InputError
-from spmem.integrations.diffusers import Helios
+from spmem.integrations.diffusers import Helios, LatentBlend
 from spmem.integrations.diffusers.latent_blend import encoded
 from spmem.testing.box import BoxRoom
 from spmem.testing.generator import GeneratorTests
@@ -113,3 +113,14 @@ def test_the_tail_fits_the_history(pipe: Any) -> None:
         Helios(pipe, tail=4)
     with pytest.raises(InputError, match="do not fit"):
         Helios(pipe, tail=13, history_sizes=[1, 1, 1])
+
+
+def test_what_memory_covers_is_written_into_its_latents(pipe: Any) -> None:
+    """It has no slot for what memory renders; around it, LatentBlend gives it one."""
+    generator, cameras = (
+        LatentBlend(Helios(pipe, tail=1, window=2, **CALL)),
+        BoxRoom().walk(5, width=48, height=32),
+    )
+    conditioning = generator.condition(remembering(1).retrieve(cameras))
+    first, second = (generator.generate(conditioning, cameras, seed=seed) for seed in (1, 2))
+    assert torch.allclose(first, second, atol=1e-4), "memory covers all, nothing is left to draw"

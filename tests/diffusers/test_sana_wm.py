@@ -12,7 +12,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from spmem.camera import Camera
 from spmem.errors import InputError
-from spmem.integrations.diffusers import SanaWm
+from spmem.integrations.diffusers import LatentBlend, SanaWm
 from spmem.testing.box import BoxRoom
 from spmem.testing.generator import GeneratorTests
 from spmem.testing.room_memory import RoomMemory
@@ -137,3 +137,16 @@ def test_without_frames_it_begins_with_what_memory_renders(pipe: Any) -> None:
 def test_a_scale_is_positive(pipe: Any) -> None:
     with pytest.raises(InputError, match="scale must be > 0"):
         SanaWm(pipe, scale=0.0)
+
+
+def test_what_memory_covers_is_written_into_its_latents(pipe: Any) -> None:
+    """It has no slot for what memory renders; around it, LatentBlend gives it one."""
+    generator, cameras = (
+        LatentBlend(SanaWm(pipe, **CALL)),
+        BoxRoom().walk(8, width=WIDTH, height=HEIGHT),
+    )
+    conditioning = generator.condition(
+        remembering(BoxRoom().walk(1, width=WIDTH, height=HEIGHT)).retrieve(cameras)
+    )
+    first, second = (generator.generate(conditioning, cameras, seed=seed) for seed in (1, 2))
+    assert torch.allclose(first, second, atol=1e-4), "memory covers all, nothing is left to draw"

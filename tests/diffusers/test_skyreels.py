@@ -13,7 +13,7 @@ from diffusers import (
 )
 
 from spmem.errors import InputError
-from spmem.integrations.diffusers import SkyReels
+from spmem.integrations.diffusers import LatentBlend, SkyReels
 from spmem.testing.box import BoxRoom
 from spmem.testing.generator import GeneratorTests
 from spmem.testing.room_memory import RoomMemory
@@ -114,3 +114,14 @@ def test_latents_come_in_whole_blocks(pipe: Any) -> None:
 def test_a_history_is_needed(pipe: Any) -> None:
     with pytest.raises(InputError, match="tail must be >= 1"):
         SkyReels(pipe, tail=0)
+
+
+def test_what_memory_covers_is_written_into_its_latents(pipe: Any) -> None:
+    """It has no slot for what memory renders; around it, LatentBlend gives it one."""
+    generator, cameras = (
+        LatentBlend(SkyReels(pipe, tail=1, **CALL)),
+        BoxRoom().walk(4, width=48, height=32),
+    )
+    conditioning = generator.condition(remembering(1).retrieve(cameras))
+    first, second = (generator.generate(conditioning, cameras, seed=seed) for seed in (1, 2))
+    assert torch.allclose(first, second, atol=1e-4), "memory covers all, nothing is left to draw"

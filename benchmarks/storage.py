@@ -56,7 +56,7 @@ class Bank:
         self._bank.commit("benchmark")
 
     def read(self, ids: list[int]) -> object:
-        return [self._bank.read(id) for id in ids]
+        return self._bank.read_many(ids)
 
 
 class PlainZarr:

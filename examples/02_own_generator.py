@@ -11,7 +11,7 @@ class NoisyModel:
     """Stands for a video model: it keeps to the projection, and paints the rest in the references' mean colour."""
 
     def condition(self, context: spmem.Retrieval, prompt: str | None = None):
-        references = [keyframe.frame.rgb_float() for keyframe in context.keyframes]
+        references = [frame.rgb_float() for frame in context.frames()]
         colour = torch.stack(references).mean((0, 1, 2)) if references else torch.full((3,), 0.5)
         return context.projection, colour
 

@@ -250,6 +250,7 @@ class SpatialMemory(Forgetting):
             lambda: contributions(
                 query, self.views, chosen, tolerance=self.config.retrieval.tolerance
             ),
+            self.keyframes.frames,
         )
 
     def find(

@@ -117,6 +117,13 @@ class KeyframeStore(Protocol):
         """One keyframe's frame, on the CPU. Raises KeyframeNotFoundError, CorruptMemoryError."""
         ...
 
+    def read_many(self, ids: Sequence[int]) -> list[Frame]:
+        """The frames of several keyframes, in the order asked (an id may repeat); faster than one after the other.
+
+        Raises as :meth:`read` does where one cannot be read.
+        """
+        ...
+
     def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """The depth that reading gives back after storing this one (the codec's rounding, no I/O)."""
         ...

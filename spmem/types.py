@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,11 +243,21 @@ class Retrieval:
     recent: tuple[Frame, ...]
     method: str
     _explain: Callable[[], list[Contribution]] = field(repr=False)
+    _read: Callable[[Sequence[int]], list[Frame]] | None = field(default=None, repr=False)
 
     @property
     def coverage(self) -> Float[Tensor, " t"]:
         """[T] in 0..1: the share of each camera's pixels that memory covers; low means "I don't know this place"."""
         return self.projection.coverage
+
+    def frames(self) -> list[Frame]:
+        """The frames of the keyframes, in their order, read together: faster than each ``keyframe.frame``.
+
+        Raises CorruptMemoryError where the stored pixels of one are damaged.
+        """
+        if self._read is None:
+            return [keyframe.frame for keyframe in self.keyframes]
+        return self._read([keyframe.id for keyframe in self.keyframes])
 
     def explain(self) -> list[Contribution]:
         """Per keyframe what it sees of the query, and what it alone contributes, whatever the method."""

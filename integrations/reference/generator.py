@@ -132,7 +132,7 @@ class ReferenceGenerator:
     def _keyframes(self, context: Retrieval, device: torch.device) -> dict[str, Tensor]:
         """The first few keyframes; black ones where there are fewer."""
         wanted = {"references", "warp"} & self.forms
-        frames = [one.frame.to(device) for one in context.keyframes] if wanted else []
+        frames = [frame.to(device) for frame in context.frames()] if wanted else []
         count, size = self.model.config.keyframes, self.model.config.size
         frames = [frame for frame in frames if frame.camera.width == frame.camera.height == size]
         frames = frames[:count]

@@ -47,6 +47,19 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         for id, frame in zip(ids, frames, strict=True):
             self.check_same(store.read(id), frame)
 
+    def test_several_are_read_as_each_is(self, store: KeyframeStore) -> None:
+        frames = [sample_frame(n, confidence=n == 2, channels=n % 2) for n in range(5)]
+        ids = [store.append(frame) for frame in frames[:3]]
+        store.commit("three")
+        ids += [store.append(frame) for frame in frames[3:]]
+        asked = [ids[n] for n in (4, 0, 2, 0, 3)]
+        for id, frame in zip(asked, store.read_many(asked), strict=True):
+            self.check_same(frame, frames[ids.index(id)])
+            assert torch.equal(frame.rgb, store.read(id).rgb)
+        assert store.read_many([]) == []
+        with pytest.raises(KeyframeNotFoundError, match=str(ids[-1] + 1)):
+            store.read_many([ids[0], ids[-1] + 1])
+
     def test_confidence_and_features_are_kept(self, store: KeyframeStore) -> None:
         frame = sample_frame(1, confidence=True, channels=5)
         self.check_same(store.read(store.append(frame)), frame)
@@ -241,6 +254,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         for use in (
             lambda: store.append(sample_frame(1)),
             lambda: store.read(id),
+            lambda: store.read_many([id]),
             lambda: store.commit("late"),
             lambda: store.write_arrays("map", {}, {}),
             lambda: store.read_arrays("map"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import icechunk
 import numpy as np
@@ -16,7 +16,6 @@ from spmem.config import KeyframeConfig
 from spmem.errors import (
     CorruptMemoryError,
     InputError,
-    KeyframeNotFoundError,
     StoreError,
 )
 from spmem.protocols import Arrays
@@ -28,10 +27,13 @@ from spmem.stores.keyframes.failures import cause_of, store_errors
 from spmem.stores.keyframes.groups import checked_group, read_group, write_group
 from spmem.stores.keyframes.layout import array, lay_out, load_rows, save_rows, write_records
 from spmem.stores.keyframes.place import place
+from spmem.stores.keyframes.reading import Record, read_records
 from spmem.stores.keyframes.repository import open_repository
 from spmem.stores.keyframes.rows import RowCameras
 from spmem.stores.keyframes.versions import Versions
 from spmem.types import Frame
+
+T = TypeVar("T")
 
 _PENDING_KEYFRAMES = 16
 _PENDING_BYTES = 1 << 24
@@ -127,25 +129,29 @@ class ZarrKeyframes(Versions):
             KeyframeNotFoundError: No keyframe has this id.
             CorruptMemoryError: Its stored bytes are damaged.
         """
+        return self.read_many([id])[0]
+
+    def read_many(self, ids: Sequence[int]) -> list[Frame]:
+        """Several keyframes as :meth:`read` gives each, in the order of ids; read together, and decoded in threads.
+
+        Raises:
+            KeyframeNotFoundError: No keyframe has one of the ids.
+            CorruptMemoryError: The stored bytes of one are damaged.
+        """
         self._require_open()
-        if id in self._coming:
+        if not self._coming.isdisjoint(ids):
             self._writer.wait()
-        row = self._rows.find(int(id))
-        if row is None:
-            raise KeyframeNotFoundError(f"{self._place} has no keyframe {id}; it holds {len(self)}")
-        lengths = self._rows["bytes"][row].tolist()
-        time, channels = float(self._rows["time"][row]), int(self._rows["channels"][row])
-        try:
-            stored = self._stored(int(id), sum(lengths))
-            wanted = int(self._rows["digest"][row])
+        table = self._rows
+
+        def decode(row: int, stored: Record) -> Frame:
+            wanted = int(table["digest"][row])
             if wanted and record.digest(stored.data) != wanted:
                 raise ValueError("it is not what was written")
-            return record.decode(stored, lengths, self._rows.camera(row), time, channels)
-        except Exception as error:  # each decoder has its own way to say that bytes are damaged
-            raise CorruptMemoryError(
-                f"{self._place}: keyframe {id} cannot be read, its stored bytes are damaged or missing "
-                f"({cause_of(error)}); the others are not affected"
-            ) from error
+            time, channels = float(table["time"][row]), int(table["channels"][row])
+            lengths = table["bytes"][row].tolist()
+            return record.decode(stored, lengths, table.camera(row), time, channels)
+
+        return self._stored(table.rows(np.array(ids, np.int64)), decode)
 
     def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """The depth ``[h, w]`` that :meth:`read` gives after this one was appended, bit for bit."""
@@ -358,8 +364,7 @@ class ZarrKeyframes(Versions):
                 self._records[id] = 0
         for id in range(self._next, other._next):
             row = other._rows.find(id)
-            length = 0 if row is None else int(other._rows["bytes"][row].sum())
-            self._pending[id] = b"" if row is None else other._stored(id, length).tobytes()
+            self._pending[id] = b"" if row is None else other._stored([row], _bytes)[0]
             if len(self._pending) == _PENDING_KEYFRAMES:
                 self._flush()
         self._rows, self._saved, self._next = other._rows.first(), other._saved, other._next
@@ -368,8 +373,27 @@ class ZarrKeyframes(Versions):
             if found is not None:
                 self.write_arrays(name, *found)
 
-    def _stored(self, id: int, length: int) -> NDArray[np.uint8]:
-        pending = self._pending.get(id)
-        if pending is not None:
-            return np.frombuffer(pending, np.uint8)
-        return np.asarray(self._records[id, :length])
+    def _stored(
+        self, rows: Sequence[int] | NDArray[np.int64], decode: Callable[[int, Record], T]
+    ) -> list[T]:
+        """What ``decode(row, record)`` makes of the records of rows. Raises CorruptMemoryError where it fails."""
+        ids, lengths = self._rows["id"][rows].tolist(), self._rows["bytes"][rows].sum(1).tolist()
+        wanted = list(zip(ids, lengths, strict=True))
+        found = read_records(
+            self._records, self._pending, wanted, lambda n, stored: decode(int(rows[n]), stored)
+        )
+        read = []
+        for id, one in zip(ids, found, strict=True):
+            if isinstance(
+                one, Exception
+            ):  # each decoder has its own way to say that bytes are damaged
+                raise CorruptMemoryError(
+                    f"{self._place}: keyframe {id} cannot be read, its stored bytes are damaged or missing "
+                    f"({cause_of(one)}); the others are not affected"
+                ) from one
+            read.append(one)
+        return read
+
+
+def _bytes(row: int, stored: Record) -> bytes:
+    return stored.tobytes()

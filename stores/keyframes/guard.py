@@ -14,8 +14,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.abc.codec import Codec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
@@ -35,9 +37,11 @@ PIXELS = 1 << 27
 """Most pixels of a keyframe."""
 CHANNELS = 1 << 14
 """Most channels of a keyframe's features."""
-_IDS, _LONGEST = 1 << 32, 1 << 30
+_IDS, _LONGEST, _NARROWEST = 1 << 32, 1 << 30, 1 << 12
 MOST = _IDS * _LONGEST
 """Most bytes that all records may claim: they are read one at a time."""
+
+_zstd = Zstd()
 
 
 def links(folder: Path) -> None:
@@ -110,11 +114,24 @@ def check_records(records: zarr.Array[Any]) -> None:
         or not 0 <= ids <= _IDS
         or not 0 <= longest <= _LONGEST
         or records.chunks[0] != 1
+        or records.chunks[1] < _NARROWEST
+        or not any(isinstance(codec, _Zstd) for codec in records.compressors)
     ):
         raise ValueError(
             f"records are {records.dtype} {records.shape} in chunks of {records.chunks}, wanted uint8 [ids, longest] in "
-            f"chunks of one, up to {_LONGEST:,} bytes each"
+            f"Zstandard chunks of one and {_NARROWEST:,} bytes or more, up to {_LONGEST:,} bytes each"
         )
+
+
+def unpacked(chunk: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The bytes of a chunk of records, as its codecs (Zstandard, crc32c) tell; ValueError where they are not ``size``."""
+    body, told = chunk[:-4], chunk[-4:].tobytes()
+    if google_crc32c.value(body) != int.from_bytes(told, "little"):
+        raise ValueError("the checksum of a chunk does not fit")
+    _require_size(_zstd_size(body[:18].tobytes()), size)
+    out = np.empty(size, np.uint8)
+    _zstd.decode(body, out)
+    return out
 
 
 def check_rows(rows: Rows) -> None:
@@ -143,7 +160,8 @@ class _Zstd(ZstdCodec):
     """Zstandard that unpacks to what its array's chunk holds, or not at all."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        _require_size(_zstd_size(chunk_bytes.as_numpy_array()[:18].tobytes()), chunk_spec)
+        claimed = _zstd_size(chunk_bytes.as_numpy_array()[:18].tobytes())
+        _require_size(claimed, _due(chunk_spec))
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
@@ -155,7 +173,7 @@ class _Blosc(BloscCodec):
         head = packed[:16].tobytes()
         if len(head) < 16 or int.from_bytes(head[12:16], "little") != packed.nbytes:
             raise ValueError("a chunk is no Blosc buffer of its length")
-        _require_size(int.from_bytes(head[4:8], "little"), chunk_spec)
+        _require_size(int.from_bytes(head[4:8], "little"), _due(chunk_spec))
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
@@ -173,8 +191,11 @@ def _bounded(codec: Codec) -> Codec:
     return codec
 
 
-def _require_size(claimed: int | None, spec: ArraySpec) -> None:
-    due = prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+def _due(spec: ArraySpec) -> int:
+    return prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+
+
+def _require_size(claimed: int | None, due: int) -> None:
     if claimed != due:
         told = "no size" if claimed is None else f"{claimed:,} bytes"
         raise ValueError(f"a compressed chunk claims {told}, its array's chunks hold {due:,}")

@@ -82,6 +82,11 @@ class RamKeyframes:
             raise KeyframeNotFoundError(f"no keyframe {id}; the bank holds {len(self)}")
         return copied(frame)
 
+    def read_many(self, ids: Sequence[int]) -> list[Frame]:
+        """The frames of several keyframes. Raises KeyframeNotFoundError."""
+        self._require_open()
+        return [self.read(id) for id in ids]
+
     def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """The depth itself."""
         return depth

@@ -222,6 +222,9 @@ def test_keyframes_are_a_mapping() -> None:
     keyframe = memory.keyframes[0]
     assert (keyframe.id, keyframe.time) == (0, 0.0)
     assert torch.equal(keyframe.frame.depth, frames[0].depth)  # type: ignore[arg-type]
+    kept = list(memory.keyframes)
+    for id, frame in zip(kept[::-1], memory.keyframes.frames(kept[::-1]), strict=True):
+        assert torch.equal(frame.rgb, memory.keyframes[id].frame.rgb)
     assert 10**6 not in memory.keyframes
     with pytest.raises(KeyframeNotFoundError, match="1000000"):
         memory.keyframes[10**6]
@@ -296,7 +299,10 @@ def test_reopened_memory_answers_the_same(tmp_path: Path) -> None:
         before = memory.retrieve(cameras)
         before.explain()
     with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
-        assert same(before, memory.retrieve(cameras))
+        assert same(before, again := memory.retrieve(cameras))
+        for keyframe, frame in zip(again.keyframes, again.frames(), strict=True):
+            assert torch.equal(frame.rgb, keyframe.frame.rgb)
+            assert torch.equal(frame.camera.c2w, keyframe.camera.c2w)
         with pytest.raises(ReadOnlyError, match='mode="a"'):
             memory.store(frames[0])
         with pytest.raises(ReadOnlyError):

@@ -30,6 +30,7 @@ from spmem.stores.keyframes.codec import (
     rounded,
     rounded_depth,
 )
+from spmem.stores.keyframes.reading import read_records
 from spmem.testing.sample_frames import sample_frame
 
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
@@ -130,6 +131,29 @@ def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
     assert np.array_equal(depth, read.depth.numpy())
     assert np.array_equal(bank["c2w"][3], frame.camera.c2w.numpy())
     assert bank["time"][3] == frame.time
+
+
+def test_records_are_read_as_zarr_reads_them(tmp_path: Path) -> None:
+    """Reading goes below Zarr's arrays, in records of one chunk and of several."""
+    store = ZarrKeyframes.open(tmp_path / "walk.spmem")
+    store.append(sample_frame(0))
+    noise = sample_frame(1, width=480, height=360)
+    chance = torch.Generator().manual_seed(0)
+    store.append(noise.replace(rgb=torch.rand(noise.rgb.shape, generator=chance)))
+    store.append(sample_frame(2))
+    store.commit("three")
+    session = icechunk.Repository.open(
+        icechunk.local_filesystem_storage(str(tmp_path / "walk.spmem"))
+    ).readonly_session("main")
+    records: Any = zarr.open_group(session.store, mode="r")["keyframes/records"]
+    wanted = [(id, int(size)) for id, size in zip(store.ids(), store.sizes(), strict=True)]
+    assert wanted[1][1] > records.chunks[1] > wanted[0][1]
+    pending = {7: b"not written yet"}
+    read = read_records(
+        records, pending, [(7, 15), *wanted[::-1]], lambda n, record: (n, record.tobytes())
+    )
+    told = [(1 + n, records[id, :size].tobytes()) for n, (id, size) in enumerate(wanted[::-1])]
+    assert read == [(0, pending[7]), *told]
 
 
 @pytest.mark.parametrize(

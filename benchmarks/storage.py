@@ -24,10 +24,11 @@ import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 
 import spmem
-from spmem import Frame
+from spmem import Frame, KeyframeConfig
 from spmem.bench.report import aim, tell, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.stores.keyframes import ZarrKeyframes
+from spmem.stores.keyframes.reading import read_records
 from spmem.testing.box import BoxRoom
 from spmem.types import Surfels
 
@@ -44,10 +45,10 @@ class Store(Protocol):
 
 
 class Bank:
-    """Ours."""
+    """Ours; without its cache of decoded keyframes, but for :meth:`parts`."""
 
     def __init__(self, path: Path, count: int) -> None:
-        self._bank = ZarrKeyframes.open(path)
+        self._bank = ZarrKeyframes.open(path, config=KeyframeConfig(cache=None))
 
     def append(self, number: int, frame: Frame) -> None:
         self._bank.append(frame)
@@ -57,6 +58,18 @@ class Bank:
 
     def read(self, ids: list[int]) -> object:
         return self._bank.read_many(ids)
+
+    def parts(self, ids: list[int]) -> dict[str, float]:
+        """Milliseconds of fetching and unpacking these records alone, and of reading the keyframes from the cache."""
+        bank = self._bank
+        wanted = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
+        fetch = _timed(lambda: read_records(bank._records, {}, wanted, lambda n, record: n))
+        bank.configure(KeyframeConfig())
+        for _ in range(2):
+            bank.read_many(ids)
+        cached = _timed(lambda: bank.read_many(ids))
+        bank.configure(KeyframeConfig(cache=None))
+        return {"fetch 8 ms": 1000 * fetch, "cached 8 ms": 1000 * cached}
 
 
 class PlainZarr:
@@ -187,6 +200,7 @@ def bank(quick: bool) -> list[dict[str, Any]]:
     walk, rounds, count = frames(16 if quick else 48), 2 if quick else 5, 48 if quick else 160
     rates: dict[str, list[float]] = {}
     reads: dict[str, list[float]] = {}
+    parts: dict[str, list[float]] = {}
     sizes: dict[str, float] = {}
     chance = np.random.default_rng(0)
     for _ in range(rounds):
@@ -205,6 +219,9 @@ def bank(quick: bool) -> list[dict[str, Any]]:
                     start = perf_counter()
                     store.read(ids)
                     reads.setdefault(name, []).append(1000 * (perf_counter() - start))
+                    if isinstance(store, Bank):
+                        for part, took in store.parts(ids).items():
+                            parts.setdefault(part, []).append(took)
                 files = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
                 sizes[name] = sum(files) / count / 1000
     rows = []
@@ -216,6 +233,8 @@ def bank(quick: bool) -> list[dict[str, Any]]:
         row["append a second"], row["append spread"] = spread(rates[name])
         row["read 8 ms"], row["read spread"] = spread(reads[name])
         row["kB a keyframe"] = round(sizes[name], 1)
+        if name == "spmem":
+            row |= {part: spread(took)[0] for part, took in parts.items()}
         rows.append(row)
     return rows
 
@@ -279,7 +298,7 @@ def _floor(count: int, chance: np.random.Generator) -> Surfels:
 def _timed(run: Callable[[], object]) -> float:
     start = perf_counter()
     run()
-    return round(perf_counter() - start, 3)
+    return round(perf_counter() - start, 5)
 
 
 def main() -> None:

@@ -13,28 +13,24 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {f"{unit}i": 1 << 10 * power for power, unit in enumerate("kmgt", start=1)}
 
 
-def budget_bytes(budget: int | str) -> int | None:
-    """The bytes of a budget like ``"2 GB"``; None where it is a number of keyframes. Raises InputError.
+def text_bytes(text: object, wanted: str = "wanted are") -> int:
+    """The bytes that a text like ``"2 GB"`` tells. Raises InputError, which begins with what is ``wanted``.
 
-    >>> budget_bytes("1.5 GB"), budget_bytes("512 MiB"), budget_bytes(1000)
-    (1500000000, 536870912, None)
+    >>> text_bytes("1.5 GB"), text_bytes("512 MiB")
+    (1500000000, 536870912)
     """
+    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*)\s*([kmgt]i?)?b?\s*", str(text).lower())
+    size = int(float(found[1]) * _UNITS[found[2] or ""]) if isinstance(text, str) and found else 0
+    if size <= 0:
+        raise InputError(f"{wanted} bytes as text like '2 GB' or '512 MiB'; got {text!r}")
+    return size
+
+
+def budget_bytes(budget: int | str) -> int | None:
+    """The bytes of a budget like ``"2 GB"``; None where it is a number of keyframes. Raises InputError."""
     if isinstance(budget, int) and not isinstance(budget, bool) and budget > 0:
         return None
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?)?b?\s*", str(budget).lower())
-    try:
-        size = (
-            int(float(found[1]) * _UNITS[found[2] or ""])
-            if isinstance(budget, str) and found
-            else 0
-        )
-    except ValueError:
-        size = 0
-    if size <= 0:
-        raise InputError(
-            f"a budget is a number of keyframes, or bytes as text like '2 GB' or '512 MiB'; got {budget!r}"
-        )
-    return size
+    return text_bytes(budget, "a budget is a number of keyframes, or")
 
 
 @dataclass(frozen=True)
@@ -77,14 +73,23 @@ class KeyframeConfig:
     commit_every: Keyframes between automatic commits; 0 leaves it to you.
     quality: Of the stored colour, 1..100.
     durability: What a commit survives: a killed ``process``, or a loss of ``power`` too (each commit waits for the disk).
+    cache: Bytes of decoded keyframes that a memory on disk keeps in RAM, those that were read again last, as text
+        (``"64 MB"``: some thirty of 640x480); None keeps none.
     """
 
     novelty: float = 0.1
     commit_every: int = 16
     quality: int = 95
     durability: str = "process"
+    cache: str | None = "64 MB"
+
+    @property
+    def cache_bytes(self) -> int:
+        """``cache`` as a number."""
+        return 0 if self.cache is None else text_bytes(self.cache, "keyframes.cache is None, or")
 
     def __post_init__(self) -> None:
+        self.cache_bytes  # noqa: B018 - refuses what is none
         if not 0 <= self.novelty <= 1:
             raise InputError(f"keyframes.novelty is a share in 0..1, got {self.novelty}")
         if self.commit_every < 0:

@@ -25,6 +25,7 @@ from spmem.stores.keyframes.branches import MAIN, require_branch
 from spmem.stores.keyframes.codec import rounded_depth
 from spmem.stores.keyframes.failures import cause_of, store_errors
 from spmem.stores.keyframes.groups import checked_group, read_group, write_group
+from spmem.stores.keyframes.hot import Hot
 from spmem.stores.keyframes.layout import array, lay_out, load_rows, save_rows, write_records
 from spmem.stores.keyframes.place import place
 from spmem.stores.keyframes.reading import Record, read_records
@@ -142,6 +143,7 @@ class ZarrKeyframes(Versions):
         if not self._coming.isdisjoint(ids):
             self._writer.wait()
         table = self._rows
+        rows = table.rows(np.array(ids, np.int64))
 
         def decode(row: int, stored: Record) -> Frame:
             wanted = int(table["digest"][row])
@@ -151,7 +153,15 @@ class ZarrKeyframes(Versions):
             lengths = table["bytes"][row].tolist()
             return record.decode(stored, lengths, table.camera(row), time, channels)
 
-        return self._stored(table.rows(np.array(ids, np.int64)), decode)
+        frames = {}
+        for n, row in enumerate(rows.tolist()):
+            if (hot := self._hot.get(int(ids[n]))) is not None:
+                frames[n] = hot.replace(camera=table.camera(row))
+        cold = [n for n in range(len(rows)) if n not in frames]
+        for n, frame in zip(cold, self._stored(rows[cold], decode), strict=True):
+            self._hot.offer(int(ids[n]), frame)
+            frames[n] = frame
+        return [frames[n] for n in range(len(rows))]
 
     def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """The depth ``[h, w]`` that :meth:`read` gives after this one was appended, bit for bit."""
@@ -199,6 +209,7 @@ class ZarrKeyframes(Versions):
         self._require_writable()
         self._writer.wait()
         rows = self._rows.rows(ids)
+        self._hot.drop(ids.tolist())
         with store_errors(self._place):
             for id in np.unique(ids).tolist():
                 if id in self._pending:
@@ -269,10 +280,17 @@ class ZarrKeyframes(Versions):
         """Release the place; what was not committed is dropped."""
         super().close()
         self._pending.clear()
+        self._hot.clear()
+
+    def configure(self, config: KeyframeConfig) -> None:
+        """Encode, commit and keep in RAM from now on as the configuration says."""
+        super().configure(config)
+        self._hot = Hot(config.cache_bytes)
 
     # -- below ----------------------------------------------------------------------------------------
 
     def _load(self) -> None:
+        self._hot.clear()  # ids may be given again after a rollback
         self._lock = Lock()  # held by whoever changes the table or what is pending
         self._pending: dict[int, bytes] = {}  # records that are encoded and not written yet
         self._coming: set[int] = set()  # keyframes that are not encoded yet

@@ -299,7 +299,8 @@ def test_reopened_memory_answers_the_same(tmp_path: Path) -> None:
         before = memory.retrieve(cameras)
         before.explain()
     with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
-        assert same(before, again := memory.retrieve(cameras))
+        again = memory.retrieve(cameras)
+        assert same(before, again)
         for keyframe, frame in zip(again.keyframes, again.frames(), strict=True):
             assert torch.equal(frame.rgb, keyframe.frame.rgb)
             assert torch.equal(frame.camera.c2w, keyframe.camera.c2w)

@@ -186,6 +186,7 @@ class Zipped(NamedTuple):
     pixels: bytes
     camera: spmem.Camera
     time: float
+    latent: torch.Tensor | None  # a generator's; numbers that do not get smaller
 
     @classmethod
     def of(cls, frame):
@@ -193,11 +194,11 @@ class Zipped(NamedTuple):
         given = {n: getattr(frame, n) for n in names if getattr(frame, n) is not None}
         packed = io.BytesIO()
         np.savez_compressed(packed, **{n: tensor.numpy() for n, tensor in given.items()})
-        return cls(packed.getvalue(), frame.camera, frame.time)
+        return cls(packed.getvalue(), frame.camera, frame.time, frame.latent)
 
     def frame(self):
         with np.load(io.BytesIO(self.pixels), allow_pickle=False) as packed:
-            return spmem.Frame(camera=self.camera, time=self.time, **packed)
+            return spmem.Frame(camera=self.camera, time=self.time, latent=self.latent, **packed)
 
     def moved(self, c2w):
         return self._replace(camera=self.frame().moved(c2w).camera)

@@ -82,8 +82,7 @@ class Twice:
     def first(self, id: int) -> Frame:
         """A frame, read."""
         frame = self._read(id)
-        tensors = (frame.rgb, frame.depth, frame.confidence, frame.features)
-        size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        size = sum(tensor.nbytes for tensor in frame.tensors().values())
         if size <= self._room:
             self._kept[id], self._room = frame, self._room - size
         return frame

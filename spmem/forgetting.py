@@ -145,14 +145,15 @@ def within(frame: Frame, region: Box) -> Bool[Tensor, "h w"]:
 
 
 def blank(frame: Frame, hidden: Bool[Tensor, "h w"]) -> Frame:
-    """The frame, black and of unknown depth where it is hidden."""
+    """The frame, black and of unknown depth where it is hidden; without its latent, which shows all of it."""
     hidden = hidden.to(frame.rgb.device)
+    seen = frame.replace(latent=None) if bool(hidden.any()) else frame
     parts = {
-        name: None if part is None else torch.where(_like(hidden, part), 0, part).to(part.dtype)
-        for name in ("rgb", "depth", "confidence", "features")
-        for part in [getattr(frame, name)]
+        name: torch.where(_like(hidden, part), 0, part).to(part.dtype)
+        for name, part in seen.tensors().items()
+        if name != "latent"
     }
-    return frame.replace(**parts)
+    return seen.replace(**parts)
 
 
 def _like(hidden: Tensor, part: Tensor) -> Tensor:

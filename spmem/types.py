@@ -36,22 +36,25 @@ class Frame:
         camera: A single :class:`Camera` of the same size.
         time: Seconds, or None: the memory then counts frames.
         confidence: ``[H, W]`` weights >= 0 of the depth values, or None.
-        features: ``[H, W, C]`` per-pixel latents to attach to the surfels, or None.
+        features: ``[H, W, C]`` per-pixel descriptions to attach to the surfels, or None.
+        latent: What a generator's autoencoder made of this frame, floats of any shape, or None; kept with the keyframe bit
+            for bit, and looked at by nobody.
         validate: Check the values (a host-device copy on CUDA); shapes and dtypes are always checked.
 
     Raises:
         FrameError: A shape that does not fit, NaN, infinite or negative depth, float rgb outside [0, 1].
-        DTypeError: Integer depth (its scale is unknown), rgb of another dtype.
+        DTypeError: Integer depth (its scale is unknown), rgb of another dtype, a latent that is not of floats.
         DeviceError: Tensors on different devices.
     """
 
-    __slots__ = ("camera", "confidence", "depth", "features", "rgb", "time")
+    __slots__ = ("camera", "confidence", "depth", "features", "latent", "rgb", "time")
     rgb: Tensor
     depth: Tensor | None
     camera: Camera
     time: float | None
     confidence: Tensor | None
     features: Tensor | None
+    latent: Tensor | None
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Frame:
         *,
         confidence: Any = None,
         features: Any = None,
+        latent: Any = None,
         validate: bool = True,
     ) -> None:
         if not isinstance(camera, Camera):
@@ -76,9 +80,9 @@ class Frame:
         self.time = _time(time)
         self.confidence = None if confidence is None else _confidence(confidence, camera, validate)
         self.features = None if features is None else _features(features, camera, validate)
-        for name in ("rgb", "depth", "confidence", "features"):
-            tensor = getattr(self, name)
-            if tensor is not None and tensor.device != camera.device:
+        self.latent = None if latent is None else _latent(latent)
+        for name, tensor in self.tensors().items():
+            if tensor.device != camera.device:
                 raise DeviceError(
                     f"{name} is on {tensor.device}, the camera on {camera.device}; move one with .to(...)"
                 )
@@ -86,10 +90,14 @@ class Frame:
     def __repr__(self) -> str:
         return f"Frame({self.camera.width}x{self.camera.height}, time={self.time}, {self.camera.device})"
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What it holds besides its camera, by name; parts that it has not are not there."""
+        parts = {name: getattr(self, name) for name in self.__slots__}
+        return {name: part for name, part in parts.items() if isinstance(part, Tensor)}
+
     def to(self, device: torch.device | str) -> Frame:
         """The same frame on another device."""
-        move = {n: getattr(self, n) for n in ("rgb", "depth", "confidence", "features")}
-        moved = {n: None if t is None else t.to(device) for n, t in move.items()}
+        moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         return self.replace(camera=self.camera.to(device), **moved)
 
     def replace(self, **changes: Any) -> Frame:
@@ -388,3 +396,10 @@ def _features(value: Any, camera: Camera, validate: bool) -> Tensor:
     if validate and not bool(torch.isfinite(features).all()):
         raise FrameError("features have values that are not finite")
     return features
+
+
+def _latent(value: Any) -> Tensor:
+    latent = _tensor(value, "latent")
+    if not latent.is_floating_point():
+        raise DTypeError(f"a latent is of floats, got {latent.dtype}; latent.to(torch.float16)")
+    return latent

@@ -37,6 +37,18 @@ class KeyframeHistoryTests:
                 assert torch.equal(got == 0, wanted == 0), name
                 assert bool(((got - wanted).abs() <= self.value_error * wanted.abs()).all()), name
 
+        assert (read.latent is None) == (frame.latent is None)
+        if read.latent is not None and frame.latent is not None:
+            assert (read.latent.dtype, read.latent.shape) == (
+                frame.latent.dtype,
+                frame.latent.shape,
+            )
+            bits = (
+                latent.contiguous().reshape(-1).view(torch.uint8)
+                for latent in (read.latent, frame.latent)
+            )
+            assert torch.equal(*bits), "latent"
+
     def test_a_snapshot_stays_what_it_was(self, store: KeyframeStore) -> None:
         ids = [store.append(sample_frame(n)) for n in range(3)]
         store.write_arrays("map", {"a": np.arange(5)}, {"n": 1})

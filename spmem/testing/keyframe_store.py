@@ -64,6 +64,28 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         frame = sample_frame(1, confidence=True, channels=5)
         self.check_same(store.read(store.append(frame)), frame)
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+    def test_latents_are_kept_bit_for_bit(self, store: KeyframeStore, dtype: torch.dtype) -> None:
+        """Also in pieces of memory, of other shapes, and what is no number."""
+        numbers = torch.randn(16, 6, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+        numbers[0, 0, :3] = torch.tensor([float("nan"), float("-inf"), -0.0])
+        shapes = [numbers, numbers[:, ::2].mT, numbers[3, 2, 1], numbers[:0]]
+        frames = [sample_frame(n).replace(latent=one) for n, one in enumerate(shapes)]
+        frames.append(sample_frame(9, confidence=True, channels=2).replace(latent=numbers))
+        ids = [store.append(frame) for frame in [*frames, sample_frame(5)]]
+        kept = numbers.clone()
+        numbers.zero_()
+        frames[-1] = frames[-1].replace(latent=kept)
+        self.check_same(store.read(ids[4]), frames[4])
+        store.commit("latents")
+        self.check_same(store.read(ids[4]), frames[4])
+        assert store.read(ids[5]).latent is None
+        for id, frame in zip(ids[:4], frames, strict=False):
+            latent = store.read(id).latent
+            assert latent is not None
+            assert frame.latent is not None
+            assert (latent.dtype, latent.shape) == (dtype, frame.latent.shape)
+
     def test_float_colour_is_taken(self, store: KeyframeStore) -> None:
         frame = sample_frame(2)
         frame = frame.replace(rgb=frame.rgb_float())
@@ -273,6 +295,7 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
         frames = [sample_frame(n, confidence=n > 2, channels=n % 3) for n in range(20)]
+        frames[7] = frames[7].replace(latent=torch.linspace(-1, 1, 24).reshape(4, 6).bfloat16())
         ids = [store.append(frame) for frame in frames]
         before = [store.read(id) for id in ids]
         snapshot = store.commit("all")

@@ -27,6 +27,7 @@ from zarr.core.buffer import Buffer
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from spmem.errors import CorruptMemoryError
+from spmem.stores.keyframes.record import FORMATS, LATENT_BYTES
 from spmem.stores.keyframes.rows import Rows
 
 CHUNK_BYTES = 1 << 28
@@ -41,6 +42,7 @@ _IDS, _LONGEST, _NARROWEST = 1 << 32, 1 << 30, 1 << 12
 MOST = _IDS * _LONGEST
 """Most bytes that all records may claim: they are read one at a time."""
 
+_LATENT = list(FORMATS).index("latent")
 _zstd = Zstd()
 
 
@@ -141,11 +143,14 @@ def check_rows(rows: Rows) -> None:
     channels = rows["channels"].astype("int64")
     lengths = rows["bytes"]
     # Compressed parts can be a little longer than what they hold, never much.
-    most = 2 * pixels * (3 + 4 + 4 + 4 * channels.clip(0, CHANNELS)) + (1 << 16)
+    pixel_bytes = 3 + 4 + 4 + 4 * channels.clip(0, CHANNELS)
+    most = np.repeat(2 * (pixels * pixel_bytes)[:, None] + (1 << 16), lengths.shape[1], 1)
+    most[:, _LATENT] = LATENT_BYTES + (1 << 16)
     absurd = {
         f"an image that is not of 1 to {PIXELS:,} pixels": (size < 1).any(1) | (pixels > PIXELS),
         f"features of more than {CHANNELS:,} channels": (channels < 0) | (channels > CHANNELS),
-        "a record longer than its pixels": (lengths < 0).any(1) | (lengths > most[:, None]).any(1),
+        "a record longer than its pixels and a latent": (lengths < 0).any(1)
+        | (lengths > most).any(1),
         "an id below 0": rows["id"] < 0,
         "a camera or a time that is no number": ~_finite(rows),
     }

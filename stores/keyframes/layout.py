@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from spmem.stores.keyframes.groups import KEYFRAMES
@@ -27,7 +28,7 @@ from spmem.stores.keyframes.guard import (
     require_room,
 )
 from spmem.stores.keyframes.record import FORMATS
-from spmem.stores.keyframes.rows import COLUMNS, Rows
+from spmem.stores.keyframes.rows import COLUMNS, Rows, table_digest
 
 TABLE = "table"
 """The attribute that holds the digest of the columns."""
@@ -51,8 +52,8 @@ def load_rows(root: zarr.Group) -> Rows:
     check_records(array(root, "records"))
     arrays = {name: array(root, name) for name in COLUMNS if name in there}
     require_room(KEYFRAMES, arrays.values())
-    columns = {name: np.asarray(stored[...]) for name, stored in arrays.items()}
-    columns.setdefault("digest", np.zeros(len(columns["id"]), np.uint64))  # schema 1 had none
+    stored = {name: np.asarray(column[...]) for name, column in arrays.items()}
+    columns = _present(stored)
     for name, (dtype, shape) in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape[1:] != shape:
             raise ValueError(f"column {name} holds {columns[name].dtype} {columns[name].shape[1:]}")
@@ -61,7 +62,7 @@ def load_rows(root: zarr.Group) -> Rows:
         raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")
     rows = Rows(columns)
     check_rows(rows)
-    if TABLE in there.attrs and there.attrs[TABLE] != rows.table_digest():
+    if TABLE in there.attrs and there.attrs[TABLE] != table_digest(stored):
         raise ValueError("the columns of the keyframes are not those that were written")
     return rows
 
@@ -70,14 +71,26 @@ def save_rows(root: zarr.Group, rows: Rows, saved: int) -> None:
     """Write the rows from ``saved`` on (from the start of its chunk, so that nothing is read back)."""
     start, group = saved - saved % _ROWS, root[KEYFRAMES]
     assert isinstance(group, zarr.Group)
-    if "digest" not in group:  # schema 1
-        _create(group, "digest", (0,), (_ROWS,), np.uint64)
-        start = 0
-    group.attrs[TABLE] = rows.table_digest()
+    if group.attrs["records"] != FORMATS:
+        group.attrs["records"] = FORMATS
+    for name, (dtype, shape) in COLUMNS.items():
+        if name not in group or array(root, name).shape[1:] != shape:  # of an older schema
+            _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
+            start = 0
+    group.attrs[TABLE] = table_digest(rows.columns())
     for name in COLUMNS:
         column = array(root, name)
         column.resize((len(rows), *column.shape[1:]))
         column[start:] = rows[name][start:]
+
+
+def _present(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Columns of whatever schema as this one's."""
+    lengths = columns["bytes"]
+    if lengths.shape[1:] == (4,):  # until schema 2 there were no latents
+        lengths = np.pad(lengths, ((0, 0), (0, 1)))
+    digests = columns.get("digest", np.zeros(len(columns["id"]), np.uint64))  # schema 1 had none
+    return {**columns, "bytes": lengths, "digest": digests}
 
 
 def write_records(records: zarr.Array[Any], first: int, parts: Sequence[bytes]) -> None:
@@ -106,4 +119,5 @@ def _create(
         chunks=chunks,
         dtype=dtype,
         compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        overwrite=True,
     )

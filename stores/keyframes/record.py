@@ -1,4 +1,4 @@
-"""One keyframe as one run of bytes: colour, depth, confidence and features, one after another."""
+"""One keyframe as one run of bytes: colour, depth, confidence, features and latent, one after another."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor
 
 from spmem.camera import Camera
@@ -32,35 +33,37 @@ FORMATS = {
     ),
     "confidence": "as depth",
     "features": "Blosc (Zstandard, byte shuffle) of float32 [height, width, channels]",
+    "latent": "a safetensors file with one tensor of floats, named latent",
 }
 """The parts of a record in their order, and how to read each; kept with the memory for other readers."""
 
-
-PIXELS = ("rgb", "depth", "confidence", "features")
+LATENT_BYTES = 1 << 28
+"""Most bytes of a keyframe's latent."""
 
 
 def require_complete(frame: Frame) -> None:
-    """Raise FrameError where a frame lacks what every keyframe has: depth and time."""
+    """Raise FrameError where a frame lacks what every keyframe has (depth and time), or has a latent too large to keep."""
+    if frame.latent is not None and frame.latent.nbytes >= LATENT_BYTES:
+        raise FrameError(
+            f"a keyframe's latent is smaller than {LATENT_BYTES:,} bytes, got {list(frame.latent.shape)}"
+        )
     for name in ("depth", "time"):
         if getattr(frame, name) is None:
             raise FrameError(f"a keyframe needs a {name}: frame.replace({name}=…)")
 
 
 def copied(frame: Frame) -> Frame:
-    """The frame on the CPU, with pixels of its own."""
-    pixels = {name: getattr(frame, name) for name in PIXELS}
-    return frame.to("cpu").replace(
-        **{n: None if t is None else t.detach().cpu().clone() for n, t in pixels.items()}
-    )
+    """The frame on the CPU, with tensors of its own."""
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in frame.tensors().items()}
+    return frame.replace(camera=frame.camera.to("cpu"), **tensors)
 
 
 def size(frame: Frame) -> int:
-    """Bytes of a frame's pixels."""
-    pixels = [getattr(frame, name) for name in PIXELS]
-    return sum(tensor.nbytes for tensor in pixels if tensor is not None)
+    """Bytes of a frame's tensors."""
+    return sum(tensor.nbytes for tensor in frame.tensors().values())
 
 
-def encode(frame: Frame, quality: int) -> tuple[bytes, bytes, bytes, bytes]:
+def encode(frame: Frame, quality: int) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     """The parts of a frame's record, in the order of ``FORMATS``; empty where the frame has none."""
     require_complete(frame)
     depth, confidence, features = frame.depth, frame.confidence, frame.features
@@ -69,6 +72,7 @@ def encode(frame: Frame, quality: int) -> tuple[bytes, bytes, bytes, bytes]:
         b"" if depth is None else encode_depth(_numpy(depth)),
         b"" if confidence is None else encode_depth(_numpy(confidence)),
         b"" if features is None else encode_features(_numpy(features)),
+        b"" if frame.latent is None else save({"latent": frame.latent.detach().cpu().contiguous()}),
     )
 
 
@@ -83,7 +87,7 @@ def decode(
     """The frame of a record whose parts have these lengths; what the decoders raise where bytes are damaged."""
     if sum(lengths) != len(record):
         raise ValueError(f"the record has {len(record)} bytes, its parts {sum(lengths)}")
-    colour, depth, confidence, features = np.split(record, np.cumsum(lengths)[:-1])
+    colour, depth, confidence, features, latent = np.split(record, np.cumsum(lengths)[:-1])
     shape = (camera.height, camera.width)
     return Frame(
         torch.from_numpy(decode_colour(colour, shape)),
@@ -94,6 +98,7 @@ def decode(
         features=torch.from_numpy(decode_features(features, (*shape, channels)))
         if len(features)
         else None,
+        latent=load(latent.tobytes())["latent"] if len(latent) else None,
         validate=False,
     )
 

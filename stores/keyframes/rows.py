@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, overload
 
@@ -20,11 +20,19 @@ COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "c2w": (np.float32, (4, 4)),
     "K": (np.float32, (3, 3)),
     "size": (np.int32, (2,)),  # width, height
-    "bytes": (np.int64, (4,)),  # of colour, depth, confidence, features; 0 = not there
+    "bytes": (np.int64, (5,)),  # of colour, depth, confidence, features, latent; 0 = not there
     "channels": (np.int32, ()),  # of the features
     "digest": (np.uint64, ()),  # of the record; 0 where schema 1 wrote it
 }
 """Name, dtype and shape of a row's fields."""
+
+
+def table_digest(columns: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of columns, one after the other by name, as little-endian bytes."""
+    whole = sha256()
+    for name in sorted(columns):
+        whole.update(columns[name].astype(columns[name].dtype.newbyteorder("<")).tobytes())
+    return whole.hexdigest()
 
 
 class Rows:
@@ -60,13 +68,6 @@ class Rows:
             self._columns[name][row] = value
         self._length += 1
 
-    def table_digest(self) -> str:
-        """SHA-256 of all columns, one after the other by name, as little-endian bytes."""
-        whole = sha256()
-        for name in sorted(COLUMNS):
-            whole.update(self[name].astype(self[name].dtype.newbyteorder("<")).tobytes())
-        return whole.hexdigest()
-
     def find(self, id: int) -> int | None:
         """The row of an id."""
         row = int(np.searchsorted(self["id"], id))
@@ -89,6 +90,10 @@ class Rows:
     def first(self, count: int | None = None) -> Rows:
         """A copy of the first rows, or of all."""
         return Rows({name: self[name][:count].copy() for name in COLUMNS})
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All columns by name."""
+        return {name: self[name] for name in COLUMNS}
 
     def camera(self, row: int) -> Camera:
         """The camera of a row, on the CPU."""

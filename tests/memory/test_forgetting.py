@@ -22,7 +22,10 @@ EVERY = MemoryConfig(recent=2, keyframes=KeyframeConfig(novelty=0.0, commit_ever
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
     room = BoxRoom()
-    return room.frames(room.walk(8, width=64, height=48, sweep=5.0), time=0.0)
+    walk = room.frames(room.walk(8, width=64, height=48, sweep=5.0), time=0.0)
+    bits = np.random.default_rng(0).bytes(8 * 128)  # that no codec makes smaller
+    latents = torch.frombuffer(bytearray(bits), dtype=torch.float16).reshape(8, 4, 16)
+    return [frame.replace(latent=one) for frame, one in zip(walk, latents, strict=True)]
 
 
 @pytest.fixture
@@ -31,12 +34,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def holds(path: Path, frame: Frame) -> bool:
-    """Whether any file below has a piece of the frame's encoded colour or depth."""
+    """Whether any file below has a piece of the frame's encoded colour, depth or latent."""
     files = [file.read_bytes() for file in path.rglob("*") if file.is_file()]
     parts = record.encode(frame, EVERY.keyframes.quality)
     pieces = [part[len(part) // 2 :][:48] for part in parts if part]
     assert all(len(piece) == 48 for piece in pieces)
-    return any(piece in content for piece in pieces for content in files)
+    assert len(pieces) == 2 + (frame.latent is not None)
+    found = [any(piece in content for content in files) for piece in pieces]
+    assert found[0] == found[-1]  # the colour as the latent
+    return any(found)
 
 
 def filled(path: Path | None, frames: list[Frame]) -> SpatialMemory:
@@ -118,6 +124,7 @@ def test_a_place_is_forgotten(where: str, path: Path, frames: list[Frame]) -> No
     for keyframe in memory.keyframes.values():
         frame = keyframe.frame
         hidden = within(frames[int(keyframe.time)], region)
+        assert (frame.latent is None) == bool(hidden.any())
         assert (frame.depth[hidden] == 0).all()
         assert frame.rgb[hidden].float().mean() < 40 or not hidden.any()  # JPEG's neighbours
         assert (frame.depth > 0).sum() >= (

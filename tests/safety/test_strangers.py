@@ -261,8 +261,9 @@ def test_absurd_arrays_are_refused(bank: Path, how: Change, told: str) -> None:
     [
         ("size", (1 << 30, 1 << 30), "134,217,728 pixels"),
         ("size", (0, 48), "134,217,728 pixels"),
-        ("bytes", (1 << 60, 0, 0, 0), "longer than its pixels"),
-        ("bytes", (-1, 0, 0, 0), "longer than its pixels"),
+        ("bytes", (1 << 60, 0, 0, 0, 0), "longer than its pixels"),
+        ("bytes", (-1, 0, 0, 0, 0), "longer than its pixels"),
+        ("bytes", (0, 0, 0, 0, 1 << 29), "longer than its pixels and a latent"),
         ("channels", 1 << 30, "16,384 channels"),
         ("c2w", np.nan, "no number"),
         ("time", np.inf, "no number"),

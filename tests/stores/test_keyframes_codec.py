@@ -111,11 +111,17 @@ def test_others_read_it_with_zarr_alone(tmp_path: Path) -> None:
     storage = icechunk.local_filesystem_storage(str(tmp_path / "walk.spmem"))
     session = icechunk.Repository.open(storage).readonly_session("main")
     bank: Any = zarr.open_group(session.store, mode="r")["keyframes"]
-    assert set(bank.attrs["records"]) == {"colour", "depth", "confidence", "features"}
+    assert set(bank.attrs["records"]) == {
+        "colour",
+        "depth",
+        "confidence",
+        "features",
+        "latent",
+    }
     record = bank["records"][3].tobytes()
-    colour_bytes, depth_bytes, confidence_bytes, features_bytes = bank["bytes"][3]
+    colour_bytes, depth_bytes, confidence_bytes, features_bytes, latent_bytes = bank["bytes"][3]
     assert confidence_bytes > 0
-    assert features_bytes == 0
+    assert features_bytes == latent_bytes == 0
 
     colour = np.array(Image.open(io.BytesIO(record[:colour_bytes])))
     assert np.array_equal(colour, read.rgb.numpy())

@@ -65,6 +65,8 @@ def with_value(value: float) -> torch.Tensor:
         ({"confidence": torch.ones(2, 2)}, FrameError, "as the depth"),
         ({"features": torch.ones(6, 8)}, FrameError, "6, 8, C"),
         ({"features": torch.full((6, 8, 2), math.nan)}, FrameError, "finite"),
+        ({"latent": torch.zeros(4, 3, 2, dtype=torch.int8)}, DTypeError, "of floats"),
+        ({"latent": "latent.pt"}, FrameError, "tensor or an array"),
     ],
 )
 def test_refuses(arguments: dict[str, object], error: type[SpmemError], says: str) -> None:

@@ -323,7 +323,8 @@ def main() -> None:
     if "reopen" in parts:
         large = reopen(options.quick)
         rows.append(large)
-        aims.append(aim("opening 10,000 keyframes, 5 M surfels", large["open s"], 2, "s", "lower"))
+        what = f"opening {large['keyframes']:,} keyframes, {large['surfels']:,} surfels"
+        aims.append(aim(what, large["open s"], 2, "s", "lower"))
     tell(rows, aims, as_json=options.json)
 
 

@@ -113,12 +113,13 @@ class Views:
 
     @classmethod
     def restore(cls, arrays: Mapping[str, NDArray[Any]]) -> Views:
-        """Inverse of :meth:`arrays`."""
+        """Inverse of :meth:`arrays`; the depth is taken as it is, because it is never changed."""
         views = cls()
         views._n = len(arrays["ids"])
-        for name, column in _columns(views._n).items():
-            column[:] = arrays[name]
-            views._columns[name] = column
+        for name, column in _columns(0).items():
+            take = np.asarray if name == "depth" else np.array
+            given = take(arrays[name], column.dtype)
+            views._columns[name] = given.reshape(views._n, *column.shape[1:])
         return views
 
 

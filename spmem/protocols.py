@@ -81,7 +81,10 @@ class GeometryStore(Protocol):
         ...
 
     def restore(self, arrays: Arrays, device: torch.device) -> None:
-        """Take back, onto a device, what :meth:`arrays` gave; renders and ids are then identical."""
+        """Take back, onto a device, what :meth:`arrays` gave; renders and ids are then identical.
+
+        Arrays that own their memory are given away: the store may go on in them.
+        """
         ...
 
     def __len__(self) -> int: ...

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.kernels.chains import GONE, I32, chain, collect, link, owners
-from spmem.kernels.columns import grow
+from spmem.kernels.columns import grow, owned
 from spmem.kernels.raster import kernel_for
 
 
@@ -22,8 +22,12 @@ class Postings:
     An entry costs 8 bytes, on any device, a surfel 8 more. What was dropped is passed over in the chains, and cleared
     away when it is half of all entries.
 
+    The chains are made when they are first asked for: opening a memory to look at keyframes needs none.
+
     kernel: ``numba`` (the default on CPU), else torch, with the same answers.
     """
+
+    _chained = True
 
     def __init__(self, device: torch.device, kernel: str | None = None) -> None:
         self._fast = kernel_for(device, kernel) == "numba"
@@ -40,6 +44,7 @@ class Postings:
             surfels = torch.unique(surfels[surfels >= 0])
         if keyframe in self._names[:-1]:  # it has an earlier run
             surfels = surfels[~torch.isin(surfels, self.saw(keyframe))]
+        self._chain()
         if not len(surfels) or int(surfels.max()) < 0:
             return
         room = self._count + len(surfels)
@@ -66,6 +71,7 @@ class Postings:
 
     def drop(self, keyframes: Iterable[int]) -> None:
         """Forget that these keyframes saw anything."""
+        self._chain()
         for run in self._runs(keyframes):
             entries = slice(self._starts[run], self._stop(run))
             self._times[self._surfel[entries].long()] -= 1
@@ -87,10 +93,12 @@ class Postings:
 
     def count(self, surfels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """How many keyframes saw each; 0 for -1."""
+        self._chain()
         return self._at(self._times, surfels, 0)
 
     def of(self, surfels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n1"], Int[Tensor, " m"]]:
         """CSR offsets [n + 1] and keyframes [m], ascending within each surfel."""
+        self._chain()
         heads, device = self._at(self._head, surfels, -1).long(), surfels.device
         names, starts = (
             torch.tensor(part, dtype=torch.long) for part in (self._names, self._starts)
@@ -125,6 +133,19 @@ class Postings:
 
     def _stop(self, run: int) -> int:
         return self._starts[run + 1] if run + 1 < len(self._starts) else self._count
+
+    def _chain(self) -> None:
+        """Make the chains, where only the runs were restored."""
+        if self._chained:
+            return
+        device, surfel = self._surfel.device, self._surfel.cpu().numpy()
+        head = np.full(int(surfel.max(initial=-1)) + 1, -1, np.int32)
+        times, previous = np.zeros(len(head), np.int32), np.empty(len(surfel), np.int32)
+        chain(surfel, head, previous, times)
+        self._head, self._previous, self._times = (
+            torch.from_numpy(part).to(device) for part in (head, previous, times)
+        )
+        self._chained = True
 
     def _chains(self) -> tuple[I32, I32, I32]:
         return self._head.numpy(), self._surfel.numpy(), self._previous.numpy()
@@ -184,15 +205,10 @@ class Postings:
             and ("position" not in arrays or surfel.max(initial=-1) < len(arrays["position"]))
         ):
             raise ValueError("the postings' runs, entries and surfels do not fit each other")
-        head = np.full(int(surfel.max(initial=-1)) + 1, -1, np.int32)
-        times, previous = np.zeros(len(head), np.int32), np.empty(len(surfel), np.int32)
-        chain(surfel, head, previous, times)
         postings = cls(device, kernel)
         postings._names, postings._starts = names.tolist(), starts.tolist()
-        postings._head, postings._surfel, postings._previous, postings._times = (
-            torch.from_numpy(part).to(device) for part in (head, surfel, previous, times)
-        )
-        postings._count = len(surfel)
+        postings._surfel, postings._count = owned(surfel, np.int32).to(device), len(surfel)
+        postings._chained = False
         return postings
 
 
@@ -200,7 +216,7 @@ def _runs(arrays: Mapping[str, NDArray[Any]]) -> tuple[I32, NDArray[Any], NDArra
     """The surfel of each entry, and the runs' keyframes and starts; also as spmem 0.1.0 kept them, as chains."""
     keyframe = np.asarray(arrays["posting_keyframe"])
     if "posting_head" not in arrays:
-        return np.array(arrays["posting_surfel"], np.int32), keyframe, arrays["posting_start"]
+        return np.asarray(arrays["posting_surfel"]), keyframe, arrays["posting_start"]
     head, previous = (np.array(arrays[f"posting_{name}"]) for name in ("head", "previous"))
     low = min(head.min(initial=-1), previous.min(initial=-1))
     high = head.max(initial=-1) < len(keyframe) and (previous < np.arange(len(keyframe))).all()

@@ -136,15 +136,21 @@ class Columns:
         n = len(arrays["position"])
         columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
         for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
-            full = torch.empty(columns.n, *arrays[name].shape[1:], device=device)
-            full[:n] = torch.from_numpy(np.ascontiguousarray(arrays[name], np.float32))
-            full[n:] = 0
-            columns._full[name] = full
+            full = owned(arrays[name], np.float32).to(device)
+            columns._full[name] = grow(full, columns.n) if columns.n > n else full
         columns.taken.fill_(columns.n)
         if columns.chunks is not None:
             columns.chunks = Chunks.restore(arrays, n)
-            columns.widen((columns.confidence > 0).nonzero()[:, 0])
+            columns.widen(torch.from_numpy(np.flatnonzero(columns.confidence.numpy() > 0)))
         return columns
+
+
+def owned(array: NDArray[Any], dtype: Any) -> Tensor:
+    """A tensor on the CPU of an array that is given away: of the same memory, where nobody else's array lies in it."""
+    fits = array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+    return torch.from_numpy(
+        array if fits and array.flags.owndata else np.array(array, dtype, order="C")
+    )
 
 
 def grow(column: Tensor, rows: int, fill: float = 0) -> Tensor:

@@ -24,6 +24,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from spmem.errors import InputError
 from spmem.protocols import Arrays
 from spmem.stores.keyframes.guard import guarded, require_room
+from spmem.stores.keyframes.reading import read_arrays
 
 KEYFRAMES = "keyframes"
 """The group that keyframes themselves live in."""
@@ -133,7 +134,18 @@ def read_group(
         return None
     known = {key: guarded(array, f"{name}/{key}") for key, array in sorted(node.arrays())}
     require_room(name, known.values())
-    return {key: _read(array) for key, array in known.items()}, dict(node.attrs)
+    told: dict[str, Any] = {key: array.attrs.get(DIGESTS) for key, array in known.items()}
+    for key, array in known.items():
+        count = -(-array.shape[0] // array.chunks[0]) if array.ndim else 1
+        fits = isinstance(told[key], list) and len(told[key]) == count
+        if told[key] is not None and not fits:
+            raise ValueError(f"{array.path} does not hold what was written")
+
+    def check(key: str, number: int, rows: NDArray[Any]) -> None:
+        if told[key] is not None and told[key][number] != _digest(rows):
+            raise ValueError(f"{known[key].path} does not hold what was written")
+
+    return read_arrays(known, check), dict(node.attrs)
 
 
 def digests(array: NDArray[Any], rows: int) -> list[str]:
@@ -142,13 +154,6 @@ def digests(array: NDArray[Any], rows: int) -> list[str]:
     parts = [values[start : start + rows] for start in range(0, len(values), rows)]
     with ThreadPoolExecutor(2) as pool:  # hashing leaves Python's lock
         return list(pool.map(_digest, parts))
-
-
-def _read(array: zarr.Array[Any]) -> NDArray[Any]:
-    read, kept = np.asarray(array[...]), array.attrs.get(DIGESTS)
-    if kept is not None and kept != digests(read, array.chunks[0] if read.ndim else 1):
-        raise ValueError(f"{array.path} does not hold what was written")
-    return read
 
 
 def _digest(part: NDArray[Any]) -> str:

@@ -17,10 +17,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.abc.codec import Codec
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, Endian, ZstdCodec
 from zarr.core.array import AsyncArray
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
@@ -43,7 +44,7 @@ MOST = _IDS * _LONGEST
 """Most bytes that all records may claim: they are read one at a time."""
 
 _LATENT = list(FORMATS).index("latent")
-_zstd = Zstd()
+_zstd, _blosc = Zstd(), Blosc()
 
 
 def links(folder: Path) -> None:
@@ -90,6 +91,8 @@ def guarded(
         raise ValueError(
             f"{name} has the codecs {', '.join(kind.__name__ for kind in kinds)}, which no memory uses"
         )
+    if isinstance(codecs[0], BytesCodec) and codecs[0].endian not in (None, Endian.little):
+        raise ValueError(f"{name} is big-endian, which no memory is")
     chunk = prod(node.chunks) * dtype.itemsize
     if chunk > CHUNK_BYTES:
         raise ValueError(f"{name} has chunks of {chunk:,} bytes, the limit is {CHUNK_BYTES:,}")
@@ -125,15 +128,22 @@ def check_records(records: zarr.Array[Any]) -> None:
         )
 
 
-def unpacked(chunk: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The bytes of a chunk of records, as its codecs (Zstandard, crc32c) tell; ValueError where they are not ``size``."""
+def unpack(array: zarr.Array[Any], chunk: NDArray[np.uint8] | None, out: NDArray[np.uint8]) -> None:
+    """Fill ``out`` with a stored chunk of a guarded array, whole; zeros where none is stored.
+
+    Raises:
+        ValueError: The chunk's checksum does not fit, or it unpacks to another size.
+        RuntimeError: It does not unpack.
+    """
+    if chunk is None:
+        out[:] = 0
+        return
     body, told = chunk[:-4], chunk[-4:].tobytes()
     if google_crc32c.value(body) != int.from_bytes(told, "little"):
         raise ValueError("the checksum of a chunk does not fit")
-    _require_size(_zstd_size(body[:18].tobytes()), size)
-    out = np.empty(size, np.uint8)
-    _zstd.decode(body, out)
-    return out
+    zstd = isinstance(array.compressors[0], ZstdCodec)
+    _require_size((_zstd_size if zstd else _blosc_size)(body), out.nbytes)
+    (_zstd if zstd else _blosc).decode(body, out)
 
 
 def check_rows(rows: Rows) -> None:
@@ -165,8 +175,7 @@ class _Zstd(ZstdCodec):
     """Zstandard that unpacks to what its array's chunk holds, or not at all."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        claimed = _zstd_size(chunk_bytes.as_numpy_array()[:18].tobytes())
-        _require_size(claimed, _due(chunk_spec))
+        _require_size(_zstd_size(chunk_bytes.as_numpy_array()), _due(chunk_spec))
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
@@ -174,11 +183,7 @@ class _Blosc(BloscCodec):
     """Blosc that unpacks to what its array's chunk holds, or not at all."""
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        packed = chunk_bytes.as_numpy_array()
-        head = packed[:16].tobytes()
-        if len(head) < 16 or int.from_bytes(head[12:16], "little") != packed.nbytes:
-            raise ValueError("a chunk is no Blosc buffer of its length")
-        _require_size(int.from_bytes(head[4:8], "little"), _due(chunk_spec))
+        _require_size(_blosc_size(chunk_bytes.as_numpy_array()), _due(chunk_spec))
         return await super()._decode_single(chunk_bytes, chunk_spec)
 
 
@@ -206,8 +211,17 @@ def _require_size(claimed: int | None, due: int) -> None:
         raise ValueError(f"a compressed chunk claims {told}, its array's chunks hold {due:,}")
 
 
-def _zstd_size(head: bytes) -> int | None:
+def _blosc_size(packed: NDArray[np.uint8]) -> int:
+    """What a Blosc buffer says it unpacks to."""
+    head = packed[:16].tobytes()
+    if len(head) < 16 or int.from_bytes(head[12:16], "little") != packed.nbytes:
+        raise ValueError("a chunk is no Blosc buffer of its length")
+    return int.from_bytes(head[4:8], "little")
+
+
+def _zstd_size(packed: NDArray[np.uint8]) -> int | None:
     """What a Zstandard frame says it unpacks to (RFC 8878, section 3.1.1.1); None where it does not say."""
+    head = packed[:18].tobytes()
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         raise ValueError("a chunk is no Zstandard frame")
     kind, single = head[4] >> 6, head[4] >> 5 & 1

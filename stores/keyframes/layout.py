@@ -27,6 +27,7 @@ from spmem.stores.keyframes.guard import (
     guarded,
     require_room,
 )
+from spmem.stores.keyframes.reading import read_arrays
 from spmem.stores.keyframes.record import FORMATS
 from spmem.stores.keyframes.rows import COLUMNS, Rows, table_digest
 
@@ -52,7 +53,7 @@ def load_rows(root: zarr.Group) -> Rows:
     check_records(array(root, "records"))
     arrays = {name: array(root, name) for name in COLUMNS if name in there}
     require_room(KEYFRAMES, arrays.values())
-    stored = {name: np.asarray(column[...]) for name, column in arrays.items()}
+    stored = read_arrays(arrays, lambda name, number, rows: None)
     columns = _present(stored)
     for name, (dtype, shape) in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape[1:] != shape:

@@ -42,7 +42,7 @@ class Scope:
     """How much is measured.
 
     families: Of journeys.
-    seeds: Of held-out houses, for each family.
+    seeds: Of held-out houses, as many for each family; no two families share one.
     chunks: Generated, of four frames.
     controls: Names of :data:`CONTROLS`.
     methods: Further rules of retrieval, each as one more control with full memory.
@@ -188,7 +188,12 @@ def consistency(
     scope = scope or Scope()
     rows: list[dict[str, Any]] = []
     shown: list[list[Played]] = []
-    todo = [(family, seed) for family in scope.families for seed in scope.seeds]
+    apart = len(scope.families)  # no two families share a house
+    houses = {
+        family: [apart * seed + i for seed in scope.seeds]
+        for i, family in enumerate(scope.families)
+    }
+    todo = [(family, seed) for family in scope.families for seed in houses[family]]
     for family, seed in track(todo, "Generating"):
         window = generator.model.config.history
         size = generator.model.config.size
@@ -205,7 +210,7 @@ def consistency(
         for method in scope.methods:
             played.append(play(generator, trip, method, method=method))
         rows += [row for one in played for row in measured(one)]
-        if seed in scope.seeds[:2]:
+        if seed in houses[family][:2]:
             shown.append(played)
     return rows, shown
 

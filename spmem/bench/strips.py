@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,16 @@ def strip(played: Sequence[Played], columns: int = 12) -> Figure:
 
 
 def strips(shown: Sequence[Sequence[Played]], folder: Path) -> list[Path]:
-    """Write a PNG for each journey."""
+    """Write a PNG for each journey, numbered within its family."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        save(
-            strip(played),
-            folder / f"strip-{played[0].journey.family}-{played[0].journey.seed}.png",
-            dpi=110,
-        )
-        for played in shown
-    ]
+    written: list[Path] = []
+    count: Counter[str] = Counter()
+    for played in shown:
+        family = played[0].journey.family
+        name = f"strip-{family}-{count[family]}.png"
+        count[family] += 1
+        written.append(save(strip(played), folder / name, dpi=110))
+    return written
 
 
 def curves(rows: Sequence[dict[str, Any]], folder: Path) -> Path:

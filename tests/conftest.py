@@ -12,6 +12,9 @@ from hypothesis import settings
 if not torch.cuda.is_available():  # Triton's kernels, where Triton is installed, in its interpreter
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared with the other workers
+    torch.set_num_threads(1)
+
 settings.register_profile("spmem", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("spmem")
 

@@ -15,16 +15,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from spmem.errors import FormatError, InputError
+from spmem.errors import FormatError, InputError, MissingExtraError
 from spmem.integrations.readers import track
 from spmem.integrations.reference.batches import Batch, batch
 from spmem.integrations.reference.episodes import Episode
@@ -56,6 +58,7 @@ class TrainConfig:
     memory_only: Train only what reads memory; the backbone stays as it is.
     lora: Train adapters of this rank on the attention instead of the weights (peft); 0 for none.
     log_every: Steps between lines of the log.
+    tensorboard: Write the log for TensorBoard too, into ``tensorboard/`` (extra ``train``).
     save_every: Steps between checkpoints.
     """
 
@@ -72,6 +75,7 @@ class TrainConfig:
     memory_only: bool = False
     lora: int = 0
     log_every: int = 20
+    tensorboard: bool = False
     save_every: int = 100
 
     def __post_init__(self) -> None:
@@ -114,6 +118,7 @@ class Trainer:
 
     Raises:
         InputError: There are no episodes.
+        MissingExtraError: ``config.tensorboard`` without TensorBoard.
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class Trainer:
         )
         self.step = 0
         self._device = next(model.parameters()).device
+        self._board = _board(out / "tensorboard") if config.tensorboard and not self.rank else None
         self._ahead = ThreadPoolExecutor(1)
         self._next: tuple[int, Future[Batch]] | None = None
 
@@ -269,6 +275,16 @@ class Trainer:
                 lines.writerow(["step", "loss", "lr", "clips_per_s"])
             speed, lr = rate * self.config.batch, self.config.rate(self.step - 1)
             lines.writerow([self.step, f"{value:.5f}", f"{lr:.3g}", f"{speed:.2f}"])
+        if self._board is not None:
+            for name, one in (("loss", value), ("lr", lr), ("clips_per_s", speed)):
+                self._board.add_scalar(name, one, self.step)
+            self._board.flush()
+
+    def show(self, name: str, image: NDArray[np.uint8]) -> None:
+        """A picture ``[H, W, 3]`` of this step, where there is a TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, image, self.step, dataformats="HWC")
+            self._board.flush()
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -283,6 +299,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise FormatError(path, f"is no checkpoint: {error}") from error
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "train", "TrainConfig(tensorboard=True)") from error
+    return SummaryWriter(str(folder))
 
 
 def _whole(value: Tensor) -> Tensor:

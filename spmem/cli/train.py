@@ -48,6 +48,9 @@ def train(
         int, typer.Option(min=0, help="Train adapters of this rank (peft); 0: the weights.")
     ] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Autocast to bfloat16.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="The log for TensorBoard too.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -84,6 +87,7 @@ def train(
             lora=lora,
             augment=not walk,
             bf16=bf16,
+            tensorboard=tensorboard,
         )
         trainer = Trainer(model.to(place), config_, episodes, out)
         trainer.resume()
@@ -115,6 +119,7 @@ def _sample(run: Trainer, held: list[Episode]) -> dict[str, float]:
     folder = run.out / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(folder / f"{run.step:06d}.png")
+    run.show("samples", image)
     return told
 
 

@@ -254,3 +254,20 @@ def test_two_processes_train_one_sharded_model(episode: Episode, tmp_path: Path)
     assert any(
         not value.equal(WorldModel(TINY).state_dict()[name]) for name, value in one.mean.items()
     )
+
+
+def test_the_log_is_written_for_tensorboard_too(episode: Episode, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = trainer(episode, tmp_path, replace(SHORT, tensorboard=True))
+    run.fit(lambda run: run.show("samples", np.full((8, 12, 3), 128, np.uint8)))
+    told = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
+    steps, losses = zip(
+        *((int(line.split(",")[0]), float(line.split(",")[1])) for line in lines), strict=True
+    )
+    assert [one.step for one in told.Scalars("loss")] == list(steps) == [3, 6]
+    assert [one.value for one in told.Scalars("loss")] == pytest.approx(losses, abs=1e-4)
+    assert [(one.step, one.width, one.height) for one in told.Images("samples")] == [
+        (3, 12, 8),
+        (6, 12, 8),
+    ]

@@ -16,6 +16,7 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
+from spmem.stores.names import checked_name
 from spmem.types import Snapshot
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Lifecycle(ABC):
             InputError: The name is taken, or is no name.
         """
         self._require_writable()
-        if name in self._bank.tags():
+        if checked_name(name, "tag") in self._bank.tags():
             raise InputError(f"the tag {name!r} is there already; tags do not move")
         self.commit(name)
         self._bank.tag(name)

@@ -64,6 +64,10 @@ class GeometryStore(Protocol):
         """Forget that keyframes saw anything; what they gave to the map stays."""
         ...
 
+    def ids(self) -> Int[Tensor, " n"]:
+        """The ids of all living surfels, ascending."""
+        ...
+
     def surfels(self) -> Surfels:
         """All living surfels, by ascending id."""
         ...

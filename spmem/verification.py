@@ -86,7 +86,7 @@ def _geometry(bank: KeyframeStore, geometry: GeometryStore) -> str | None:
     if stored is None or not stored[0]:
         return None
     geometry.restore(stored[0], torch.device("cpu"))
-    _, seen = geometry.observers(geometry.surfels().ids)
+    _, seen = geometry.observers(geometry.ids())
     unknown = np.setdiff1d(np.unique(seen.numpy()), bank.ids())
     if len(unknown):
         return f"surfels are noted as seen by keyframes that are not there: {unknown[:5].tolist()}"

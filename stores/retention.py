@@ -65,7 +65,7 @@ def coverage(held: Held, count: int) -> I64:
 
     Among those that lose as little, the oldest goes.
     """
-    surfels = held.geometry.surfels().ids
+    surfels = held.geometry.ids()
     offsets, seen = (part.cpu().numpy() for part in held.geometry.observers(surfels))
     keyframe = np.searchsorted(held.ids, seen)
     known = (keyframe < len(held.ids)) & (held.ids[keyframe.clip(max=len(held.ids) - 1)] == seen)

@@ -233,10 +233,14 @@ class SurfelMap:
 
     # -- the surfels themselves ---------------------------------------------------------------------
 
+    def ids(self) -> Int[Tensor, " n"]:
+        """The ids of all living surfels, ascending."""
+        columns = self._columns or Columns(torch.device("cpu"))
+        return (columns.confidence > 0).nonzero()[:, 0]
+
     def surfels(self) -> Surfels:
         """All living surfels, by ascending id (copies)."""
-        columns = self._columns or Columns(torch.device("cpu"))
-        ids = (columns.confidence > 0).nonzero()[:, 0]
+        columns, ids = self._columns or Columns(torch.device("cpu")), self.ids()
         named = {name: getattr(columns, name)[ids] for name in WIDTHS if name != "detail"}
         features = None if columns.features is None else columns.features[ids]
         return Surfels(ids=ids, features=features, **named)

@@ -37,7 +37,8 @@ class VideoFile:
         self._path, self._broken = path, FFmpegError
         self._lock = threading.Lock()
         try:
-            self._container = av.open(str(path))
+            # Titles are read too, and nobody has promised that they are UTF-8.
+            self._container = av.open(str(path), metadata_errors="replace")
             if not self._container.streams.video:
                 raise FormatError(path, "has no video stream")
             self._stream = self._container.streams.video[0]

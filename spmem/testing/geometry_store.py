@@ -186,6 +186,7 @@ class GeometryStoreTests:
         for id, frame in enumerate(frames):
             store.observe(id, store.fuse(frame).reshape(-1))
         ids = store.surfels().ids
+        assert torch.equal(store.ids(), ids)
         store.unfuse(range(len(frames)), frames.__getitem__)
         assert len(store) == 0
         assert not store.render(frames[0].camera[None]).mask.any()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import icechunk
 
 from spmem.errors import InputError, SnapshotNotFoundError
@@ -13,15 +11,6 @@ from spmem.types import Snapshot
 
 MAIN = "main"
 """The branch that every memory has."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-def checked_name(name: str, what: str) -> str:
-    """A name that a branch or tag may bear. Raises InputError."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError(f"{name!r} names no {what}: letters, digits and _ . - are, at most 100")
-    return name
 
 
 def history(place: Place, repository: icechunk.Repository, tip: str) -> list[Snapshot]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -12,7 +13,10 @@ from urllib.parse import urlsplit
 
 import icechunk
 
-from spmem.errors import InputError
+from spmem.errors import InputError, StoreError
+
+_PATIENCE = 5.0  # seconds
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,18 @@ class Place:
             return _STORES[url.scheme](url.netloc, url.path.strip("/"), dict(self.options))
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.address}: {error}") from error
+
+    def require_answer(self) -> None:
+        """Raise StoreError where no server answers at the endpoint: Icechunk would try again for half a minute."""
+        endpoint = _endpoint(self.options) if self.address.startswith("s3://") else None
+        if endpoint is None or any(name.lower() in _PROXIES for name in os.environ):
+            return
+        url = urlsplit(endpoint)
+        try:
+            where = (url.hostname or "", url.port or (80 if url.scheme == "http" else 443))
+            socket.create_connection(where, timeout=_PATIENCE).close()
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self}: no server answers at {endpoint} ({error})") from error
 
 
 def place(path: str | PathLike[str], options: Mapping[str, Any] | None = None) -> Place:
@@ -67,9 +83,8 @@ def place(path: str | PathLike[str], options: Mapping[str, Any] | None = None) -
 
 def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> icechunk.Storage:
     environment = os.environ
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    options = {"endpoint_url": endpoint, "region": region, **options}
+    options = {"region": region, **options, "endpoint_url": _endpoint(options)}
     if options["endpoint_url"]:  # another server than Amazon's, which has no name for each bucket
         plain = options["endpoint_url"].startswith("http://")
         options = {"allow_http": plain, "force_path_style": True, **options}
@@ -77,6 +92,13 @@ def _s3(bucket: str, prefix: str, options: dict[str, Any]) -> icechunk.Storage:
     if "access_key_id" not in options and not options.get("anonymous"):
         options = {"from_env": True, **options}
     return icechunk.s3_storage(bucket=bucket, prefix=prefix, **options)
+
+
+def _endpoint(options: Mapping[str, Any]) -> str | None:
+    """Another server than Amazon's, where one is named."""
+    environment = os.environ
+    named = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    return options.get("endpoint_url", named) or None
 
 
 def _gs(bucket: str, prefix: str, options: dict[str, Any]) -> icechunk.Storage:

@@ -10,12 +10,19 @@ import icechunk
 import zarr
 
 from spmem.config import KeyframeConfig
-from spmem.errors import InputError, ReadOnlyError, SnapshotNotFoundError, StoreError
-from spmem.stores.keyframes.branches import MAIN, checked_name, found, history, require_branch
+from spmem.errors import (
+    CorruptMemoryError,
+    InputError,
+    ReadOnlyError,
+    SnapshotNotFoundError,
+    StoreError,
+)
+from spmem.stores.keyframes.branches import MAIN, found, history, require_branch
 from spmem.stores.keyframes.commits import Commits, Writing, locked
 from spmem.stores.keyframes.failures import store_errors
 from spmem.stores.keyframes.place import Place
 from spmem.stores.keyframes.writer import Writer
+from spmem.stores.names import checked_name
 from spmem.types import Snapshot
 
 if TYPE_CHECKING:
@@ -192,6 +199,11 @@ class Versions(ABC):
         else:
             self._session = self._repository.writable_session(self.branch)
         self._base = self._base or self._session.snapshot_id
+        found = self._repository.lookup_snapshot(self._base).id
+        if found != self._base:  # Icechunk takes a file for what its name says
+            raise CorruptMemoryError(
+                f"{self._place}: what is stored as the snapshot {self._base} is another one, {found}"
+            )
         self._root = zarr.open_group(
             self._session.store, mode="r" if self._read_only else "r+", zarr_format=3
         )

@@ -203,6 +203,14 @@ def test_counts_of_depth_images_that_do_not_match(tmp_path):
         open_walk(tmp_path, depth=tmp_path / "depth")
 
 
+def test_titles_may_be_in_any_alphabet(tmp_path, clip):
+    content = (clip / "walk.mp4").read_bytes()
+    assert b"Lavf" in content
+    (tmp_path / "walk.mp4").write_bytes(content.replace(b"Lavf", b"K\xfcch"))
+    np.savez(tmp_path / "walk.npz", c2w=c2w(), K=K)
+    assert number(open_walk(tmp_path)[3]) == 3
+
+
 def test_a_broken_video_is_named(tmp_path, clip):
     np.savez(tmp_path / "poses.npz", c2w=c2w(), K=K)
     (tmp_path / "a.mp4").write_bytes(b"no video at all")

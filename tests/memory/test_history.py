@@ -171,8 +171,12 @@ def test_tags(memory: SpatialMemory, frames: list[Frame]) -> None:
     assert list(memory.tags()) == ["start"]
     with memory.at("start") as then:
         assert len(then.keyframes) == 1
-    with pytest.raises(InputError):
-        memory.tag("start")
+    memory.store(frames[3])
+    commits = memory.snapshots()
+    for name in ("start", "no/path", ""):
+        with pytest.raises(InputError):
+            memory.tag(name)
+    assert memory.snapshots() == commits  # a name that is none commits nothing
     memory.drop("start")
     with pytest.raises(SnapshotNotFoundError):
         memory.at("start")

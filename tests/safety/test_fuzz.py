@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig
 from spmem.errors import SpmemError
+from spmem.integrations import writers
 from spmem.integrations.readers import open_walk
+from spmem.integrations.writers import Episode
 from spmem.stores.keyframes import ZarrKeyframes
+from spmem.stores.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*made anew")
@@ -144,6 +150,23 @@ def test_a_missing_file_and_swapped_ones(walk: Walk, at: float, to: float, gone:
         walk.restore()
 
 
+def test_snapshots_that_changed_places(walk: Walk) -> None:
+    """Icechunk takes a snapshot's file for what its name says: an earlier state would be the present one."""
+    tip = ZarrKeyframes.open(walk.path, "r").snapshots()[0].id
+    names = [file for file in walk.files if file.parent.name == "snapshots" and file.name != tip]
+    last = walk.path / "snapshots" / tip
+    assert len(names) > 1
+    for other in names:
+        last.write_bytes(walk.files[other])
+        try:
+            with pytest.raises(
+                SpmemError, match=f"snapshot {tip} is another one|not an spmem memory"
+            ):
+                spmem.open(walk.path, mode="r")
+        finally:
+            walk.restore()
+
+
 def test_lists_of_chunks_that_changed_places(walk: Walk) -> None:
     """What Icechunk does not find it takes for never written: zeros, which must not be believed."""
     names = [file for file in walk.files if file.parent.name == "manifests"]
@@ -162,71 +185,77 @@ def test_lists_of_chunks_that_changed_places(walk: Walk) -> None:
 # -- data sets --------------------------------------------------------------------------------------
 
 
-def write_tum(folder: Path, frames: list[Frame]) -> None:
-    from PIL import Image
-
-    for name in ("rgb", "depth"):
-        (folder / name).mkdir(parents=True)
-    lists: dict[str, list[str]] = {"rgb": [], "depth": [], "groundtruth": []}
+def write_7scenes(folder: Path, frames: list[Frame]) -> None:
+    folder.mkdir()
     for n, frame in enumerate(frames):
         assert frame.depth is not None
-        Image.fromarray(frame.rgb_uint8().numpy()).save(folder / f"rgb/{n}.png")
-        depth = (frame.depth.numpy() * 5000).astype(np.uint16)
-        Image.fromarray(depth).save(folder / f"depth/{n}.png")
-        lists["rgb"].append(f"{n}.0 rgb/{n}.png")
-        lists["depth"].append(f"{n}.0 depth/{n}.png")
-        lists["groundtruth"].append(f"{n}.0 0.1 0.2 0.{n} 0 0 0 1")
-    for name, lines in lists.items():
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        stem = f"{folder}/frame-{n:06d}"
+        Image.fromarray(frame.rgb_uint8().numpy()).save(f"{stem}.color.png")
+        Image.fromarray((1000 * frame.depth.numpy()).astype(np.uint16)).save(f"{stem}.depth.png")
+        np.savetxt(f"{stem}.pose.txt", frame.camera.c2w.numpy())
+    np.savetxt(folder / "camera-intrinsics.txt", frames[0].camera.K.numpy())
 
 
-def write_nerfstudio(folder: Path, frames: list[Frame]) -> None:
-    import json
-
-    from PIL import Image
-
-    (folder / "images").mkdir(parents=True)
-    listed = []
-    for n, frame in enumerate(frames):
-        assert frame.depth is not None
-        Image.fromarray(frame.rgb_uint8().numpy()).save(folder / f"images/{n}.png")
-        depth = (frame.depth.numpy() * 1000).astype(np.uint16)
-        Image.fromarray(depth).save(folder / f"images/{n}-depth.png")
-        listed.append(
-            {
-                "file_path": f"images/{n}.png",
-                "depth_file_path": f"images/{n}-depth.png",
-                "transform_matrix": np.eye(4).tolist(),
-            }
-        )
-    K = frames[0].camera.K
-    told: dict[str, Any] = {"w": 16, "h": 12, "fl_x": float(K[0, 0]), "fl_y": float(K[1, 1])}
-    told |= {"cx": 8.0, "cy": 6.0, "camera_model": "PINHOLE", "frames": listed}
-    (folder / "transforms.json").write_text(json.dumps(told))
+def write_surfels(folder: Path, frames: list[Frame]) -> None:
+    folder.mkdir()
+    map = SurfelMap()
+    map.fuse(frames[0])
+    writers.write_ply(folder / "map.ply", map.surfels())
 
 
-@pytest.fixture(scope="module", params=[write_tum, write_nerfstudio])
+def opened(folder: Path, within: str = "", **options: Any) -> list[Frame]:
+    told = {name: folder / path for name, path in options.items()}
+    return list(open_walk(folder / within, **told))
+
+
+@dataclass(frozen=True)
+class Format:
+    """Writes a data set of two frames, and reads all of it."""
+
+    write: Callable[[Path, list[Frame]], object]
+    read: Callable[[Path], Sized] = opened
+
+
+FORMATS = {
+    "7scenes": Format(write_7scenes),
+    "tum": Format(writers.write_tum),
+    "nerfstudio": Format(writers.write_nerfstudio),
+    "colmap": Format(writers.write_colmap),
+    "realestate10k": Format(
+        partial(writers.write_realestate10k, url="https://example.org/video"),
+        partial(opened, within="clip.txt", images="clip"),
+    ),
+    "lerobot": Format(lambda to, frames: writers.write_lerobot(to, [Episode(frames)], fps=1)),
+    "video": Format(partial(writers.write_video, fps=1), partial(opened, depth="depth")),
+    "ply": Format(write_surfels, lambda folder: writers.read_ply(folder / "map.ply")),
+}
+
+
+@pytest.fixture(scope="module", params=FORMATS)
 def data(
     request: pytest.FixtureRequest, frames: list[Frame], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[Path, bytes]]:
-    folder = tmp_path_factory.mktemp("data") / "walk"
-    request.param(folder, frames[:2])
-    assert len(list(open_walk(folder))) == 2
-    return folder, {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+) -> tuple[Path, Callable[[Path], Sized], dict[Path, bytes]]:
+    folder, format = tmp_path_factory.mktemp("data") / "walk", FORMATS[request.param]
+    format.write(folder, [frame.replace(time=float(n)) for n, frame in enumerate(frames[:2])])
+    assert len(format.read(folder)) >= 2
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return folder, format.read, {file: file.read_bytes() for file in files}
 
 
 @BOUNDED
 @given(at=st.floats(0, 1, exclude_max=True), damage=damages())
 def test_a_damaged_file_of_a_data_set(
-    data: tuple[Path, dict[Path, bytes]], at: float, damage: Callable[[bytes], bytes]
+    data: tuple[Path, Callable[[Path], Sized], dict[Path, bytes]],
+    at: float,
+    damage: Callable[[bytes], bytes],
 ) -> None:
-    folder, files = data
+    folder, read, files = data
     file = list(files)[int(at * len(files))]
     file.write_bytes(damage(files[file]))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            list(open_walk(folder))
+            read(folder)
     except SpmemError:
         pass
     finally:

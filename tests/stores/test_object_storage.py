@@ -124,6 +124,8 @@ def test_what_is_not_there_is_told(
             refused("s3://nowhere/walk", mode)
     with pytest.raises(InputError, match="endpoint_ulr"):
         refused("s3://walks/none", "r", endpoint_ulr="http://localhost")
+    with pytest.raises(StoreError, match=r"s3://walks/none: no server answers at http://127.*:9 "):
+        refused("s3://walks/none", "a", endpoint_url="http://127.0.0.1:9")
     refused("s3://walks/there", "a")
     with pytest.raises(InputError, match="delete the prefix"):
         refused("s3://walks/there", "w")

@@ -67,14 +67,14 @@ def test_a_budget_in_bytes_is_kept_on_the_disk_too(tmp_path: Path, frames: list[
         with spmem.open(
             path, mode="w", config=MemoryConfig(keyframes=EVERY), budget=budget
         ) as memory:
-            for _ in range(4):
+            for _ in range(2):
                 for frame in frames:
                     memory.store(frame.replace(time=None))
             memory.commit("all")
         chunks = [file.stat().st_size for file in (path / "chunks").iterdir()]
         grown[budget] = sum(size for size in chunks if size > 0.5 * one)
         with spmem.open(path, mode="r") as again:
-            assert (len(again.keyframes) == 96) == (budget is None)
+            assert (len(again.keyframes) == 48) == (budget is None)
             assert again.config.retention.budget == budget
     small = grown[f"{6 * one} B"]
     assert small < 0.5 * grown[None]

@@ -118,8 +118,8 @@ class GeneratorSpec:
 
         Example:
             >>> spec = GeneratorSpec(echoed=9, echo_stride=4)
-            >>> [spec.echoes(recent) for recent in (0, 1, 4, 5, 12)]
-            [0, 1, 1, 5, 9]
+            >>> tuple(spec.echoes(recent) for recent in (0, 1, 4, 5, 12))
+            (0, 1, 1, 5, 9)
         """
         there = min(self.echoed, recent)
         return there - (there - 1) % self.echo_stride if there else 0

@@ -26,7 +26,8 @@ class Helios(PipelineGenerator):
     video's first frame, which it sees best (``history_sizes``, ``keep_first_frame``). The last frames fill the newest
     slots (``video_latents``). Of the retrieved keyframes the best takes the first frame's place (``image_latents``), the
     others lie in the long slots, oldest first, each held for the four latents that one token there stands for;
-    what is left is empty, as at the beginning of a video. No noise is added to them.
+    what is left is empty, as at the beginning of a video. No noise is added to them. It has no slot for cameras and none
+    for what memory renders; :class:`spmem.integrations.diffusers.LatentBlend` goes around it.
 
     Args:
         pipe: The pipeline.

@@ -20,8 +20,8 @@ class SanaWm(PipelineGenerator):
 
     ``image`` is the last frame, and the trajectory begins with its camera; where there is none, the image is what memory
     renders for the first camera. Poses go in as they are, in OpenCV axes: the pipeline makes them relative to the
-    first. Intrinsics are in pixels of the image. Beyond the last frame it has no slot for what memory knows; the
-    pipeline does call back, so :class:`spmem.integrations.diffusers.LatentBlend` can go around it.
+    first. Intrinsics are in pixels of the image. Beyond the last frame it has no slot for what memory knows;
+    :class:`spmem.integrations.diffusers.LatentBlend` goes around it.
 
     Args:
         pipe: The pipeline.

@@ -21,8 +21,9 @@ class SkyReels(PipelineGenerator):
     """Memory for a ``diffusers.SkyReelsV2DiffusionForcingVideoToVideoPipeline`` (SkyReels-V2, arXiv 2504.13074).
 
     The last frames are the clean beginning of the video that is denoised (``video``, ``overlap_history``); where there
-    are none yet, the same model begins without, as ``SkyReelsV2DiffusionForcingPipeline``. It has no slot for what
-    memory renders, and none for cameras.
+    are none yet, the same model begins without, as ``SkyReelsV2DiffusionForcingPipeline``. It has no slot for cameras and
+    none for what memory renders: :class:`spmem.integrations.diffusers.LatentBlend` around it, without keyframes, writes
+    that into the latents.
 
     Args:
         pipe: The pipeline.

@@ -7,6 +7,7 @@ Needs ``pip install 'spmem[diffusers]'``; the pipelines are loaded by you::
     for chunk in spmem.rollout(generator, memory, cameras, prompt="a kitchen", chunk=12): ...
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spmem.integrations.diffusers.anyflow import AnyFlow
@@ -20,11 +21,12 @@ from spmem.integrations.diffusers.wan_image import WanImage
 from spmem.integrations.diffusers.wan_vace import WanVace
 
 if TYPE_CHECKING:
-    from spmem.integrations.diffusers.modular import RetrieveBlock
+    from spmem.integrations.diffusers.modular import HeliosRetrieveBlock, RetrieveBlock
 
 __all__ = [
     "AnyFlow",
     "Helios",
+    "HeliosRetrieveBlock",
     "LatentBlend",
     "LtxCondition",
     "RetrieveBlock",
@@ -37,9 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The block, which alone needs diffusers to be defined."""
-    if name != "RetrieveBlock":
+    """The blocks, which alone need diffusers to be defined."""
+    if name not in ("HeliosRetrieveBlock", "RetrieveBlock"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from spmem.integrations.diffusers.modular import RetrieveBlock
-
-    return RetrieveBlock
+    return getattr(import_module("spmem.integrations.diffusers.modular"), name)

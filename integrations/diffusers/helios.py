@@ -15,7 +15,7 @@ from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.history import in_time, whole
 from spmem.integrations.diffusers.latent_blend import encoded
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import remembered, tail
+from spmem.integrations.diffusers.pixels import tail
 from spmem.types import Keyframe, Retrieval
 
 
@@ -58,16 +58,8 @@ class Helios(PipelineGenerator):
         super().__init__(pipe, settings)
         time, space = pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial
         patch = pipe.transformer.config.patch_size
-        if tail < 0 or (tail and (tail - 1) % time):
-            raise InputError(f"tail must be {time}n + 1 frames, or 0, got {tail}")
-        self.sizes = sorted(history_sizes, reverse=True)
-        if len(self.sizes) != 3 or sum(self.sizes) < (tail + time - 1) // time:
-            raise InputError(f"{tail} frames do not fit into three sizes of history {self.sizes}")
-        self.tail, self.window, self.keep, self.stride = tail, window, keep, time
-        self.held = 4 * patch[0]  # latents of a token there: patch_long is four patches long
-        beside = (tail + time - 1) // time
-        self.room = min(self.sizes[0], sum(self.sizes) - beside) // self.held
-        self._stills: OrderedDict[bytes, Tensor] = OrderedDict()
+        self.history = HeliosHistory(tail, history_sizes, keep, stride=time, held=4 * patch[0])
+        self.window = window
         self.spec = GeneratorSpec(
             frames=FrameCount.fixed(time * (window - 1) + 1),
             multiple=space * patch[1],
@@ -80,48 +72,71 @@ class Helios(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``video_latents`` and ``image_latents`` of the call; None where memory has nothing yet."""
-        known = remembered(context.projection)
-        last = tail(context.recent, whole(min(len(context.recent), self.tail), self.stride), known)
-        newest = encoded(self.pipe, last) if len(last) else None
-        anchor = [self.still(keyframe) for keyframe in context.keyframes[:1]]
-        others = [self.still(keyframe) for keyframe in in_time(context.keyframes[1:], self.room)]
+        image_latents, video_latents = self.history(self.pipe, context)
         return {
-            **self.call(context, prompt, len(known)),
-            "image_latents": anchor[0] if anchor else None,
-            "video_latents": self.slots(others, newest),
+            **self.call(context, prompt, len(context.cameras)),
+            "image_latents": image_latents,
+            "video_latents": video_latents,
             "add_noise_to_image_latents": False,
             "add_noise_to_video_latents": False,
-            "history_sizes": list(self.sizes),
+            "history_sizes": list(self.history.sizes),
             "num_latent_frames_per_chunk": self.window,
             "keep_first_frame": True,
         }
 
-    def slots(
-        self,
-        stills: Sequence[Float[Tensor, "1 c 1 h w"]],
-        newest: Float[Tensor, "1 c n h w"] | None,
-    ) -> Float[Tensor, "1 c t h w"] | None:
-        """The whole history, oldest first, 0 where there is none; None where there is nothing at all."""
-        given = [*stills, *([] if newest is None else [newest])]
-        if not given:
-            return None
-        some = given[0]
-        slots = some.new_zeros(1, some.shape[1], sum(self.sizes), *some.shape[-2:])
-        first = self.room - len(stills)
-        for token, still in enumerate(stills, first):
-            slots[:, :, token * self.held : (token + 1) * self.held] = still
-        if newest is not None:
-            slots[:, :, -newest.shape[2] :] = newest
-        return slots
 
-    def still(self, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
+class HeliosHistory:
+    """Lays keyframes and the last frames into the slots of Helios' history.
+
+    Args:
+        tail: Last frames.
+        sizes: Slots in latents: long, middle, short.
+        keep: Keyframes whose latents are kept.
+        stride: Frames that a latent stands for.
+        held: Latents that one token of the long slots stands for: its patch is four times as long as others.
+    """
+
+    def __init__(
+        self, tail: int, sizes: Sequence[int], keep: int = 64, *, stride: int = 4, held: int = 4
+    ) -> None:
+        if tail < 0 or (tail and (tail - 1) % stride):
+            raise InputError(f"tail must be {stride}n + 1 frames, or 0, got {tail}")
+        self.sizes = sorted(sizes, reverse=True)
+        newest = (tail + stride - 1) // stride
+        if len(self.sizes) != 3 or sum(self.sizes) < newest:
+            raise InputError(f"{tail} frames do not fit into three sizes of history {self.sizes}")
+        self.tail, self.keep, self.stride, self.held = tail, keep, stride, held
+        self.room = min(self.sizes[0], sum(self.sizes) - newest) // held
+        self._stills: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def __call__(
+        self, pipe: Any, context: Retrieval
+    ) -> tuple[Float[Tensor, "1 c 1 h w"] | None, Float[Tensor, "1 c t h w"] | None]:
+        """The first frame's latent, and the whole history, oldest first, 0 where it is empty; None for nothing at all."""
+        count = whole(min(len(context.recent), self.tail), self.stride)
+        last = tail(context.recent, count, context.projection.rgb)
+        anchor = [self.still(pipe, keyframe) for keyframe in context.keyframes[:1]]
+        shown = in_time(context.keyframes[1:], self.room)
+        stills = [self.still(pipe, keyframe) for keyframe in shown]
+        newest = [encoded(pipe, last)] if len(last) else []
+        if not (anchor or newest):
+            return None, None
+        like = (anchor or newest)[0]
+        slots = like.new_zeros(1, like.shape[1], sum(self.sizes), *like.shape[-2:])
+        for token, still in enumerate(stills, self.room - len(stills)):
+            slots[:, :, token * self.held : (token + 1) * self.held] = still
+        for latents in newest:
+            slots[:, :, -latents.shape[2] :] = latents
+        return (anchor[0] if anchor else None), slots
+
+    def still(self, pipe: Any, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
         """A keyframe's latent, encoded once; ids of two memories may be the same, so it is known by its pixels."""
         rgb = keyframe.frame.rgb_uint8().cpu().contiguous()
         name = hashlib.blake2b(
             rgb.numpy().tobytes(), person=str(tuple(rgb.shape)).encode()
         ).digest()
         if name not in self._stills:
-            self._stills[name] = encoded(self.pipe, rgb[None].float() / 255)
+            self._stills[name] = encoded(pipe, rgb[None].float() / 255)
         self._stills.move_to_end(name)
         while len(self._stills) > self.keep:
             self._stills.popitem(last=False)

@@ -1,21 +1,44 @@
-"""A block for diffusers' modular pipelines that asks memory what the blocks after it need."""
+"""Blocks for diffusers' modular pipelines that ask memory what the blocks after them need."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from spmem.camera import Camera
 from spmem.errors import InputError, MissingExtraError
 from spmem.generating import FrameCount, GeneratorSpec, fitted
+from spmem.integrations.diffusers.helios import HeliosHistory
 from spmem.integrations.diffusers.wan_vace import controls
 from spmem.protocols import Memory
 from spmem.types import Retrieval
 
 try:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
     from diffusers.modular_pipelines.modular_pipeline import ModularPipelineBlocks
-    from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
+    from diffusers.modular_pipelines.modular_pipeline_utils import (
+        ComponentSpec,
+        InputParam,
+        OutputParam,
+    )
 except ImportError as error:
     raise MissingExtraError("diffusers", "diffusers", "RetrieveBlock") from error
+
+ASKED = (
+    InputParam("memory", type_hint=Memory, required=True, description="A spmem memory"),
+    InputParam("cameras", type_hint=Camera, required=True, description="Trajectory [T]"),
+    InputParam("k", type_hint=int, default=4, description="Keyframes to retrieve"),
+    InputParam("method", type_hint=str, description="A rule of retrieval, or memory's own"),
+)
+TOLD = (
+    OutputParam("height", type_hint=int, description="Of the cameras"),
+    OutputParam("width", type_hint=int, description="Of the cameras"),
+    OutputParam("num_frames", type_hint=int, description="Repeated last frames, and new ones"),
+    OutputParam("retrieval", type_hint=Retrieval, description="All that memory said"),
+    OutputParam("kept", type_hint=slice, description="The cameras' frames of the video"),
+)
+NOISE = tuple(f"{kind}_noise_sigma_{end}" for kind in ("image", "video") for end in ("min", "max"))
 
 
 class RetrieveBlock(ModularPipelineBlocks):
@@ -44,13 +67,8 @@ class RetrieveBlock(ModularPipelineBlocks):
     @property
     def inputs(self) -> list[InputParam]:
         """Of the pipeline, by name."""
-        return [
-            InputParam("memory", type_hint=Memory, required=True, description="A spmem memory"),
-            InputParam("cameras", type_hint=Camera, required=True, description="Trajectory [T]"),
-            InputParam("k", type_hint=int, default=4, description="Keyframes to retrieve"),
-            InputParam("method", type_hint=str, description="A rule of retrieval, or memory's own"),
-            InputParam("tail", type_hint=int, default=5, description="Last frames to go on from"),
-        ]
+        tail = InputParam("tail", type_hint=int, default=5, description="Last frames to go on from")
+        return [*ASKED, tail]
 
     @property
     def intermediate_outputs(self) -> list[OutputParam]:
@@ -59,35 +77,110 @@ class RetrieveBlock(ModularPipelineBlocks):
             OutputParam("video", description="The last frames, then the rendered memory"),
             OutputParam("mask", description="1 = to be generated"),
             OutputParam("reference_images", type_hint=list, description="Retrieved keyframes"),
-            OutputParam("height", type_hint=int, description="Of the cameras"),
-            OutputParam("width", type_hint=int, description="Of the cameras"),
-            OutputParam("num_frames", type_hint=int, description="Last frames and cameras"),
-            OutputParam("retrieval", type_hint=Retrieval, description="All that memory said"),
-            OutputParam("kept", type_hint=slice, description="The cameras' frames of the video"),
+            *TOLD,
         ]
 
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
         """Run by the pipeline."""
         block: Any = self.get_block_state(state)
-        cameras, stride = block.cameras, components.vae_scale_factor_temporal
-        if not isinstance(cameras, Camera) or len(cameras.shape) != 1:
-            raise InputError("cameras are a spmem.Camera, a trajectory [T]")
-        multiple = components.vae_scale_factor_spatial * components.patch_size_spatial
-        spec = GeneratorSpec(FrameCount(stride, 1), multiple, echoed=block.tail, echo_stride=stride)
-        spec.check_size(cameras)
-        context, echoed = fitted(
-            lambda asked: block.memory.retrieve(asked, k=block.k, method=block.method),
-            cameras,
-            spec,
+        stride, space = components.vae_scale_factor_temporal, components.vae_scale_factor_spatial
+        spec = GeneratorSpec(
+            frames=FrameCount(stride, 1),
+            multiple=space * components.patch_size_spatial,
+            echoed=block.tail,
+            echo_stride=stride,
         )
-        told = controls(context, echoed, stride) | {
-            "height": cameras.height,
-            "width": cameras.width,
-            "num_frames": echoed + len(context.cameras),
-            "retrieval": context,
-            "kept": slice(echoed, echoed + len(cameras)),
-        }
-        for name, value in told.items():
-            setattr(block, name, value)
+        context, echoed = asked(block, spec)
+        told(block, context, echoed, **controls(context, echoed, stride))
         self.set_block_state(state, block)
         return components, state
+
+
+class HeliosRetrieveBlock(ModularPipelineBlocks):
+    """Retrieves inside a modular pipeline of Helios: put it first into ``HeliosAutoBlocks``.
+
+    Inputs as those of :class:`RetrieveBlock`, with Helios' ``history_sizes`` and ``num_latent_frames_per_chunk``; it gives
+    the blocks after it ``image_latents`` and ``video_latents`` as :class:`spmem.integrations.diffusers.Helios` does, and one
+    window to make. Where memory has nothing yet, the pipeline makes text to video.
+    """
+
+    _history: HeliosHistory | None = None  # with the latents of keyframes that it has seen
+
+    @property
+    def description(self) -> str:
+        """One line, for diffusers."""
+        return "Asks a spmem memory for keyframes and the last frames as Helios' history"
+
+    @property
+    def expected_components(self) -> list[ComponentSpec]:
+        """The autoencoder."""
+        return [ComponentSpec("vae", AutoencoderKLWan)]
+
+    @property
+    def inputs(self) -> list[InputParam]:
+        """Of the pipeline, by name."""
+        return [
+            *ASKED,
+            InputParam("tail", type_hint=int, default=9, description="Last frames to go on from"),
+            InputParam("history_sizes", type_hint=list, default=[16, 2, 1]),
+            InputParam("num_latent_frames_per_chunk", type_hint=int, default=9),
+        ]
+
+    @property
+    def intermediate_outputs(self) -> list[OutputParam]:
+        """For the blocks after it, and for the caller."""
+        return [
+            OutputParam("image_latents", description="The best keyframe"),
+            OutputParam("video_latents", description="Keyframes and the last frames"),
+            *(OutputParam(name, type_hint=float, description="None is added") for name in NOISE),
+            *TOLD,
+        ]
+
+    def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
+        """Run by the pipeline."""
+        block: Any = self.get_block_state(state)
+        stride, window = components.vae_scale_factor_temporal, block.num_latent_frames_per_chunk
+        spec = GeneratorSpec(FrameCount.fixed(stride * (window - 1) + 1), multiple=16)
+        context, _ = asked(block, spec)
+        if self._history is None or (self._history.tail, self._history.sizes) != (
+            block.tail,
+            sorted(block.history_sizes, reverse=True),
+        ):
+            self._history = HeliosHistory(block.tail, block.history_sizes, stride=stride)
+        first, slots = self._history(components, context)
+        if slots is not None:
+            first = torch.zeros_like(slots[:, :, :1]) if first is None else first
+            empty = -slots.shape[2] % window  # the pipeline drops what is beyond whole windows
+            slots = torch.cat(
+                [slots.new_zeros(*slots.shape[:2], empty, *slots.shape[3:]), slots], 2
+            )
+        told(
+            block, context, 0, image_latents=first, video_latents=slots, **dict.fromkeys(NOISE, 0.0)
+        )
+        self.set_block_state(state, block)
+        return components, state
+
+
+def asked(block: Any, spec: GeneratorSpec) -> tuple[Retrieval, int]:
+    """What memory says about the cameras of a block's state, and how many of the last frames are repeated."""
+    if not isinstance(block.cameras, Camera) or len(block.cameras.shape) != 1:
+        raise InputError("cameras are a spmem.Camera, a trajectory [T]")
+    spec.check_size(block.cameras)
+    return fitted(
+        lambda cameras: block.memory.retrieve(cameras, k=block.k, method=block.method),
+        block.cameras,
+        spec,
+    )
+
+
+def told(block: Any, context: Retrieval, echoed: int, **more: Any) -> None:
+    """Writes what every block tells into its state, and what one tells beyond."""
+    facts = {
+        "height": context.cameras.height,
+        "width": context.cameras.width,
+        "num_frames": echoed + len(context.cameras),
+        "retrieval": context,
+        "kept": slice(echoed, echoed + len(block.cameras)),
+    }
+    for name, value in (facts | more).items():
+        setattr(block, name, value)

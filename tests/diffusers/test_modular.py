@@ -1,4 +1,4 @@
-"""A block retrieves inside a modular pipeline, and what it finds drives the blocks after it."""
+"""Blocks retrieve inside modular pipelines, and what they find drives the blocks after them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import ClassifierFreeGuidance, WanVACETransformer3DModel
-from diffusers.modular_pipelines import Wan22VaceBlocks
+from diffusers import (
+    ClassifierFreeGuidance,
+    HeliosScheduler,
+    HeliosTransformer3DModel,
+    WanVACETransformer3DModel,
+)
+from diffusers.modular_pipelines import HeliosAutoBlocks, Wan22VaceBlocks
 
 import spmem
 from spmem.errors import InputError
-from spmem.integrations.diffusers import RetrieveBlock
+from spmem.integrations.diffusers import HeliosRetrieveBlock, RetrieveBlock
+from spmem.integrations.diffusers.helios import HeliosHistory
 from spmem.testing.box import BoxRoom
 from spmem.testing.room_memory import RoomMemory
 
@@ -119,6 +125,69 @@ def test_cameras_are_a_trajectory(pipe: Any) -> None:
         pipe(memory=remembering(), cameras=camera[0], prompt="a room", **CALL)
     with pytest.raises(InputError, match="multiples of 16"):
         pipe(memory=remembering(), cameras=camera.resize(40, 32), prompt="a room", **CALL)
+
+
+@pytest.fixture(scope="module")
+def helios(wan_vae: Any, umt5: Any, tokenizer: Any) -> Any:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        transformer = HeliosTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=1,
+            rope_dim=(4, 4, 4),
+        ).eval()
+    blocks = HeliosAutoBlocks()
+    blocks.sub_blocks.insert("memory", HeliosRetrieveBlock(), 0)
+    pipe = blocks.init_pipeline()
+    pipe.update_components(
+        vae=wan_vae,
+        text_encoder=umt5,
+        tokenizer=tokenizer,
+        scheduler=HeliosScheduler(stages=1, stage_range=[0, 1], use_dynamic_shifting=True),
+        transformer=transformer,
+        guider=ClassifierFreeGuidance(guidance_scale=2.0),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_helios_blocks_see_keyframes_and_the_last_frames(helios: Any) -> None:
+    cameras, memory, seen = BoxRoom().walk(3, width=48, height=32), remembering(), {}
+    hook = helios.transformer.register_forward_pre_hook(
+        lambda module, args, given: seen.update(given), with_kwargs=True
+    )
+    state = helios(
+        memory=memory,
+        cameras=cameras,
+        tail=1,
+        num_latent_frames_per_chunk=2,
+        prompt="a room",
+        **CALL,
+    )
+    hook.remove()
+    assert state.get("videos")[0][state.get("kept")].shape == (3, 3, 32, 48)
+    first, slots = HeliosHistory(1, (16, 2, 1))(helios, state.get("retrieval"))
+    assert first is not None
+    assert slots is not None
+    assert torch.allclose(seen["latents_history_long"], slots[:, :, :16])
+    assert torch.allclose(seen["latents_history_mid"], slots[:, :, 16:18])
+    assert torch.allclose(seen["latents_history_short"], torch.cat([first, slots[:, :, 18:]], 2))
+
+
+def test_helios_blocks_begin_without_memory(helios: Any) -> None:
+    made = helios(
+        memory=RoomMemory(),
+        cameras=BoxRoom().walk(5, width=48, height=32),
+        num_latent_frames_per_chunk=2,
+        prompt="a room",
+        output="videos",
+        **CALL,
+    )
+    assert made[0].shape == (5, 3, 32, 48)
 
 
 def test_without_diffusers_the_block_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from diffusers import (
 )
 
 from spmem.errors import InputError
-from spmem.integrations.diffusers import AnyFlow
+from spmem.integrations.diffusers import AnyFlow, LatentBlend
 from spmem.testing.box import BoxRoom
 from spmem.testing.generator import GeneratorTests
 from spmem.testing.room_memory import RoomMemory
@@ -118,6 +118,11 @@ def test_the_model_sees_the_keyframe(pipe: Any) -> None:
     )
     assert torch.equal(made[:, :, 1], other[:, :, 1])
     assert (made[:, :, 2] - other[:, :, 2]).abs().max() > 1e-4
+
+
+def test_its_chunks_are_not_for_latent_blend(pipe: Any) -> None:
+    with pytest.raises(InputError, match="an adapter that calls back"):
+        LatentBlend(AnyFlow(pipe, **CALL))
 
 
 def test_a_context_is_needed(pipe: Any) -> None:

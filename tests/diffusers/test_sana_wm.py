@@ -68,6 +68,7 @@ def pipe(tokenizer: Any, euler: Any) -> Any:
 
 class TestSanaWm(GeneratorTests):
     width, height = WIDTH, HEIGHT
+    lengths = (8,)
 
     @pytest.fixture
     def generator(self, pipe: Any) -> SanaWm:

@@ -11,7 +11,7 @@ from spmem.types import Retrieval
 
 
 class TextToVideo(PipelineGenerator):
-    """A pipeline that takes words, a size and a number of frames: Wan, LTX, CogVideoX, HunyuanVideo, Mochi and their like.
+    """A pipeline that takes words, a size and a number of frames: Wan, LTX, CogVideoX and their like.
 
     Nothing carries over from chunk to chunk: what it makes fits neither what was there nor what came before, unless
     :class:`spmem.integrations.diffusers.LatentBlend` goes around it.

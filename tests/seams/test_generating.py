@@ -18,6 +18,7 @@ from spmem.protocols import Generator
 from spmem.rollout import rollout
 from spmem.testing.box import BoxRoom
 from spmem.testing.generator import GeneratorTests
+from spmem.testing.recorder import Recorder
 from spmem.testing.room_memory import RoomMemory
 from spmem.types import Frame, Retrieval
 
@@ -29,34 +30,6 @@ def cameras() -> Camera:
     return BoxRoom().walk(10, width=WIDTH, height=HEIGHT)
 
 
-class Recorder:
-    """A generator that shows the projection as its spec says, and notes what it is given."""
-
-    def __init__(self, spec: GeneratorSpec | None = None) -> None:
-        if spec is not None:
-            self.spec = spec
-        self.contexts: list[Retrieval] = []
-        self.given: list[dict[str, Any]] = []
-
-    def condition(self, context: Retrieval, prompt: str | None = None) -> Retrieval:
-        self.contexts.append(context)
-        return context
-
-    def generate(self, conditioning: Retrieval, cameras: Camera, **given: Any) -> Generated:
-        self.given.append(given)
-        spec = getattr(self, "spec", GeneratorSpec())
-        echoed = conditioning.recent[max(len(conditioning.recent) - spec.echoed, 0) :]
-        rgb = conditioning.projection.rgb
-        if echoed and spec.echoed:
-            rgb = torch.cat([torch.stack([frame.rgb_float() for frame in echoed]), rgb])
-        low, high = spec.value_range
-        rgb = low + (high - low) * rgb
-        if spec.callback and given["callback"] is not None:
-            changed = given["callback"](0, 1, rgb)
-            rgb = rgb if changed is None else changed
-        return Generated(rgb.movedim(-1, spec.layout.index("C")), state=len(self.given))
-
-
 class OddOnes(GeneratorTests):
     """Generators with rules of their own, brought to the same."""
 
@@ -64,7 +37,7 @@ class OddOnes(GeneratorTests):
 
     @pytest.fixture
     def generator(self) -> Generator:
-        return Recorder(self.spec)
+        return Recorder(spec=self.spec)
 
 
 class TestFourAndOneWithEchoes(OddOnes):
@@ -97,7 +70,7 @@ def test_counts_that_no_model_makes_are_refused() -> None:
 
 def test_cameras_are_made_up_to_the_rule_and_every_frame_is_its_camera(cameras: Camera) -> None:
     spec = GeneratorSpec(frames=FrameCount(4, 1))
-    generator, memory = Recorder(spec), RoomMemory()
+    generator, memory = Recorder(spec=spec), RoomMemory()
     chunks = list(rollout(generator, memory, cameras, chunk=4))
     assert [len(context.cameras) for context in generator.contexts] == [5, 5, 5]
     assert [len(chunk.frames) for chunk in chunks] == [4, 4, 2]
@@ -109,7 +82,7 @@ def test_cameras_are_made_up_to_the_rule_and_every_frame_is_its_camera(cameras: 
 
 def test_echoed_frames_are_dropped_as_far_as_there_were_any(cameras: Camera) -> None:
     spec = GeneratorSpec(frames=FrameCount(4, 1), echoed=2, history=2)
-    generator, memory = Recorder(spec), RoomMemory()
+    generator, memory = Recorder(spec=spec), RoomMemory()
     list(rollout(generator, memory, cameras, chunk=3))
     asked = [len(context.cameras) for context in generator.contexts]
     assert asked == [5, 3, 3, 3]  # 5 + 0 echoed, then 3 + 2
@@ -123,14 +96,14 @@ def test_echoed_frames_are_dropped_as_far_as_there_were_any(cameras: Camera) -> 
 def test_any_layout_and_range_comes_to_the_same(cameras: Camera, layout: str) -> None:
     memory = RoomMemory()
     spec = GeneratorSpec(layout=layout, value_range=(-1.0, 1.0))
-    (chunk,) = rollout(Recorder(spec), memory, cameras, chunk=10)
+    (chunk,) = rollout(Recorder(spec=spec), memory, cameras, chunk=10)
     assert torch.allclose(chunk.rgb, memory.room.render(cameras).rgb, atol=1e-6)
 
 
 def test_state_and_callback_go_to_those_that_want_them(cameras: Camera) -> None:
-    plain, stateful = Recorder(), Recorder(GeneratorSpec(state=True, callback=True))
+    plain, stateful = Recorder(), Recorder(spec=GeneratorSpec(state=True, callback=True))
     list(rollout(plain, RoomMemory(), cameras, chunk=4))
-    assert plain.given == [{"seed": 0}, {"seed": 4}, {"seed": 8}]
+    assert [call.given for call in plain.calls] == [{"seed": 0}, {"seed": 4}, {"seed": 8}]
     seen: list[int] = []
     chunks = list(
         rollout(
@@ -142,13 +115,13 @@ def test_state_and_callback_go_to_those_that_want_them(cameras: Camera) -> None:
             callback=lambda step, steps, x: seen.append(len(x)),
         )
     )
-    assert [one["state"] for one in stateful.given] == [7, 1, 2]
+    assert [call.given["state"] for call in stateful.calls] == [7, 1, 2]
     assert [chunk.state for chunk in chunks] == [1, 2, 3]
     assert seen == [4, 4, 2]
 
 
 def test_a_callback_can_write_into_latents(cameras: Camera) -> None:
-    generator = Recorder(GeneratorSpec(callback=True))
+    generator = Recorder(spec=GeneratorSpec(callback=True))
     chunks = rollout(
         generator, RoomMemory(), cameras, callback=lambda step, steps, x: torch.zeros_like(x)
     )
@@ -161,14 +134,14 @@ def test_rollout_goes_on_where_it_stopped(cameras: Camera) -> None:
     next(rollout(Recorder(), parted, cameras, chunk=4))
     generator = Recorder()
     list(rollout(generator, parted, cameras, chunk=4, start=4))
-    assert [one["seed"] for one in generator.given] == [4, 8]
+    assert [call.given["seed"] for call in generator.calls] == [4, 8]
     for one, other in zip(whole.stored, parted.stored, strict=True):
         assert torch.equal(one.rgb, other.rgb)
 
 
 def test_a_generator_without_references_searches_no_keyframes(cameras: Camera) -> None:
     for slots, count in (({"projection"}, 0), ({"references"}, 2)):
-        generator = Recorder(GeneratorSpec(slots=frozenset(slots)))
+        generator = Recorder(spec=GeneratorSpec(slots=frozenset(slots)))
         list(rollout(generator, RoomMemory(), cameras, chunk=4, k=2))
         assert len(generator.contexts[-1].keyframes) == count
 
@@ -213,9 +186,9 @@ def test_what_does_not_fit_is_refused_at_once(cameras: Camera) -> None:
         (GeneratorSpec(frames=FrameCount(most=4)), "at most 4"),
     ):
         with pytest.raises(InputError, match=words):
-            rollout(Recorder(spec), RoomMemory(), cameras)
+            rollout(Recorder(spec=spec), RoomMemory(), cameras)
     with spmem.open() as memory, pytest.raises(InputError, match="recent=9"):
-        rollout(Recorder(GeneratorSpec(history=9)), memory, cameras)
+        rollout(Recorder(spec=GeneratorSpec(history=9)), memory, cameras)
     with pytest.raises(InputError, match="start"):
         rollout(Recorder(), RoomMemory(), cameras, start=11)
     for wrong in ({"layout": "HWCT"}, {"axes": "y-up"}, {"slots": frozenset({"smell"})}):

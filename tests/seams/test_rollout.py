@@ -14,8 +14,9 @@ from spmem.errors import FrameError, InputError, UnknownNameError
 from spmem.rollout import news, rollout
 from spmem.testing.box import BoxRoom
 from spmem.testing.projection_generator import ProjectionGenerator
+from spmem.testing.recorder import Recorder
 from spmem.testing.room_memory import RoomMemory
-from spmem.types import Projection, Retrieval
+from spmem.types import Projection
 
 WIDTH, HEIGHT = 64, 48
 
@@ -30,24 +31,15 @@ def cameras(room: BoxRoom) -> Camera:
     return room.walk(10, width=WIDTH, height=HEIGHT)
 
 
-class Told(ProjectionGenerator):
-    """Notes what it is told; ``made`` replaces its frames."""
+class Altered(ProjectionGenerator):
+    """Returns something else than the frames."""
 
-    def __init__(self, made: Any = None) -> None:
-        self.prompts: list[str | None] = []
-        self.seeds: list[int] = []
-        self.keyframes: list[int] = []
+    def __init__(self, made: Any) -> None:
         self.made = made
 
-    def condition(self, context: Retrieval, prompt: str | None = None) -> Projection:
-        self.prompts.append(prompt)
-        self.keyframes.append(len(context.keyframes))
-        return super().condition(context, prompt)
-
     def generate(self, conditioning: Projection, cameras: Camera, *, seed: int = 0) -> Tensor:
-        self.seeds.append(seed)
-        rgb = super().generate(conditioning, cameras, seed=seed)
-        return rgb if self.made is None else self.made(rgb)
+        altered: Tensor = self.made(super().generate(conditioning, cameras, seed=seed))
+        return altered
 
 
 def test_every_camera_gets_its_frame_in_order(room: BoxRoom, cameras: Camera) -> None:
@@ -77,11 +69,11 @@ def test_chunks_are_made_when_asked_for(room: BoxRoom, cameras: Camera) -> None:
 def test_each_chunk_is_conditioned_on_what_the_ones_before_left(
     room: BoxRoom, cameras: Camera
 ) -> None:
-    generator = Told()
+    generator = Recorder(ProjectionGenerator())
     list(rollout(generator, RoomMemory(room), cameras, prompt="dusk", chunk=4, seed=5, k=6))
-    assert generator.keyframes == [0, 4, 6]
-    assert generator.prompts == ["dusk"] * 3
-    assert generator.seeds == [5, 9, 13]
+    assert [len(context.keyframes) for context in generator.contexts] == [0, 4, 6]
+    assert [call.prompt for call in generator.calls] == ["dusk"] * 3
+    assert [call.given for call in generator.calls] == [{"seed": 5}, {"seed": 9}, {"seed": 13}]
 
 
 def test_the_same_seed_gives_the_same_video(room: BoxRoom, cameras: Camera) -> None:
@@ -113,7 +105,7 @@ def test_a_depth_estimator_of_your_own_lifts_the_frames(room: BoxRoom, cameras: 
 
 def test_gradients_of_the_generator_stay_out_of_memory(room: BoxRoom, cameras: Camera) -> None:
     gain = torch.ones(1, requires_grad=True)
-    (chunk,) = rollout(Told(lambda rgb: rgb * gain), RoomMemory(room), cameras[:2], k=0)
+    (chunk,) = rollout(Altered(lambda rgb: rgb * gain), RoomMemory(room), cameras[:2], k=0)
     assert not chunk.rgb.requires_grad
 
 
@@ -141,7 +133,7 @@ def test_a_generator_that_returns_something_else_is_told(
 ) -> None:
     memory = RoomMemory(room)
     with pytest.raises(FrameError, match=words):
-        next(rollout(Told(made), memory, cameras))
+        next(rollout(Altered(made), memory, cameras))
     assert not memory.stored
 
 
@@ -184,7 +176,7 @@ def test_a_rollout_that_turns_away_and_back_finds_the_room_as_it_was(room: BoxRo
 
 
 def test_what_is_generated_of_known_places_is_no_memory(room: BoxRoom, cameras: Camera) -> None:
-    wrong = Told(lambda rgb: torch.zeros_like(rgb))
+    wrong = Altered(lambda rgb: torch.zeros_like(rgb))
     rendered = {}
     for rewrite in (False, True):
         with spmem.open() as memory:

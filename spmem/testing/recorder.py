@@ -93,8 +93,9 @@ class Recorder:
         self, context: Retrieval, *, state: Any = None, callback: Any = None
     ) -> Generated:
         rgb: Tensor = context.projection.rgb * context.projection.mask[..., None]
-        if echoed := context.recent[max(len(context.recent) - self.spec.echoed, 0) :]:
-            rgb = torch.cat([torch.stack([frame.rgb_float() for frame in echoed]), rgb])
+        if echoed := self.spec.echoes(len(context.recent)):
+            last = [frame.rgb_float() for frame in context.recent[-echoed:]]
+            rgb = torch.cat([torch.stack(last), rgb])
         low, high = self.spec.value_range
         rgb = low + (high - low) * rgb
         if self.spec.callback and callback is not None:

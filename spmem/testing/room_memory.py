@@ -13,7 +13,7 @@ from spmem.types import Frame, Keyframe, Projection, Retrieval
 
 @dataclass
 class RoomMemory:
-    """Answers with the room as it is, and with what was stored as its keyframes, latest first.
+    """Answers with the room as it is, and with what was stored as its keyframes, latest first; frames without a time are counted.
 
     unknown: Share of each image, from its left edge, that this memory does not cover.
 
@@ -39,14 +39,17 @@ class RoomMemory:
         return Retrieval(
             cameras=cameras,
             projection=self._render(cameras),
-            keyframes=tuple(
-                Keyframe(i, self.stored[i].camera, float(i), self.stored.__getitem__) for i in ids
-            ),
+            keyframes=tuple(Keyframe(i, self.stored[i].camera, float(i), self._frame) for i in ids),
             scores=torch.linspace(1, 0.5, len(ids)),
-            recent=tuple(self.stored[-2:]),
+            recent=tuple(map(self._frame, range(len(self.stored))[-2:])),
             method=method or "latest",
             _explain=list,
         )
+
+    def _frame(self, i: int) -> Frame:
+        """As every memory hands frames out: with a time, its number where it has none of its own."""
+        frame = self.stored[i]
+        return frame if frame.time is not None else frame.replace(time=float(i))
 
     def _render(self, cameras: Camera) -> Projection:
         seen = self.room.render(cameras)

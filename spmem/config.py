@@ -156,7 +156,8 @@ class MemoryConfig:
     """All of a memory. ``geometry`` names the spatial store; ``recent`` is the length of working memory in frames.
 
     renderer: What draws the map for ``retrieve``: ``discs``, ``gsplat``, ``pytorch3d``, or an installed package's.
-    check_poses: Compare each of the first frames with the map and refuse poses of another convention.
+    check_poses: Compare the first frames with one another: refuse poses of another convention, warn of depth in another
+        scale than the poses.
     """
 
     geometry: str = "surfels"

@@ -22,7 +22,7 @@ from spmem.config import MemoryConfig
 from spmem.corrections import Twice, moves, named, replaced
 from spmem.errors import InputError, StoreError
 from spmem.forgetting import Forgetting
-from spmem.geometry.consistency import PoseCheck
+from spmem.geometry.consistency import PoseCheck, ScaleCheck
 from spmem.keyframes import Keyframes
 from spmem.protocols import (
     DepthEstimator,
@@ -88,7 +88,7 @@ class SpatialMemory(Forgetting):
         self._next_time = 1.0 + max(
             [-1.0, float(self.views.times.max(initial=-1.0)), *_times(recent)]
         )
-        self._poses = PoseCheck() if config.check_poses else None
+        self._checks = (PoseCheck(), ScaleCheck()) if config.check_poses else ()
 
     @property
     def geometry(self) -> GeometryStore:
@@ -117,13 +117,14 @@ class SpatialMemory(Forgetting):
 
         Raises:
             FrameError: No depth and no estimator.
-            ConventionError: The poses contradict the depth, and fit under another convention.
+            ConventionError: The poses contradict the depth, and fit under another convention. (Where they fit under
+                another scale, there is a warning.)
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
         frame = self._lift(self._dated(frame))
-        if self._poses is not None:
-            self._poses(frame)
+        for check in self._checks:
+            check(frame)
         still = self._static(frame)
         surfel_ids = self._geometry.fuse(still)
         self._changed, self._device = True, frame.camera.device

@@ -146,11 +146,14 @@ class Generated:
     rgb: Frames, as its spec says.
     depth: z-depth ``[T, H, W]`` of the same frames in world units, 0 = none, or None.
     state: What it wants back with the next chunk: latents, a scan's state, a cache.
+    latents: Of each frame, what its autoencoder made of it, floats of any shape (``[T, …]`` or T tensors, None where one has
+        none), or None; they are stored with the frames.
     """
 
     rgb: Tensor
     depth: Float[Tensor, "t h w"] | None = None
     state: Any = None
+    latents: Tensor | Sequence[Tensor | None] | None = None
 
 
 def spec_of(generator: Any) -> GeneratorSpec:
@@ -200,7 +203,14 @@ def made_by(
         if list(depth.shape) != wanted:
             raise FrameError(f"generator {who} returned depth {list(depth.shape)}, wanted {wanted}")
         depth = depth.detach()[echoed:]
-    return Generated(rgb[echoed:], depth, made.state)
+    latents = made.latents
+    if latents is not None:
+        if len(latents) != echoed + len(cameras):
+            raise FrameError(
+                f"generator {who} returned {len(latents)} latents, wanted one for each of {echoed + len(cameras)} frames"
+            )
+        latents = latents[echoed:]
+    return Generated(rgb[echoed:], depth, made.state, latents)
 
 
 def _frames(rgb: Any, spec: GeneratorSpec, wanted: list[int], who: str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -157,10 +158,13 @@ def rollout(
                 lifted = _checked_depth(
                     estimate(made.rgb, asked, context.projection), asked, estimate
                 )
-            seen = zip(
-                made.rgb, lifted, ahead, strict=False
-            )  # what was made for added cameras is dropped
-            frames = tuple(Frame(*one) for one in seen)
+            latents = repeat(None) if made.latents is None else iter(made.latents)
+            frames = tuple(
+                Frame(rgb, depths, camera, latent=latent)
+                for rgb, depths, camera, latent in zip(
+                    made.rgb, lifted, ahead, latents, strict=False
+                )  # what was made for added cameras is dropped
+            )
             if not rewrite:
                 frames = tuple(map(news, frames, context.projection.depth))
             yield Chunk(context, frames, tuple(map(memory.store, frames)), first, carried)

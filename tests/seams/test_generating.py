@@ -30,6 +30,37 @@ def cameras() -> Camera:
     return BoxRoom().walk(10, width=WIDTH, height=HEIGHT)
 
 
+def test_latents_are_stored_with_the_frames(cameras: Camera) -> None:
+    """As they came, without those of echoed frames."""
+    made: list[torch.Tensor] = []
+
+    def function(history: Any, cameras: Camera, context: Retrieval) -> Generated:
+        echoed = min(len(history), 1)
+        made.append(torch.randn(echoed + len(cameras), 4, 2, 3).bfloat16())
+        rgb = torch.full((echoed + len(cameras), HEIGHT, WIDTH, 3), 0.5)
+        return Generated(rgb, torch.full(rgb.shape[:3], 2.0), latents=made[-1])
+
+    every = spmem.MemoryConfig(keyframes=spmem.KeyframeConfig(novelty=0.0), check_poses=False)
+    with spmem.open(config=every) as memory:
+        spec = GeneratorSpec(echoed=1)
+        for _ in rollout(spmem.from_function(function, spec), memory, cameras[:5], chunk=3):
+            pass
+        kept = [frame.latent for frame in memory.keyframes.frames(memory.keyframes)]
+    wanted = [*made[0], *made[1][1:]]
+    assert len(kept) == len(wanted) == 5
+    assert all(a is not None and torch.equal(a, b) for a, b in zip(kept, wanted, strict=True))
+
+
+def test_a_latent_for_each_frame_is_wanted(cameras: Camera) -> None:
+    def short(history: Any, cameras: Camera, context: Retrieval) -> Generated:
+        rgb = context.projection.rgb
+        return Generated(rgb, context.projection.depth, latents=torch.zeros(1, 4))
+
+    chunks = rollout(spmem.from_function(short), RoomMemory(), cameras, chunk=4)
+    with pytest.raises(FrameError, match="1 latents, wanted one for each of 4"):
+        next(iter(chunks))
+
+
 class OddOnes(GeneratorTests):
     """Generators with rules of their own, brought to the same."""
 

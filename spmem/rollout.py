@@ -69,6 +69,7 @@ def rollout(
     start: int = 0,
     state: Any = None,
     rewrite: bool = False,
+    commit: bool = False,
     callback: Callable[[int, int, Tensor], Tensor | None] | None = None,
     progress: bool = False,
 ) -> Iterator[Chunk]:
@@ -98,6 +99,7 @@ def rollout(
         state: The generator's, of the chunk before ``start``.
         rewrite: Whether memory also takes what is generated of places that it knows. By default it takes only what is
             new, or lies elsewhere than it knew, so that a generator's errors do not become memories.
+        commit: Commit the memory after each chunk, before it is yielded: a program that is killed goes on from there.
         callback: ``callback(step, steps, latents)`` at each step of denoising, for generators that call it; what it
             returns takes the latents' place.
         progress: One progress bar on standard error, where that is a terminal.
@@ -107,8 +109,9 @@ def rollout(
 
     Raises:
         InputError: ``cameras`` is no trajectory or of a size that the generator cannot make, ``chunk`` not positive or
-            ``start`` not on the trajectory, a memory that keeps fewer recent frames than the generator wants (at once);
-            memory knows nothing of the first cameras and nothing gives depth (at the first chunk).
+            ``start`` not on the trajectory, a memory that keeps fewer recent frames than the generator wants, ``commit``
+            with one that cannot (at once); memory knows nothing of the first cameras and nothing gives depth (at the
+            first chunk).
         UnknownNameError: No depth estimator has this name (at once).
         FrameError: The generator or the depth estimator returned another shape or range of values than wanted.
     """
@@ -130,6 +133,7 @@ def rollout(
         estimate = depth
 
     wanted = k if {"references", "warp"} & spec.slots else 0
+    keep = _committer(memory) if commit else None
 
     def chunks() -> Iterator[Chunk]:
         carried = state
@@ -167,7 +171,10 @@ def rollout(
             )
             if not rewrite:
                 frames = tuple(map(news, frames, context.projection.depth))
-            yield Chunk(context, frames, tuple(map(memory.store, frames)), first, carried)
+            keyframes = tuple(map(memory.store, frames))
+            if keep is not None:
+                keep(f"cameras {first} to {first + len(frames) - 1}")
+            yield Chunk(context, frames, keyframes, first, carried)
 
     return _counted(chunks(), len(cameras), start) if progress else chunks()
 
@@ -206,6 +213,13 @@ def _require_history(memory: Memory, wanted: int) -> None:
             f"the generator wants the last {wanted} frames and the memory keeps {kept}; "
             f"open it with config=spmem.MemoryConfig(recent={wanted})"
         )
+
+
+def _committer(memory: Memory) -> Callable[[str], Any]:
+    keep: Callable[[str], Any] | None = getattr(memory, "commit", None)
+    if keep is None:
+        raise InputError(f"a {type(memory).__name__} has no commit(); leave commit=False")
+    return keep
 
 
 def _require_covered(context: Retrieval) -> None:

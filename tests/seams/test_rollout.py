@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -220,3 +221,20 @@ def test_a_keyframe_saw_only_what_is_believed(room: BoxRoom, cameras: Camera) ->
     assert (depth[:, :32] > 0).all()
     assert not depth[:, 32:].any()
     assert told[0].sees < 0.55
+
+
+def test_each_chunk_can_be_a_commit(room: BoxRoom, cameras: Camera, tmp_path: Path) -> None:
+    memory = spmem.open(tmp_path / "room.spmem")
+    memory.store(room.frames(cameras[:1])[0])
+    made = rollout(ProjectionGenerator(), memory, cameras, chunk=4, commit=True)
+    next(made)
+    next(made)
+    with spmem.open(tmp_path / "room.spmem", mode="r") as other:  # as after a crash
+        assert [one.message for one in other.snapshots()[:2]] == [
+            "cameras 4 to 7",
+            "cameras 0 to 3",
+        ]
+        assert len(other.keyframes) == len(memory.keyframes)
+    memory.close()
+    with pytest.raises(InputError, match="has no commit"):
+        rollout(ProjectionGenerator(), RoomMemory(room), cameras, commit=True)

@@ -42,6 +42,8 @@ class VideoFile:
             if not self._container.streams.video:
                 raise FormatError(path, "has no video stream")
             self._stream = self._container.streams.video[0]
+            if self._stream.codec_context is None:
+                raise FormatError(path, "is of a codec that nothing here decodes")
             self._stream.thread_type = "AUTO"
             packets = self._container.demux(self._stream)
             found = [p.pts for p in packets if p.pts is not None and not p.is_discard]

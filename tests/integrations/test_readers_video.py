@@ -211,6 +211,15 @@ def test_titles_may_be_in_any_alphabet(tmp_path, clip):
     assert number(open_walk(tmp_path)[3]) == 3
 
 
+def test_an_unknown_codec_is_told(tmp_path, clip):
+    content = (clip / "walk.mp4").read_bytes()
+    start = content.index(b"stsd")
+    (tmp_path / "walk.mp4").write_bytes(content[:start] + content[start:].replace(b"avc1", b"none"))
+    np.savez(tmp_path / "walk.npz", c2w=c2w(), K=K)
+    with pytest.raises(FormatError, match=r"walk\.mp4: is of a codec"):
+        open_walk(tmp_path)
+
+
 def test_a_broken_video_is_named(tmp_path, clip):
     np.savez(tmp_path / "poses.npz", c2w=c2w(), K=K)
     (tmp_path / "a.mp4").write_bytes(b"no video at all")

@@ -130,7 +130,7 @@ def test_a_view_that_moved_is_found_where_it_is_now(many: Views) -> None:
 
 
 def test_world_units_do_not_matter(many: Views) -> None:
-    large = Views.restore(many.arrays())
+    large = Views.restore({name: column.copy() for name, column in many.arrays().items()})
     large.c2w[:, :3, 3] *= 1000
     large.depth[:] *= 1000
     config = RetrievalConfig(candidates=8)

@@ -121,7 +121,7 @@ def test_the_index_does_not_keep_what_the_bank_dropped() -> None:
 
 
 def test_a_view_that_moved_is_found_where_it_is_now(many: Views) -> None:
-    views = Views.restore(many.arrays())
+    views = Views.restore({name: column.copy() for name, column in many.arrays().items()})
     rule = observed(views, config=RetrievalConfig(candidates=4), scan=0)
     query = query_of([stand(2.0, -1.0, 0.0)])
     views.c2w[0], views.depth[0] = query.cameras.c2w[0].numpy(), query.projection.depth[0].numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from os import PathLike
 from threading import Lock
 from typing import Any, TypeVar
@@ -114,7 +115,8 @@ class ZarrKeyframes(Versions):
             self._rows.append(id, frame)
             self._coming.add(id)
         try:
-            self._writer.put(lambda: self._encode(id, frame, quality), record.size(frame))
+            coded = self._writer.code(record.encode, frame, quality)
+            self._writer.put(lambda: self._keep(id, coded), record.size(frame))
         except BaseException:
             with self._lock:
                 self._rows.remove(self._rows.rows(np.array([id])))
@@ -316,9 +318,9 @@ class ZarrKeyframes(Versions):
     def _uncommitted(self) -> bool:
         return bool(self._pending) or len(self) != self._saved or super()._uncommitted()
 
-    def _encode(self, id: int, frame: Frame, quality: int) -> None:
+    def _keep(self, id: int, coded: Future[tuple[bytes, ...]]) -> None:
         try:
-            parts = record.encode(frame, quality)
+            parts = coded.result()
         except Exception:
             with self._lock:
                 self._rows.remove(self._rows.rows(np.array([id])))

@@ -63,7 +63,7 @@ def size(frame: Frame) -> int:
     return sum(tensor.nbytes for tensor in frame.tensors().values())
 
 
-def encode(frame: Frame, quality: int) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+def encode(frame: Frame, quality: int) -> tuple[bytes, ...]:
     """The parts of a frame's record, in the order of ``FORMATS``; empty where the frame has none."""
     require_complete(frame)
     depth, confidence, features = frame.depth, frame.confidence, frame.features

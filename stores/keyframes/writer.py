@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Writer:
@@ -17,7 +21,12 @@ class Writer:
     def __init__(self, room: int) -> None:
         self._room, self._held = room, 0
         self._pool = ThreadPoolExecutor(1, "spmem-writer")
+        self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "spmem-coder")
         self._jobs: deque[tuple[Future[object], int]] = deque()
+
+    def code(self, encode: Callable[..., T], *given: object) -> Future[T]:
+        """Encode on any core, out of order, what a job is going to write; the job waits for it."""
+        return self._coders.submit(encode, *given)
 
     def put(self, job: Callable[[], object], size: int = 0) -> None:
         """Hand over a job that holds ``size`` bytes. Raises what an earlier one raised; this one is not taken then."""
@@ -40,6 +49,7 @@ class Writer:
     def stop(self) -> None:
         """Take no more jobs; those that were taken are done."""
         self._pool.shutdown(wait=True)
+        self._coders.shutdown(wait=True)
         self._jobs.clear()
 
     def _first(self) -> None:

@@ -61,9 +61,9 @@ def controls(context: Retrieval, echoed: int, stride: int) -> dict[str, Any]:
         echoed: Of the last frames, to be kept before them.
         stride: Frames that one latent stands for.
     """
-    references = context.keyframes[: -(-len(context.cameras) // stride)]
     known = remembered(context.projection)
     last = tail(context.recent, echoed, known)
+    references = context.keyframes[: -(-(len(last) + len(known)) // stride)]
     unknown = context.projection.uncovered()[..., None].expand_as(known).to(known)
     return {
         "video": video(torch.cat([last, known])),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import WanVACEPipeline, WanVACETransformer3DModel
 
+import spmem
 from spmem.errors import InputError
 from spmem.integrations.diffusers import WanVace
 from spmem.testing.box import BoxRoom
@@ -61,6 +62,19 @@ def test_memory_fills_video_mask_and_references(pipe: Any) -> None:
     assert torch.equal(video[1:][known], context.projection.rgb[known])
     assert (video[1:][~known] == 0.5).all()
     assert [image.size for image in call["reference_images"]] == [(48, 32)]
+
+
+def test_there_are_as_many_references_as_frames_of_latents(pipe: Any) -> None:
+    generator, cameras = WanVace(pipe, tail=5, **CALL), BoxRoom().walk(4, width=48, height=32)
+    with spmem.open(config=spmem.MemoryConfig(recent=5)) as memory:
+        for frame in BoxRoom().frames(BoxRoom().walk(9, width=48, height=32, sweep=6.0)):
+            memory.store(frame)
+        context = memory.retrieve(cameras, k=8, method="recent")
+        call = generator.condition(context)
+    assert len(context.keyframes) > 3
+    assert call["num_frames"] == 9
+    assert len(call["reference_images"]) == 3
+    assert generator.generate(call, cameras).shape == (9, 3, 32, 48)
 
 
 def test_what_memory_says_changes_the_frames(pipe: Any) -> None:

@@ -1,6 +1,6 @@
 """Does the bundled generator keep a place as it was? The same as ``spmem bench consistency``.
 
-    python benchmarks/consistency.py [--quick] [--json] [--out DIR] [--houses N] [--docs]
+    python benchmarks/consistency.py [--quick] [--json] [--out DIR] [--houses N] [--rewrite] [--docs]
 
 Journeys and controls are those of ``spmem.bench``. --docs brings the tables into docs/benchmarks.md and the pictures into
 docs/pictures.
@@ -9,6 +9,7 @@ docs/pictures.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -40,9 +41,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="for pictures")
     parser.add_argument("--houses", type=int, default=8, help="for each kind of way")
+    parser.add_argument("--rewrite", action="store_true", help="memory takes all that is generated")
     parser.add_argument("--docs", action="store_true", help="renew the page and its pictures")
     options = parser.parse_args()
     scope = Scope.quick() if options.quick else Scope(seeds=tuple(range(options.houses)))
+    scope = replace(scope, rewrite=options.rewrite)
     rows, shown = consistency(ReferenceGenerator.from_pretrained("nano", steps=4), scope)
     strips(shown, options.out)
     curves(rows, options.out)

@@ -46,6 +46,7 @@ class Scope:
     chunks: Generated, of four frames.
     controls: Names of :data:`CONTROLS`.
     methods: Further rules of retrieval, each as one more control with full memory.
+    rewrite: Whether memory takes all that is generated, as ``rollout(rewrite=True)``.
     """
 
     families: tuple[str, ...] = tuple(FAMILIES)
@@ -53,6 +54,7 @@ class Scope:
     chunks: int = 12
     controls: tuple[str, ...] = tuple(CONTROLS)
     methods: tuple[str, ...] = ()
+    rewrite: bool = False
 
     @classmethod
     def quick(cls) -> Scope:
@@ -79,8 +81,12 @@ def play(
     *,
     method: str | None = None,
     wrong: Journey | None = None,
+    rewrite: bool = False,
 ) -> Played:
-    """Give a memory the journey's first frames (another's, but for the last ones, if ``wrong``), and generate on."""
+    """Give a memory the journey's first frames (another's, but for the last ones, if ``wrong``), and generate on.
+
+    ``rewrite`` is that of :func:`spmem.rollout`.
+    """
     watched = _Watched(generator)
     history = generator.model.config.history
     with open_memory(config=MemoryConfig(check_poses=False)) as memory:
@@ -91,7 +97,15 @@ def play(
             memory.store(frame.replace(time=i / 10))
         start = perf_counter()
         made: list[Chunk] = list(
-            rollout(watched, memory, trip.ahead, chunk=CHUNK, seed=trip.seed, method=method)
+            rollout(
+                watched,
+                memory,
+                trip.ahead,
+                chunk=CHUNK,
+                seed=trip.seed,
+                method=method,
+                rewrite=rewrite,
+            )
         )
         took = perf_counter() - start
     frames = [frame for chunk in made for frame in chunk.frames]
@@ -206,9 +220,9 @@ def consistency(
             wrong = None
             if control == WRONG:
                 wrong = journey(family, seed + 500, chunks=1, size=size, window=window)
-            played.append(play(part, trip, control, wrong=wrong))
+            played.append(play(part, trip, control, wrong=wrong, rewrite=scope.rewrite))
         for method in scope.methods:
-            played.append(play(generator, trip, method, method=method))
+            played.append(play(generator, trip, method, method=method, rewrite=scope.rewrite))
         rows += [row for one in played for row in measured(one)]
         if seed in houses[family][:2]:
             shown.append(played)

@@ -51,10 +51,7 @@ class GeneratorTests:
         """One that knows most of the room and has two keyframes, and one that knows nothing yet."""
         if request.param == "nothing known":
             return RoomMemory(unknown=1.0)
-        memory = RoomMemory(unknown=0.3)
-        for frame in memory.room.frames(self.cameras(2)):
-            memory.store(frame)
-        return memory
+        return RoomMemory(unknown=0.3).look(self.cameras(2))
 
     def cameras(self, n: int) -> Camera:
         """A trajectory of n cameras."""

@@ -33,6 +33,12 @@ class RoomMemory:
         self.stored.append(frame)
         return len(self.stored) - 1
 
+    def look(self, cameras: Camera) -> RoomMemory:
+        """Store the room as cameras ``[T]`` see it; the memory itself."""
+        for frame in self.room.frames(cameras):
+            self.store(frame)
+        return self
+
     def retrieve(self, cameras: Camera, *, k: int = 4, method: str | None = None) -> Retrieval:
         """The room rendered, but for the unknown share, and the last k frames stored."""
         ids = range(len(self.stored))[::-1][:k]

@@ -15,6 +15,7 @@ else:
         AutoencoderKLLTXVideo,
         AutoencoderKLWan,
         FlowMatchEulerDiscreteScheduler,
+        HeliosTransformer3DModel,
         LTXVideoTransformer3DModel,
     )
     from tokenizers import Tokenizer
@@ -108,4 +109,20 @@ def ltx_transformer() -> Any:
             cross_attention_dim=16,
             num_layers=1,
             caption_channels=32,
+        ).eval()
+
+
+@pytest.fixture(scope="session")
+def helios_transformer() -> Any:
+    """Of 24 channels."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        return HeliosTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=1,
+            rope_dim=(4, 4, 4),
         ).eval()

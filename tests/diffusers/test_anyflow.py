@@ -52,10 +52,7 @@ class TestAnyFlow(GeneratorTests):
 
 
 def remembering(frames: int) -> RoomMemory:
-    memory = RoomMemory()
-    for frame in memory.room.frames(BoxRoom().walk(frames, width=WIDTH, height=HEIGHT)):
-        memory.store(frame)
-    return memory
+    return RoomMemory().look(BoxRoom().walk(frames, width=WIDTH, height=HEIGHT))
 
 
 def test_its_context_is_keyframes_then_the_last_frames(pipe: Any) -> None:

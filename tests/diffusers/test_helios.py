@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import HeliosPipeline, HeliosScheduler, HeliosTransformer3DModel
+from diffusers import HeliosPipeline, HeliosScheduler
 
 from spmem.errors import InputError
 from spmem.integrations.diffusers import Helios, LatentBlend
@@ -19,20 +19,9 @@ CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, "max_se
 
 
 @pytest.fixture(scope="module")
-def pipe(wan_vae: Any, umt5: Any, tokenizer: Any) -> Any:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(3)
-        transformer = HeliosTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=1,
-            rope_dim=(4, 4, 4),
-        ).eval()
+def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, helios_transformer: Any) -> Any:
     scheduler = HeliosScheduler(stages=1, stage_range=[0, 1], use_dynamic_shifting=True)
-    pipe = HeliosPipeline(tokenizer, umt5, wan_vae, scheduler, transformer)
+    pipe = HeliosPipeline(tokenizer, umt5, wan_vae, scheduler, helios_transformer)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -47,10 +36,7 @@ class TestHelios(GeneratorTests):
 
 
 def remembering(frames: int) -> RoomMemory:
-    memory = RoomMemory()
-    for frame in memory.room.frames(BoxRoom().walk(frames, width=48, height=32)):
-        memory.store(frame)
-    return memory
+    return RoomMemory().look(BoxRoom().walk(frames, width=48, height=32))
 
 
 def test_its_history_is_keyframes_and_the_last_frames(pipe: Any) -> None:

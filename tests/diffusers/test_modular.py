@@ -10,7 +10,6 @@ import torch
 from diffusers import (
     ClassifierFreeGuidance,
     HeliosScheduler,
-    HeliosTransformer3DModel,
     WanVACETransformer3DModel,
 )
 from diffusers.modular_pipelines import HeliosAutoBlocks, Wan22VaceBlocks
@@ -60,10 +59,7 @@ def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, euler: Any) -> Any:
 
 
 def remembering(unknown: float = 0.25) -> RoomMemory:
-    memory = RoomMemory(unknown=unknown)
-    for frame in memory.room.frames(BoxRoom().walk(2, width=48, height=32)):
-        memory.store(frame)
-    return memory
+    return RoomMemory(unknown=unknown).look(BoxRoom().walk(2, width=48, height=32))
 
 
 def test_memory_drives_the_blocks_after_it(pipe: Any) -> None:
@@ -128,18 +124,7 @@ def test_cameras_are_a_trajectory(pipe: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def helios(wan_vae: Any, umt5: Any, tokenizer: Any) -> Any:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(3)
-        transformer = HeliosTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=1,
-            rope_dim=(4, 4, 4),
-        ).eval()
+def helios(wan_vae: Any, umt5: Any, tokenizer: Any, helios_transformer: Any) -> Any:
     blocks = HeliosAutoBlocks()
     blocks.sub_blocks.insert("memory", HeliosRetrieveBlock(), 0)
     pipe = blocks.init_pipeline()
@@ -148,7 +133,7 @@ def helios(wan_vae: Any, umt5: Any, tokenizer: Any) -> Any:
         text_encoder=umt5,
         tokenizer=tokenizer,
         scheduler=HeliosScheduler(stages=1, stage_range=[0, 1], use_dynamic_shifting=True),
-        transformer=transformer,
+        transformer=helios_transformer,
         guider=ClassifierFreeGuidance(guidance_scale=2.0),
     )
     pipe.set_progress_bar_config(disable=True)

@@ -80,10 +80,7 @@ def shown(image: Any) -> torch.Tensor:
 
 
 def remembering(cameras: Camera) -> RoomMemory:
-    memory = RoomMemory()
-    for frame in memory.room.frames(cameras):
-        memory.store(frame)
-    return memory
+    return RoomMemory().look(cameras)
 
 
 def test_the_trajectory_begins_with_the_last_frame(pipe: Any) -> None:

@@ -53,10 +53,7 @@ class TestSkyReels(GeneratorTests):
 
 
 def remembering(frames: int) -> RoomMemory:
-    memory = RoomMemory()
-    for frame in memory.room.frames(BoxRoom().walk(frames, width=48, height=32)):
-        memory.store(frame)
-    return memory
+    return RoomMemory().look(BoxRoom().walk(frames, width=48, height=32))
 
 
 def test_the_last_frames_are_its_history(pipe: Any) -> None:

@@ -27,17 +27,18 @@ from spmem.stores.keyframes.codec import rounded_depth
 from spmem.stores.keyframes.failures import cause_of, store_errors
 from spmem.stores.keyframes.groups import checked_group, read_group, write_group
 from spmem.stores.keyframes.hot import Hot
-from spmem.stores.keyframes.layout import array, lay_out, load_rows, save_rows, write_records
+from spmem.stores.keyframes.layout import array, lay_out, load_rows, save_rows
 from spmem.stores.keyframes.place import place
 from spmem.stores.keyframes.reading import Record, read_records
 from spmem.stores.keyframes.repository import open_repository
 from spmem.stores.keyframes.rows import RowCameras
 from spmem.stores.keyframes.versions import Versions
+from spmem.stores.keyframes.writing import write_records
 from spmem.types import Frame
 
 T = TypeVar("T")
 
-_PENDING_KEYFRAMES = 16
+_PENDING_KEYFRAMES = 8
 _PENDING_BYTES = 1 << 24
 
 

@@ -10,13 +10,16 @@ pose as it was last corrected. The group's attribute ``table`` is the SHA-256 of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr import AsyncArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.sync import sync
+from zarr.errors import ArrayNotFoundError
 
 from spmem.stores.keyframes.groups import KEYFRAMES
 from spmem.stores.keyframes.guard import (
@@ -30,6 +33,7 @@ from spmem.stores.keyframes.guard import (
 from spmem.stores.keyframes.reading import read_arrays
 from spmem.stores.keyframes.record import FORMATS
 from spmem.stores.keyframes.rows import COLUMNS, Rows, table_digest
+from spmem.stores.keyframes.writing import LEVEL, write_columns
 
 TABLE = "table"
 """The attribute that holds the digest of the columns."""
@@ -48,10 +52,9 @@ def lay_out(root: zarr.Group) -> None:
 
 def load_rows(root: zarr.Group) -> Rows:
     """The table of keyframes; ValueError where its columns are not what they were written as, or do not fit."""
-    there = root[KEYFRAMES]
-    assert isinstance(there, zarr.Group)
+    there = _group(root)
     check_records(array(root, "records"))
-    arrays = {name: array(root, name) for name in COLUMNS if name in there}
+    arrays = _columns(there)
     require_room(KEYFRAMES, arrays.values())
     stored = read_arrays(arrays, lambda name, number, rows: None)
     columns = _present(stored)
@@ -70,19 +73,18 @@ def load_rows(root: zarr.Group) -> Rows:
 
 def save_rows(root: zarr.Group, rows: Rows, saved: int) -> None:
     """Write the rows from ``saved`` on (from the start of its chunk, so that nothing is read back)."""
-    start, group = saved - saved % _ROWS, root[KEYFRAMES]
-    assert isinstance(group, zarr.Group)
+    group = _group(root)
     if group.attrs["records"] != FORMATS:
         group.attrs["records"] = FORMATS
+    columns = _columns(group)
     for name, (dtype, shape) in COLUMNS.items():
-        if name not in group or array(root, name).shape[1:] != shape:  # of an older schema
-            _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
-            start = 0
+        if not _writable(
+            columns.get(name), (_ROWS, *shape), dtype
+        ):  # of an older schema, or not ours
+            columns[name] = _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
+            saved = 0
     group.attrs[TABLE] = table_digest(rows.columns())
-    for name in COLUMNS:
-        column = array(root, name)
-        column.resize((len(rows), *column.shape[1:]))
-        column[start:] = rows[name][start:]
+    write_columns(columns, rows.columns(), saved)
 
 
 def _present(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -94,31 +96,52 @@ def _present(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {**columns, "bytes": lengths, "digest": digests}
 
 
-def write_records(records: zarr.Array[Any], first: int, parts: Sequence[bytes]) -> None:
-    """Write the records of consecutive ids from ``first`` on."""
-    width = max(map(len, parts), default=0)
-    width += -width % _WIDTH  # whole chunks: none is read to be written
-    block = np.zeros((len(parts), width), np.uint8)
-    for row, part in zip(block, parts, strict=True):
-        row[: len(part)] = np.frombuffer(part, np.uint8)
-    records.resize((first + len(parts), max(records.shape[1], width)))
-    records[first:, :width] = block
-
-
 def array(root: zarr.Group, name: str) -> zarr.Array[Any]:
     """An array of the group; ValueError where something else bears its name."""
     path, limit = f"{KEYFRAMES}/{name}", MOST if name == "records" else GROUP_BYTES
     return guarded(root[path], path, limit=limit)
 
 
+def _group(root: zarr.Group) -> zarr.Group:
+    there = root[KEYFRAMES]
+    assert isinstance(there, zarr.Group)
+    return there
+
+
+def _columns(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
+    """The columns that are there, by name, opened together; ValueError where something else bears the name of one."""
+
+    async def look() -> list[Any]:
+        paths = (group.store_path / name for name in COLUMNS)
+        return await asyncio.gather(*map(AsyncArray.open, paths), return_exceptions=True)
+
+    columns = {}
+    for name, found in zip(COLUMNS, sync(look()), strict=True):
+        if isinstance(found, ArrayNotFoundError):
+            continue
+        if isinstance(found, BaseException):
+            raise found
+        columns[name] = guarded(zarr.Array(found), f"{KEYFRAMES}/{name}")
+    return columns
+
+
+def _writable(column: zarr.Array[Any] | None, chunks: tuple[int, ...], dtype: Any) -> bool:
+    return (
+        column is not None
+        and column.chunks == chunks
+        and column.dtype == dtype
+        and isinstance(column.compressors[0], ZstdCodec)
+    )
+
+
 def _create(
     group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any
-) -> None:
-    group.create_array(
+) -> zarr.Array[Any]:
+    return group.create_array(
         name,
         shape=shape,
         chunks=chunks,
         dtype=dtype,
-        compressors=[ZstdCodec(level=1), Crc32cCodec()],
+        compressors=[ZstdCodec(level=LEVEL), Crc32cCodec()],
         overwrite=True,
     )

@@ -108,10 +108,13 @@ def _rows(array: zarr.Array[Any], chunk: Record | None, part: NDArray[Any]) -> N
     part.reshape(-1).view(np.uint8)[:] = stored[: part.nbytes]
 
 
+def chunk_key(array: zarr.Array[Any], number: tuple[int, ...]) -> str:
+    """Where Zarr's store has a chunk of an array."""
+    return f"{array.store_path.path}/{array.metadata.encode_chunk_key(number)}"
+
+
 async def _chunk(array: zarr.Array[Any], number: tuple[int, ...]) -> Record | None:
-    where = array.store_path
-    key = f"{where.path}/{array.metadata.encode_chunk_key(number)}"
-    found = await where.store.get(key, default_buffer_prototype())
+    found = await array.store_path.store.get(chunk_key(array, number), default_buffer_prototype())
     return None if found is None else found.as_numpy_array()
 
 

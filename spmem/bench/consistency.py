@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from spmem.bench.fidelity import ms_ssim, psnr, ssim
 from spmem.bench.journeys import CHUNK, FAMILIES, Journey, journey
-from spmem.bench.report import aim, mean_and_error
-from spmem.config import MemoryConfig
+from spmem.bench.lpips import Lpips, load
+from spmem.bench.matching import Matcher
+from spmem.config import MemoryConfig, RetrievalConfig
 from spmem.integrations.readers import track
 from spmem.integrations.reference.generator import FORMS, ReferenceGenerator
 from spmem.opening import open as open_memory
+from spmem.plugins import find
+from spmem.retrieval.rules import METHODS, retriever
 from spmem.rollout import Chunk, rollout
 from spmem.types import Retrieval
 
@@ -33,8 +36,15 @@ CONTROLS: dict[str, tuple[str, ...]] = {
     WRONG: FORMS,
 }
 """What the generator is given of memory. The "only" ones see the recent frames too; "none" does not even see these."""
-LEAST = 0.02
-"""Share of a frame's pixels that a set must have to be measured."""
+DEFAULT, RULE = RetrievalConfig().method, "rule "
+"""What full memory retrieves by; and what stands before another rule's name where it is a control."""
+FOUND, MASKED = "what moves is found", "what moves is masked"
+AMONG_MOVERS = (FULL, FOUND, MASKED, "recent only", NONE)
+"""Played where things move: beside full memory, which takes all that it is given, one that leaves out what the
+segmenter ``depth-change`` calls moving, and one that leaves out exactly what moves in the given frames."""
+
+FEW = 0.005
+"""Share of a frame's pixels that must be vacated to be measured: what moves is small."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +54,55 @@ class Scope:
     families: Of journeys.
     seeds: Of held-out houses, as many for each family; no two families share one.
     chunks: Generated, of four frames.
-    controls: Names of :data:`CONTROLS`.
-    methods: Further rules of retrieval, each as one more control with full memory.
+    controls: Names of :data:`CONTROLS`, and of :data:`AMONG_MOVERS` where things move.
+    rules: Of retrieval, each as one more control with full memory.
+    moving: Things that move in each house.
     rewrite: Whether memory takes all that is generated, as ``rollout(rewrite=True)``.
+    matches: Whether keypoints are matched (needs OpenCV).
+    lpips: Files of weights; none, and LPIPS is not measured.
     """
 
     families: tuple[str, ...] = tuple(FAMILIES)
     seeds: tuple[int, ...] = tuple(range(8))
     chunks: int = 12
     controls: tuple[str, ...] = tuple(CONTROLS)
-    methods: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    moving: int = 0
     rewrite: bool = False
+    matches: bool = False
+    lpips: tuple[Path, ...] = ()
 
     @classmethod
     def quick(cls) -> Scope:
         """For a look."""
         return cls(("rotate-and-return",), (0, 1), 4, (FULL, "recent only", NONE))
+
+    def with_families(self, names: str) -> Scope:
+        """With these families alone: names with commas.
+
+        Raises:
+            UnknownNameError: A family that is not there.
+        """
+        families = tuple(filter(None, names.split(",")))
+        for name in families:
+            find("family", name, FAMILIES)
+        return replace(self, families=families)
+
+    def with_rules(self, names: str) -> Scope:
+        """With rules in place of the other controls: names with commas, or ``all`` that a name is enough for.
+
+        Raises:
+            UnknownNameError: A rule that is not there.
+        """
+        rules = METHODS if names == "all" else tuple(filter(None, names.split(",")))
+        for name in rules:
+            retriever(name)
+        return replace(self, controls=(FULL,), rules=tuple(r for r in rules if r != DEFAULT))
+
+    def with_movers(self, moving: int) -> Scope:
+        """With things that move, and the controls that belong to them."""
+        controls = self.controls if self.rules else AMONG_MOVERS
+        return replace(self, moving=moving, controls=controls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +128,16 @@ def play(
 ) -> Played:
     """Give a memory the journey's first frames (another's, but for the last ones, if ``wrong``), and generate on.
 
-    ``rewrite`` is that of :func:`spmem.rollout`.
+    ``method`` and ``rewrite`` are those of :func:`spmem.rollout`.
     """
     watched = _Watched(generator)
     history = generator.model.config.history
-    with open_memory(config=MemoryConfig(check_poses=False)) as memory:
+    segmenter = "depth-change" if control == FOUND else None
+    with open_memory(config=MemoryConfig(check_poses=False), segmenter=segmenter) as memory:
         given = trip.frames[: trip.given]
+        if control == MASKED:
+            still = (~trip.movers).float()
+            given = tuple(f.replace(confidence=w) for f, w in zip(given, still, strict=False))
         if wrong is not None:
             given = (*wrong.frames[: wrong.given], *given[-history:])
         for i, frame in enumerate(given):
@@ -133,62 +180,47 @@ class _Watched:
         return made
 
 
-def measured(played: Played) -> list[dict[str, Any]]:
-    """A row for each chunk: PSNR on all, revisited and beyond-context pixels, SSIM, and the median error of depth."""
+def measured(
+    played: Played, *, matcher: Matcher | None = None, lpips: Lpips | None = None
+) -> list[dict[str, Any]]:
+    """A row for each chunk.
+
+    PSNR on all, revisited and beyond-context pixels, SSIM and MS-SSIM, and the median error of depth; where things move
+    PSNR on static and vacated pixels; with a ``matcher`` the matches of a frame and the share of them that is right, on revisited pixels; with ``lpips`` LPIPS.
+    """
     trip = played.journey
     truth = torch.stack([frame.rgb_float() for frame in trip.frames[trip.given :]])
     depth = torch.stack([f.depth for f in trip.frames[trip.given :] if f.depth is not None])
     rows = []
     for start in range(0, len(truth), CHUNK):
         some = slice(start, start + CHUNK)
-        error = ((played.rgb[some] - truth[some]) ** 2).mean(-1)
+        true, made = truth[some], played.rgb[some]
+        error = ((made - true) ** 2).mean(-1)
         off = (played.depth[some] - depth[some]).abs() / depth[some].clamp(min=1e-6)
-        rows.append(
-            {
-                "family": trip.family,
-                "seed": trip.seed,
-                "control": played.control,
-                "chunk": start // CHUNK + 1,
-                "psnr": psnr(error, torch.ones_like(trip.revisited[some])),
-                "psnr_revisited": psnr(error, trip.revisited[some]),
-                "psnr_beyond": psnr(error, trip.beyond[some]),
-                "ssim": float(ssim(played.rgb[some], truth[some])),
-                "depth_error": float(off[depth[some] > 0].median()),
-                "memory_share": played.memory_share,
-            }
-        )
+        row = {
+            "family": trip.family,
+            "seed": trip.seed,
+            "control": played.control,
+            "chunk": start // CHUNK + 1,
+            "psnr": psnr(error, torch.ones_like(trip.revisited[some])),
+            "psnr_revisited": psnr(error, trip.revisited[some]),
+            "psnr_beyond": psnr(error, trip.beyond[some]),
+            "ssim": float(ssim(made, true)),
+            "ms_ssim": float(ms_ssim(made, true)),
+            "depth_error": float(off[depth[some] > 0].median()),
+            "memory_share": played.memory_share,
+        }
+        if trip.movers.any():
+            row["psnr_static"] = psnr(error, trip.static[some])
+            row["psnr_vacated"] = psnr(error, trip.vacated[some], least=FEW)
+        if lpips is not None:
+            row["lpips"] = float(lpips(made, true).mean())
+        if matcher is not None:
+            found, right = matcher(true, made, trip.revisited[some])
+            row["matches"] = found / len(true)
+            row["match_accuracy"] = right / found if found else float("nan")
+        rows.append(row)
     return rows
-
-
-def psnr(error: Float[Tensor, "t h w"], mask: Bool[Tensor, "t h w"]) -> float:
-    """dB, the mean over frames that have at least :data:`LEAST` of their pixels in the mask; NaN where none has."""
-    count = mask.flatten(1).sum(1)
-    mean = (error * mask).flatten(1).sum(1) / count.clamp(min=1)
-    told = (-10 * torch.log10(mean.clamp(min=1e-6)))[count >= LEAST * mask[0].numel()]
-    return float(told.mean()) if len(told) else float("nan")
-
-
-def ssim(a: Float[Tensor, "t h w 3"], b: Float[Tensor, "t h w 3"]) -> Float[Tensor, ""]:
-    """Structural similarity, the mean over frames (Wang et al., 2004: Gaussian window of 11 pixels, sigma 1.5).
-
-    Example:
-        >>> a = torch.rand(1, 16, 16, 3)
-        >>> float(ssim(a, a))
-        1.0
-    """
-    x = torch.arange(11.0) - 5
-    bell = torch.exp(-(x**2) / (2 * 1.5**2))
-    bell = bell / bell.sum()
-    window = (bell[:, None] * bell).expand(3, 1, 11, 11)
-
-    def mean(t: Tensor) -> Tensor:
-        return F.conv2d(t, window, groups=3)
-
-    p, q = a.movedim(-1, 1), b.movedim(-1, 1)
-    mp, mq = mean(p), mean(q)
-    vp, vq, c = mean(p * p) - mp**2, mean(q * q) - mq**2, mean(p * q) - mp * mq
-    top = (2 * mp * mq + 0.01**2) * (2 * c + 0.03**2)
-    return (top / ((mp**2 + mq**2 + 0.01**2) * (vp + vq + 0.03**2))).mean()
 
 
 def consistency(
@@ -200,6 +232,8 @@ def consistency(
         The rows of :func:`measured`, and what was played of the first two journeys of each family.
     """
     scope = scope or Scope()
+    matcher = Matcher() if scope.matches else None
+    lpips = load(scope.lpips) if scope.lpips else None
     rows: list[dict[str, Any]] = []
     shown: list[list[Played]] = []
     apart = len(scope.families)  # no two families share a house
@@ -208,110 +242,20 @@ def consistency(
         for i, family in enumerate(scope.families)
     }
     todo = [(family, seed) for family in scope.families for seed in houses[family]]
+    window, size = generator.model.config.history, generator.model.config.size
+    ways = partial(journey, size=size, window=window, moving=scope.moving)
     for family, seed in track(todo, "Generating"):
-        window = generator.model.config.history
-        size = generator.model.config.size
-        trip = journey(family, seed, chunks=scope.chunks, size=size, window=window)
+        trip = ways(family, seed, chunks=scope.chunks)
         played = []
         for control in scope.controls:
-            part = ReferenceGenerator(
-                generator.model, steps=generator.steps, forms=CONTROLS[control]
-            )
-            wrong = None
-            if control == WRONG:
-                wrong = journey(family, seed + 500, chunks=1, size=size, window=window)
+            forms = CONTROLS.get(control, FORMS)
+            part = ReferenceGenerator(generator.model, steps=generator.steps, forms=forms)
+            wrong = ways(family, seed + 500, chunks=1) if control == WRONG else None
             played.append(play(part, trip, control, wrong=wrong, rewrite=scope.rewrite))
-        for method in scope.methods:
-            played.append(play(generator, trip, method, method=method, rewrite=scope.rewrite))
-        rows += [row for one in played for row in measured(one)]
+        for rule in scope.rules:
+            name = RULE + rule
+            played.append(play(generator, trip, name, method=rule, rewrite=scope.rewrite))
+        rows += [row for one in played for row in measured(one, matcher=matcher, lpips=lpips)]
         if seed in houses[family][:2]:
             shown.append(played)
     return rows, shown
-
-
-MEASURES = ("psnr", "psnr_revisited", "psnr_beyond", "ssim", "depth_error")
-
-
-def per_world(
-    rows: Sequence[dict[str, Any]], control: str, measure: str, **kept: Any
-) -> dict[tuple[str, int], float]:
-    """The mean over each world's chunks, without what could not be measured."""
-    values: dict[tuple[str, int], list[float]] = {}
-    for row in rows:
-        if row["control"] == control and all(row[name] == value for name, value in kept.items()):
-            values.setdefault((row["family"], row["seed"]), []).append(row[measure])
-    means = {key: np.array(some)[~np.isnan(some)] for key, some in values.items()}
-    return {key: float(some.mean()) for key, some in means.items() if len(some)}
-
-
-def paired(
-    rows: Sequence[dict[str, Any]], one: str, other: str, measure: str, **kept: Any
-) -> list[float]:
-    """By how much a control is better than another, in each world where both were measured."""
-    a, b = (per_world(rows, control, measure, **kept) for control in (one, other))
-    return [a[key] - b[key] for key in a if key in b]
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each family and control: means and standard errors over worlds; then what memory gains, in pairs."""
-    told: list[dict[str, Any]] = []
-    families = list(dict.fromkeys(row["family"] for row in rows))
-    controls = list(dict.fromkeys(row["control"] for row in rows))
-    for family in families:
-        for control in controls:
-            row = {"family": family, "memory": control}
-            for measure in MEASURES:
-                values = list(per_world(rows, control, measure, family=family).values())
-                row[measure] = mean_and_error(values) if values else "-"
-            told.append(row)
-    for control in controls[1:]:
-        row = {"full memory less": control}
-        for measure in MEASURES[:3]:
-            gain = paired(rows, controls[0], control, measure)
-            row[f"{measure}, dB"] = mean_and_error(gain) if gain else "-"
-            row[f"{measure}, worlds"] = str(len(gain))
-        told.append(row)
-    return told
-
-
-def drift(rows: Sequence[dict[str, Any]], measure: str = "psnr_revisited") -> list[dict[str, Any]]:
-    """A row for each control: the measure by chunk, means and standard errors over worlds."""
-    chunks = sorted({row["chunk"] for row in rows})
-    told = []
-    for control in dict.fromkeys(row["control"] for row in rows):
-        row = {f"{measure} by chunk": control}
-        for chunk in chunks:
-            values = list(per_world(rows, control, measure, chunk=chunk).values())
-            row[str(chunk)] = mean_and_error(values) if values else "-"
-        told.append(row)
-    return told
-
-
-def aims(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures that were asked for, as far as their controls were played."""
-    played = {row["control"] for row in rows}
-    told = []
-    if {FULL, NONE} <= played:
-        gain = paired(rows, FULL, NONE, "psnr_beyond")
-        if gain:
-            told.append(aim("full over none, beyond context", _mean(gain), 6.0, "dB", "higher"))
-    for control in ("projection only", "references only", "warped pixels only"):
-        if control in played and (gain := paired(rows, FULL, control, "psnr_revisited")):
-            told.append(aim(f"full over {control}, revisited", _mean(gain), 0.0, "dB", "higher"))
-    for control, better in ((FULL, "higher"), ("recent only", "lower")):
-        early, late = (
-            per_world(rows, control, "psnr_revisited", chunk=chunk)
-            for chunk in (2, max(row["chunk"] for row in rows))
-        )
-        fell = [late[key] - early[key] for key in late if key in early]
-        if fell:
-            told.append(aim(f"last chunk less second, {control}", _mean(fell), -1.0, "dB", better))
-    shares = [row["memory_share"] for row in rows if row["control"] == FULL]
-    if shares:
-        ratio = float(np.mean([share / (1 - share) for share in shares]))
-        told.append(aim("store and retrieve, of a generation step", ratio, 0.1, "", "lower"))
-    return told
-
-
-def _mean(values: Sequence[float]) -> float:
-    return round(float(np.mean(values)), 3)

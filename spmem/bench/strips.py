@@ -12,7 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spmem.bench.consistency import Played, per_world
+from spmem.bench.consistency import Played
+from spmem.bench.paired import per_world
 from spmem.bench.report import error_of_mean
 from spmem.pictures.canvas import FAINT, PAPER, Page, save
 

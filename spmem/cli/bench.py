@@ -45,22 +45,43 @@ def consistency(
     model: Annotated[str, typer.Option(help="A folder of weights, or `nano`.")] = "nano",
     steps: Annotated[int, typer.Option(min=1, help="Of sampling.")] = 4,
     houses: Annotated[int, typer.Option(min=1, help="Held-out houses for each kind of way.")] = 8,
-    methods: Annotated[
-        str, typer.Option(help="Further rules of retrieval to play, with commas.")
+    families: Annotated[
+        str, typer.Option(help="Kinds of way, with commas; all where none is named.")
     ] = "",
+    rules: Annotated[
+        str,
+        typer.Option(
+            help="Rules of retrieval in place of the controls: names with commas, or `all`."
+        ),
+    ] = "",
+    moving: Annotated[int, typer.Option(min=0, help="Things that move in each house.")] = 0,
+    matches: Annotated[
+        bool, typer.Option("--matches", help="Match keypoints; needs the extra `bench`.")
+    ] = False,
+    lpips: Annotated[
+        list[Path] | None,
+        typer.Option(help="LPIPS' weights on AlexNet, one file or two; repeatable."),
+    ] = None,
+    chunks: Annotated[
+        int | None, typer.Option(min=2, help="Of four frames; 12, or 4 for a look.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for tables and strips.")] = Path("out/bench"),
     as_json: Json = False,
 ) -> None:
     """Does the bundled generator keep a place as it was? With memory, with parts of it, and without."""
     from dataclasses import replace
 
-    from spmem.bench.consistency import Scope, aims, consistency, drift, summary
+    from spmem.bench.consistency import Scope, consistency
+    from spmem.bench.paired import aims, drift, summary
     from spmem.bench.report import markdown, tell
     from spmem.bench.strips import curves, strips
     from spmem.integrations.reference.generator import ReferenceGenerator
 
     scope = Scope.quick() if quick else Scope(seeds=tuple(range(houses)))
-    scope = replace(scope, methods=tuple(filter(None, methods.split(","))))
+    scope = replace(scope, chunks=chunks or scope.chunks, matches=matches, lpips=tuple(lpips or ()))
+    scope = scope.with_families(families) if families else scope
+    scope = scope.with_rules(rules) if rules else scope
+    scope = scope.with_movers(moving) if moving else scope
     generator = ReferenceGenerator.from_pretrained(model, steps=steps)
     rows, shown = consistency(generator, scope)
     strips(shown, out)

@@ -12,9 +12,9 @@ from spmem.bench.report import aim, mean_and_error
 
 Row = dict[str, Any]
 LOOKS = ("ssim", "ms_ssim", "lpips", "matches", "match_accuracy")
-PIXELS = ("psnr", "psnr_revisited", "psnr_beyond", "psnr_static", "psnr_vacated")
-GAINS = (*PIXELS, "ms_ssim", "match_accuracy")
-UNITS = dict.fromkeys(PIXELS, ", dB")
+PIXELS: tuple[str, ...] = ("psnr", "psnr_revisited", "psnr_beyond", "psnr_static", "psnr_vacated")
+GAINS = (*PIXELS, "ms_ssim", "lpips")
+UNITS: dict[str, str] = dict.fromkeys(PIXELS, ", dB")
 
 
 def per_world(
@@ -39,7 +39,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     """Means and standard errors over worlds; then what full memory gains, in pairs.
 
     Of controls, a row for each family; how pictures look, over all worlds. Rules stand over all worlds alone, and gains
-    are the default rule's.
+    are the default rule's; where a measure says nothing of some worlds, the number of the others stands behind it.
     """
     controls, families = _each(rows, "control"), _each(rows, "family")
     rules = any(control.startswith(RULE) for control in controls)
@@ -56,12 +56,12 @@ def summary(rows: Sequence[Row]) -> list[Row]:
         told.append(named | _means(rows, control, (*measures, *_measured(rows, LOOKS))))
     for control in controls[1:]:
         row = {f"{DEFAULT if rules else FULL} less": _name(control, rules)}
-        least = len(per_world(rows, FULL, "psnr"))
+        worlds = len(paired(rows, FULL, control, "psnr"))
         for measure in _measured(rows, GAINS):
             gain = paired(rows, FULL, control, measure)
-            row[measure + UNITS.get(measure, "")] = mean_and_error(gain) if gain else "-"
-            least = min(least, len(gain))
-        told.append(row | {"worlds": str(least)})
+            fewer = f" ({len(gain)})" if len(gain) < worlds else ""
+            row[measure + UNITS.get(measure, "")] = mean_and_error(gain) + fewer if gain else "-"
+        told.append(row | {"worlds": str(worlds)})
     return told
 
 

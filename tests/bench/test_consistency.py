@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from spmem.bench.consistency import (
+    AMONG_MOVERS,
+    FOUND,
     FULL,
+    MASKED,
     NONE,
     Played,
     Scope,
-    aims,
     consistency,
-    drift,
     measured,
-    paired,
-    psnr,
-    ssim,
-    summary,
+    play,
 )
 from spmem.bench.journeys import FAMILIES, journey
+from spmem.bench.matching import Matcher
+from spmem.bench.paired import aims, drift, paired, summary
 from spmem.bench.strips import curves, strips
+from spmem.errors import UnknownNameError
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import NANO, Conditions, WorldModel
 
@@ -61,37 +62,84 @@ def test_journeys_come_back_to_what_was_given() -> None:
     assert set(FAMILIES) == {"rotate-and-return", "reverse", "loop", "closed-loop"}
 
 
-def test_psnr_is_of_the_masked_pixels() -> None:
-    error, mask = torch.full((2, 10, 10), 0.01), torch.ones(2, 10, 10, dtype=torch.bool)
-    error[:, 5:] = 1.0
-    mask[:, 5:] = False
-    assert psnr(error, mask) == pytest.approx(20.0, abs=1e-4)
-    mask[:] = False
-    assert math.isnan(psnr(error, mask))
-
-
-def test_ssim_falls_with_noise() -> None:
-    a = torch.rand(2, 24, 24, 3, generator=torch.Generator().manual_seed(0))
-    noisy = a + 0.1 * torch.randn(a.shape, generator=torch.Generator().manual_seed(1))
-    assert float(ssim(a, a)) == pytest.approx(1.0)
-    assert 0.5 < float(ssim(a, noisy)) < 0.98
-    assert float(ssim(a, 1 - a)) < 0
-
-
 def test_the_truth_itself_is_perfect() -> None:
     trip = journey("rotate-and-return", 2, chunks=2, size=32)
     ahead = trip.frames[trip.given :]
     rgb = torch.stack([frame.rgb_float() for frame in ahead])
     depth = torch.stack([frame.depth for frame in ahead if frame.depth is not None])
-    rows = measured(Played(trip, "truth", rgb, depth, 0.0))
+    rows = measured(Played(trip, "truth", rgb, depth, 0.0), matcher=Matcher())
     assert len(rows) == 2
     for row in rows:
         assert row["psnr"] == row["psnr_revisited"] == 60.0
         assert row["ssim"] == pytest.approx(1.0)
         assert row["depth_error"] == 0
+        assert row["match_accuracy"] == 1
 
 
-def test_memory_is_worth_what_is_measured(generator: ReferenceGenerator, tmp_path: object) -> None:
+def test_what_moves_is_taken_out_of_the_static_pixels() -> None:
+    trip = journey("reverse", 0, chunks=3, size=32, moving=5)
+    now, here = trip.movers[trip.given :], trip.revisited
+    assert now.any()
+    assert trip.covered.any()
+    assert torch.equal(trip.static | trip.vacated, here & ~now)
+    assert not (trip.static & trip.vacated).any()
+    # Painting what moves, now and where it was, changes nothing that the static pixels tell.
+    truth = torch.stack([frame.rgb_float() for frame in trip.frames[trip.given :]])
+    depth = torch.stack([f.depth for f in trip.frames[trip.given :] if f.depth is not None])
+    painted = torch.where((now | trip.covered)[..., None], 1 - truth, truth)
+    rows = measured(Played(trip, "painted", painted, depth, 0.0))
+    assert {row["psnr_static"] for row in rows} == {60.0}
+    assert min(row["psnr_revisited"] for row in rows) < 30
+    still = journey("rotate-and-return", 2, chunks=1, size=32)
+    assert torch.equal(still.static, still.revisited)
+    assert not still.vacated.any()
+
+
+def test_masked_things_do_not_come_back(generator: ReferenceGenerator) -> None:
+    trip = journey("rotate-and-return", 8, chunks=3, size=32, moving=5)
+    truth = torch.stack([frame.rgb_float() for frame in trip.frames[trip.given :]])
+    where = trip.vacated
+    error = {
+        control: float(((play(generator, trip, control).rgb - truth) ** 2)[where].mean())
+        for control in (FULL, MASKED, FOUND)
+    }
+    assert where.any()
+    assert error[MASKED] < error[FULL]
+
+
+def test_scopes_by_name() -> None:
+    rules = Scope().with_rules("all")
+    assert rules.controls == (FULL,)
+    assert {"set-cover", "random", "none"} <= set(rules.rules)
+    assert "covisibility" not in rules.rules  # which full memory is
+    assert Scope().with_rules("random,recent").rules == ("random", "recent")
+    assert Scope().with_movers(3).controls == AMONG_MOVERS
+    assert Scope().with_rules("random").with_movers(3).controls == (FULL,)
+    assert Scope().with_families("loop").families == ("loop",)
+    with pytest.raises(UnknownNameError, match="set-cover"):
+        Scope().with_rules("set-covers")
+    with pytest.raises(UnknownNameError, match="reverse"):
+        Scope().with_families("reversed")
+
+
+def test_rules_are_compared_with_the_default(generator: ReferenceGenerator) -> None:
+    scope = replace(Scope(("rotate-and-return",), (0, 1), 2), matches=True)
+    rows, _ = consistency(generator, scope.with_rules("none,pose-nearest"))
+    told = summary(rows)
+    assert [row["rule"] for row in told if "rule" in row] == [
+        "covisibility",
+        "none",
+        "pose-nearest",
+    ]
+    less = {row["covisibility less"]: row for row in told if "covisibility less" in row}
+    assert set(less) == {"none", "pose-nearest"}
+    assert all("match_accuracy" in row for row in told if "rule" in row)
+    assert less["none"]["worlds"] == "2"
+    gain = paired(rows, FULL, "rule none", "psnr_revisited")
+    assert min(gain) > 0  # keyframes are worth more than the projection alone
+
+
+def test_memory_is_worth_what_is_measured(generator: ReferenceGenerator, tmp_path: Path) -> None:
     scope = Scope(("rotate-and-return",), (0, 1), 3, (FULL, "projection only", NONE))
     rows, shown = consistency(generator, scope)
     assert len(rows) == 2 * 3 * 3
@@ -102,11 +150,8 @@ def test_memory_is_worth_what_is_measured(generator: ReferenceGenerator, tmp_pat
     assert set(drift(rows)[0]) == {"psnr_revisited by chunk", "1", "2", "3"}
     (told,) = (one for one in aims(rows) if one["name"].startswith("full over none"))
     assert told["ok"] == (told["value"] >= 6.0)
-    from pathlib import Path
-
-    folder = Path(str(tmp_path))
-    assert [path.name for path in strips(shown, folder)] == [
+    assert [path.name for path in strips(shown, tmp_path)] == [
         "strip-rotate-and-return-0.png",
         "strip-rotate-and-return-1.png",
     ]
-    assert curves(rows, folder).stat().st_size > 10_000
+    assert curves(rows, tmp_path).stat().st_size > 10_000

@@ -78,3 +78,15 @@ def test_consistency_tells_rows_and_aims(told: Any, weights: Path, tmp_path: Pat
     assert {row["control"] for row in answer["rows"] if "control" in row} == {FULL, NONE}
     assert (tmp_path / "b" / "consistency.md").read_text().startswith("| family |")
     assert len(list((tmp_path / "b").glob("*.png"))) == 3
+
+
+def test_consistency_by_rules_wants_names_that_exist(run: Any, weights: Path) -> None:
+    quick = ("bench", "consistency", "--quick", "--model", weights)
+    for option, given, words in (
+        ("--rules", "set-covers", "set-cover"),
+        ("--families", "spiral", "reverse"),
+        ("--lpips", weights / "config.json", "holds no weights"),
+    ):
+        refused = run(*quick, option, given)
+        assert refused.exit_code == 1
+        assert words in refused.stderr

@@ -19,6 +19,8 @@ from spmem.pictures.canvas import FAINT, PAPER, Page, save
 
 CELL = 0.8
 """Inches."""
+COLOURS = 10
+"""Of matplotlib's cycle; lines beyond them are dashed."""
 
 
 def strip(played: Sequence[Played], columns: int = 12) -> Figure:
@@ -70,14 +72,17 @@ def curves(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
     figure = Figure(figsize=(1.2 + 3.2 * len(families), 3.4), facecolor=PAPER, layout="constrained")
     panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
     for family, axes in zip(families, panels, strict=True):
-        for control in dict.fromkeys(row["control"] for row in rows):
+        for n, control in enumerate(dict.fromkeys(row["control"] for row in rows)):
             values = [
-                list(per_world(rows, control, "psnr_revisited", family=family, chunk=n).values())
-                for n in chunks
+                list(
+                    per_world(rows, control, "psnr_revisited", family=family, chunk=chunk).values()
+                )
+                for chunk in chunks
             ]
             mean = np.array([np.mean(some) if some else np.nan for some in values])
             error = np.nan_to_num([error_of_mean(some) for some in values])
-            (line,) = axes.plot(chunks, mean, label=control, linewidth=1.6)
+            style = "-" if n < COLOURS else "--"
+            (line,) = axes.plot(chunks, mean, style, label=control, linewidth=1.6)
             axes.fill_between(
                 chunks, mean - error, mean + error, color=line.get_color(), alpha=0.15, linewidth=0
             )

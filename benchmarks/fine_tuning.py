@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -285,8 +285,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--steps", type=int, default=100, help="of each training")
-    parser.add_argument("--seeds", type=int, default=2, help="trainings of each way")
+    parser.add_argument("--steps", type=int, default=80, help="of each training")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each way")
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
     options = parser.parse_args()
     if options.rates:

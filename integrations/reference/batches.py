@@ -25,27 +25,48 @@ WRONG = 0.03
 
 
 class Batch(NamedTuple):
-    """Noisy frames, their levels and the clean ones ``[B, F, C, H, W]``, the conditions, and which depths are known."""
+    """Noisy frames, their levels and the clean ones ``[B, F, C, H, W]``, the conditions, which depths are known, and the
+    clips' scale.
+    """
 
     noisy: Float[Tensor, "b f c h w"]
     level: Float[Tensor, "b f"]
     clean: Float[Tensor, "b f c h w"]
     given: Conditions
     measured: Float[Tensor, "b f h w"]
+    scale: Float[Tensor, " b"]
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        noisy, level, clean, given, measured = self
+        noisy, level, clean, given, measured, scale = self
         return Batch(
             noisy.to(device),
             level.to(device),
             clean.to(device),
             given.to(device),
             measured.to(device),
+            scale.to(device),
         )
 
 
-def batch(
+class Look(NamedTuple):
+    """How a clip is changed: left and right exchanged or not, and its colours' order."""
+
+    mirrored: bool = False
+    colours: tuple[int, int, int] = (0, 1, 2)
+
+    @staticmethod
+    def drawn(rng: np.random.Generator) -> Look:
+        """Any of the twelve."""
+        mirrored = bool(rng.random() < 0.5)
+        first, second, third = rng.permutation(3).tolist()
+        return Look(mirrored, (first, second, third))
+
+
+AS_IT_IS = Look()
+
+
+def batches(
     episodes: Sequence[Episode],
     config: ModelConfig,
     size: int,
@@ -53,39 +74,55 @@ def batch(
     seed: int,
     step: int,
     rank: int = 0,
+    chunks: int = 1,
     augment: bool = True,
-) -> Batch:
-    """Clips drawn from episodes, and noise on frames and on memory.
+) -> list[Batch]:
+    """Clips drawn from episodes, ``chunks`` in a row of each, and noise on frames and on memory.
 
     With ``augment`` clips are mirrored and their colours exchanged at random; a scene of one's own is learned better as it is.
 
     Raises:
-        InputError: The model's chunks are not the episodes'.
+        InputError: The model's chunks are not the episodes', or these have not so many.
     """
     rng = np.random.default_rng([seed, step, rank] if rank else [seed, step])
-    clips = []
+    clips: list[list[Clip]] = []
     for _ in range(size):
         episode = episodes[int(rng.integers(len(episodes)))]
-        chunk = int(rng.integers(len(episode.keyframes)))
-        clips.append(cut(episode, chunk, config, rng if augment else None))
-    clip = stacked(clips)
-    scale = clip.scale()
+        check_chunks(episode, chunks)
+        first = int(rng.integers(len(episode.keyframes) - chunks + 1))
+        look = Look.drawn(rng) if augment else AS_IT_IS
+        clips.append([cut(episode, first + i, config, look) for i in range(chunks)])
+    return [_noisy(stacked(row), config, rng) for row in zip(*clips, strict=True)]
+
+
+def check_chunks(episode: Episode, chunks: int) -> None:
+    """So many in a row are there.
+
+    Raises:
+        InputError: They are not.
+    """
+    if chunks > len(episode.keyframes):
+        raise InputError(
+            f"{chunks} chunks in a row were asked for; episodes have {len(episode.keyframes)} after the first: "
+            "write longer ones, or shorten the stages"
+        )
+
+
+def _noisy(clip: Clip, config: ModelConfig, rng: np.random.Generator) -> Batch:
+    """Clips at drawn noise levels, with a memory that errs."""
+    size, scale = len(clip.rgb), clip.scale()
     draw = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
     clean = frames_in(clip, scale)[:, :, : config.channels]
     level = _levels(config, size, rng)
     noise = torch.randn(clean.shape, generator=draw)
     share = level[:, :, None, None, None]
     given = _worse(conditions(clip, scale), rng, draw)
-    return Batch((1 - share) * clean + share * noise, level, clean, given, (clip.depth > 0).float())
+    noisy = (1 - share) * clean + share * noise
+    return Batch(noisy, level, clean, given, (clip.depth > 0).float(), scale)
 
 
-def cut(
-    episode: Episode, chunk: int, config: ModelConfig, rng: np.random.Generator | None = None
-) -> Clip:
-    """One clip ``[1, F, ...]`` of an episode: its ``chunk``-th chunk after the first, and the frames just before it.
-
-    With ``rng``, mirrored or not and with its colours in any order.
-    """
+def cut(episode: Episode, chunk: int, config: ModelConfig, look: Look = AS_IT_IS) -> Clip:
+    """One clip ``[1, F, ...]`` of an episode: its ``chunk``-th chunk after the first, and the frames just before it."""
     if config.chunk != CHUNK or config.history > CHUNK or config.size != episode.rgb.shape[1]:
         raise InputError(
             f"episodes are chunks of {CHUNK} frames of {episode.rgb.shape[1]} pixels, with up to {CHUNK} before; "
@@ -113,11 +150,10 @@ def cut(
         episode.c2w[keyframes],
         keyframes >= 0,
     ]
-    if rng is not None and rng.random() < 0.5:
+    if look.mirrored:
         arrays = _mirrored(arrays, config.size)
-    colours = np.arange(3) if rng is None else rng.permutation(3)
     for i in (0, 4, 7):
-        arrays[i] = arrays[i][..., colours]
+        arrays[i] = arrays[i][..., list(look.colours)]
     tensors = [torch.from_numpy(np.ascontiguousarray(array))[None] for array in arrays]
     for i in (0, 4, 7):
         tensors[i] = tensors[i].float() / 255

@@ -70,6 +70,16 @@ def frames_out(
     return rgb, scale[:, None, None, None] * (1 + share) / (1 - share)
 
 
+def rescaled(
+    drawn: Float[Tensor, "b f c h w"],
+    scale: Float[Tensor, " b"],
+    to: Float[Tensor, " b"],
+) -> Float[Tensor, "b f c h w"]:
+    """The same frames as a clip of another scale has them."""
+    rgb, depth = frames_out(drawn, scale)
+    return rgb.movedim(-1, 2) * 2 - 1 if depth is None else _drawn(rgb, depth, to)
+
+
 def conditions(clip: Clip, scale: Float[Tensor, " b"]) -> Conditions:
     """All forms of memory; :class:`Conditions` says what they hold. Any of them can be zeroed afterwards."""
     height, width = clip.rgb.shape[2:4]

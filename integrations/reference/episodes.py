@@ -32,6 +32,8 @@ KEYFRAMES = 4
 """Asked for, for each chunk."""
 HELD_OUT = 1000
 """Houses of lower seeds are never trained on."""
+MOVING = 1 / 6
+"""Of the houses that are drawn, how many have moving things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +99,21 @@ def remembered(
     )
 
 
-def in_house(seed: int, *, size: int = 64, frames: int = FRAMES) -> Episode:
+def in_house(seed: int, *, size: int = 64, frames: int = FRAMES, moving: float = MOVING) -> Episode:
     """An episode in a house of one to four rooms: loop, rotate and return, there and back, or a wander; all by the seed.
 
-    One in six houses has moving things. Half of the memories are given depth that errs by a few per cent and frames a
-    little too dark, bright or tinted, as what a generator made would be.
+    A share ``moving`` of the houses has one to three moving things; half of their memories are told which pixels these
+    are, as by a segmenter, and the others must find out. Half of all memories are given depth that errs by a few per
+    cent and frames a little too dark, bright or tinted, as what a generator made would be.
+
+    Raises:
+        InputError: ``moving`` is no share.
     """
+    if not 0 <= moving <= 1:
+        raise InputError(f"moving is a share of houses in 0..1, got {moving}")
     rng = np.random.default_rng([seed, 11])
-    rooms, moving = int(rng.integers(1, 5)), int(rng.integers(1, 4)) * int(rng.random() < 1 / 6)
-    house = House(seed=seed, rooms=rooms, moving=moving)
+    rooms, things = int(rng.integers(1, 5)), int(rng.integers(1, 4)) * int(rng.random() < moving)
+    house = House(seed=seed, rooms=rooms, moving=things)
     look: dict[str, Any] = {
         "seed": seed,
         "width": size,
@@ -122,9 +130,21 @@ def in_house(seed: int, *, size: int = 64, frames: int = FRAMES) -> Episode:
         cameras = reverse(house, frames, turn=bool(rng.integers(2)), **look)
     else:
         cameras = walk(house, frames, stride=float(rng.uniform(0.12, 0.3)), **look)
-    views = house.frames(cameras, samples=3)
-    spoil = (lambda i, frame: _spoiled(frame, rng)) if rng.random() < 0.5 else None
-    return remembered(list(views), spoil)
+    spoils = rng.random() < 0.5
+    told = bool(things) and bool(np.random.default_rng([seed, 12]).random() < 0.5)
+    still = _still(house, cameras) if told else None
+
+    def given(i: int, frame: Frame) -> Frame:
+        frame = _spoiled(frame, rng) if spoils else frame
+        return frame if still is None else frame.replace(confidence=still[i])
+
+    return remembered(list(house.frames(cameras, samples=3)), given)
+
+
+def _still(house: House, cameras: Camera) -> torch.Tensor:
+    """1.0 where cameras ``[T]`` see nothing that moves, else 0.0 ``[T, H, W]``."""
+    seen = house.render(cameras).instance
+    return (~torch.isin(seen, torch.tensor(house.movers))).float()
 
 
 def in_walk(

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -28,15 +27,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spmem.errors import FormatError, InputError, MissingExtraError
 from spmem.integrations.readers import track
-from spmem.integrations.reference.batches import Batch, batch
+from spmem.integrations.reference.batches import Batch, batches, check_chunks
 from spmem.integrations.reference.episodes import Episode
 from spmem.integrations.reference.lora import adapt, merged
 from spmem.integrations.reference.model import WorldModel
+from spmem.integrations.reference.objective import descend
 
-WEIGHT_FLOOR = 0.3
-"""Errors at noise level s weigh 1 / max(s, this)^2: flow matching's, without its pole."""
-DEPTH_WEIGHT = 0.5
-"""Of the error of depth, beside colour's."""
 MEMORY = ("seen", "branch", "zero", "references", "nothing", "look", "draw")
 """Names of the modules that read memory, or say how much of it is taken over."""
 
@@ -47,6 +43,9 @@ class TrainConfig:
 
     steps: In all.
     batch: Clips a step, in each process.
+    stages: How the context grows: chunks in a row of every clip, in equal shares of ``steps``. ``(1, 2, 4)`` is a third of
+        the steps with one, a third with two, each going on from the model's own answers, a third with four.
+    through: Chunks in a row that gradients pass through (:func:`~spmem.integrations.reference.objective.descend`).
     lr: Learning rate, after ``warmup`` steps and before the last fifth of ``steps``, in which it falls to 0.
     warmup: Steps.
     decay: Weight decay.
@@ -64,6 +63,8 @@ class TrainConfig:
 
     steps: int = 2000
     batch: int = 8
+    stages: tuple[int, ...] = (1,)
+    through: int = 2
     lr: float = 1e-3
     warmup: int = 100
     decay: float = 0.01
@@ -79,9 +80,11 @@ class TrainConfig:
     save_every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "save_every"):
+        for name in ("steps", "batch", "through", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.stages or min(self.stages) < 1:
+            raise InputError(f"stages are chunks in a row, each at least 1, got {self.stages}")
         if self.lora < 0 or (self.lora and self.memory_only):
             raise InputError("lora is a rank >= 0, and goes without memory_only")
         if not self.lr > 0 or not 0 <= self.ema < 1:
@@ -93,18 +96,9 @@ class TrainConfig:
         fall = min((self.steps - step) / max(self.steps / 5, 1), 1.0)
         return self.lr * rise * max(fall, 0.0)
 
-
-def loss(model: nn.Module, one: Batch) -> Float[Tensor, ""]:
-    """Mean squared error of the clean frames, weighed by each frame's noise level; frames without noise do not count."""
-    drawn, _ = model(one.noisy, one.level, one.given)
-    error = (drawn - one.clean) ** 2
-    colour, depth = error[:, :, :3].mean((2, 3, 4)), error[:, :, 3:]
-    if depth.shape[2]:
-        known = one.measured[:, :, None]
-        colour = colour + DEPTH_WEIGHT * (depth * known).mean((2, 3, 4))
-    weight = one.level.clamp(min=WEIGHT_FLOOR) ** -2 * (one.level > 0)
-    mean: Tensor = (colour * weight).sum() / weight.sum().clamp(min=1.0)
-    return mean
+    def chunks(self, step: int) -> int:
+        """Chunks in a row at a step."""
+        return self.stages[min(step * len(self.stages) // self.steps, len(self.stages) - 1)]
 
 
 class Trainer:
@@ -117,7 +111,7 @@ class Trainer:
         out: Folder for ``checkpoint.safetensors`` and ``log.csv``.
 
     Raises:
-        InputError: There are no episodes.
+        InputError: There are no episodes, or too short ones for the longest of ``config.stages``.
         MissingExtraError: ``config.tensorboard`` without TensorBoard.
     """
 
@@ -126,6 +120,7 @@ class Trainer:
     ) -> None:
         if not len(episodes):
             raise InputError("there are no episodes to train on")
+        check_chunks(episodes[0], max(config.stages))
         self.model, self.config, self.episodes, self.out = model.train(), config, episodes, out
         model.recompute = config.recompute
         if config.lora:
@@ -150,7 +145,7 @@ class Trainer:
         self._device = next(model.parameters()).device
         self._board = _board(out / "tensorboard") if config.tensorboard and not self.rank else None
         self._ahead = ThreadPoolExecutor(1)
-        self._next: tuple[int, Future[Batch]] | None = None
+        self._next: tuple[int, Future[list[Batch]]] | None = None
 
     def fit(self, saved: Callable[[Trainer], None] | None = None) -> None:
         """Train up to ``config.steps``, with a progress bar; ``saved`` is called after each checkpoint."""
@@ -167,41 +162,42 @@ class Trainer:
 
     def advance(self) -> float:
         """One step; its loss."""
-        config, one = self.config, self._batch()
+        config, chunks = self.config, self._batches()
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(self.step)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=config.bf16):
-            value = loss(self.model, one)
         self.optimizer.zero_grad()
-        value.backward()
+        value = descend(
+            self.model, self.model.config, chunks, through=config.through, bf16=config.bf16
+        )
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         keep = min(config.ema, (1 + self.step) / (10 + self.step))
         for name, now in self.model.state_dict().items():
             self.mean[name].lerp_(now, 1 - keep)
-        return float(value.detach())
+        return value
 
-    def _batch(self) -> Batch:
-        """The batch of this step, while the next one's is being made in a thread."""
+    def _batches(self) -> list[Batch]:
+        """The batches of this step, a chunk each, while the next step's are being made in a thread."""
 
-        def made(step: int) -> Future[Batch]:
+        def made(step: int) -> Future[list[Batch]]:
             config = self.config
             return self._ahead.submit(
-                batch,
+                batches,
                 self.episodes,
                 self.model.config,
                 config.batch,
                 seed=config.seed,
                 step=step,
                 rank=self.rank,
+                chunks=config.chunks(step),
                 augment=config.augment,
             )
 
         now = self._next if self._next and self._next[0] == self.step else None
-        one = (now[1] if now else made(self.step)).result()
+        chunks = (now[1] if now else made(self.step)).result()
         self._next = (self.step + 1, made(self.step + 1))
-        return one.to(self._device)
+        return [one.to(self._device) for one in chunks]
 
     def averaged(self) -> WorldModel:
         """A model of its own with the running mean of the weights, on the CPU; to be called in every process."""

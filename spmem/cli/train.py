@@ -37,8 +37,18 @@ def train(
         str, typer.Option(help="attention or state-space, without --init.")
     ] = "attention",
     houses: Annotated[int, typer.Option(min=1, help="Drawn houses, without --walk.")] = 400,
+    moving: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of drawn houses with moving things; 1 in 6."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="In all.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step, in each process.")] = 8,
+    stages: Annotated[
+        str, typer.Option(help="Chunks in a row of a clip, in equal shares of the steps: 1,2,4.")
+    ] = "1",
+    through: Annotated[
+        int, typer.Option(min=1, help="Chunks in a row that gradients pass through.")
+    ] = 2,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     memory_only: Annotated[
@@ -74,13 +84,16 @@ def train(
             model = load(init)
         path = out / "episodes.zarr"
         if rank == 0 and not path.exists():
-            _write(path, walk or [], stride, houses, model.config.size)
+            pixels = model.config.size
+            _write(path, _walked(walk, stride, pixels) if walk else _drawn(houses, moving, pixels))
         _wait()
         episodes = Episodes(path)
         held = [episodes[i] for i in range(max(len(episodes) - SHOWN, 0), len(episodes))]
         config_ = TrainConfig(
             steps=steps,
             batch=batch,
+            stages=_stages(stages),
+            through=through,
             lr=lr,
             seed=seed,
             memory_only=memory_only,
@@ -123,28 +136,48 @@ def _sample(run: Trainer, held: list[Episode]) -> dict[str, float]:
     return told
 
 
-def _write(path: Path, walks: list[Path], stride: int, houses: int, size: int) -> None:
+def _stages(text: str) -> tuple[int, ...]:
+    """Of ``1,2,4``."""
+    from spmem.errors import InputError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"stages are numbers of chunks, as 1,2,4; got {text!r}") from error
+
+
+def _drawn(houses: int, moving: float | None, size: int) -> Iterator[Episode]:
+    """An episode in each house."""
+    from spmem.integrations.readers import track
+    from spmem.integrations.reference.episodes import MOVING, in_house
+
+    share = MOVING if moving is None else moving
+    for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
+        yield in_house(seed, size=size, moving=share)
+
+
+def _walked(walks: list[Path], stride: int, size: int) -> Iterator[Episode]:
+    """The episodes of recorded walks."""
+    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.reference.episodes import in_walk
+
+    for walk in walks:
+        frames = track(open_walk(walk), f"Reading {walk.name}")
+        yield from in_walk(frames, size=size, stride=stride)
+
+
+def _write(path: Path, made: Iterator[Episode]) -> None:
     """The episodes to train on, written whole or not at all."""
     import os
     import shutil
 
     from spmem.errors import InputError
-    from spmem.integrations.readers import open_walk, track
-    from spmem.integrations.reference.episodes import Episodes, in_house, in_walk
-
-    def made() -> Iterator[Episode]:
-        if not walks:
-            for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
-                yield in_house(seed, size=size)
-        for walk in walks:
-            yield from in_walk(
-                track(open_walk(walk), f"Reading {walk.name}"), size=size, stride=stride
-            )
+    from spmem.integrations.reference.episodes import Episodes
 
     new = path.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not Episodes.write(new, made()):
+    if not Episodes.write(new, made):
         raise InputError("the walks have fewer frames with depth than one episode; lower --stride")
     os.replace(new, path)
 

@@ -37,7 +37,7 @@ def test_training_on_a_walk_writes_weights_and_goes_on(told: Any, run: Any, tmp_
     room = BoxRoom()
     write_nerfstudio(tmp_path / "walk", room.frames(room.walk(96, width=48, height=36), time=0.0))
     out = tmp_path / "run"
-    given = ("train", "--out", out, "--walk", tmp_path / "walk", "--batch", 2)
+    given = ("train", "--out", out, "--walk", tmp_path / "walk", "--batch", 2, "--stages", "1,2")
     first = told(*given, "--steps", 2)
     assert first["episodes"] == 2
     assert first["steps"] == 2
@@ -52,6 +52,14 @@ def test_training_on_a_walk_writes_weights_and_goes_on(told: Any, run: Any, tmp_
     refused = run("train", "--out", tmp_path / "x", "--walk", tmp_path / "walk", "--stride", 9)
     assert refused.exit_code == 1
     assert "--stride" in refused.stderr
+    refused = run(*given, "--stages", "one")
+    assert refused.exit_code == 1
+    assert "as 1,2,4" in refused.stderr
+
+
+def test_training_draws_houses(told: Any, tmp_path: Path) -> None:
+    drawn = told("train", "--out", tmp_path, "--houses", 1, "--moving", 1, "--steps", 1, "--batch", 1)  # fmt: skip
+    assert drawn["episodes"] == 1
 
 
 def test_generating_writes_a_video_side_by_side(told: Any, weights: Path, tmp_path: Path) -> None:

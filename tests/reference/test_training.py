@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from spmem.errors import FormatError, InputError
-from spmem.integrations.reference.batches import batch, cut
+from spmem.integrations.reference.batches import Look, batches, cut
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
 from spmem.integrations.reference.episodes import ARRAYS, Episode, Episodes, in_walk, remembered
-from spmem.integrations.reference.model import NANO, WorldModel
+from spmem.integrations.reference.model import NANO, ModelConfig, WorldModel
 from spmem.integrations.reference.training import MEMORY, TrainConfig, Trainer
 from spmem.testing.box import BoxRoom
 
@@ -30,23 +30,27 @@ def episode() -> Episode:
     return remembered(room.frames(room.walk(16, width=32, height=32)))
 
 
-def trainer(episode: Episode, out: Path, config: TrainConfig = SHORT) -> Trainer:
+def trainer(
+    episode: Episode, out: Path, config: TrainConfig = SHORT, model: ModelConfig = TINY
+) -> Trainer:
     torch.manual_seed(1)
-    return Trainer(WorldModel(TINY), config, [episode], out)
+    return Trainer(WorldModel(model), config, [episode], out)
 
 
+@pytest.mark.parametrize(("backbone", "stages"), [("attention", (1,)), ("state-space", (1, 2, 3))])
 def test_a_run_that_was_interrupted_ends_the_same_to_the_bit(
-    episode: Episode, tmp_path: Path
+    episode: Episode, tmp_path: Path, backbone: str, stages: tuple[int, ...]
 ) -> None:
-    whole = trainer(episode, tmp_path / "whole")
+    config, model = replace(SHORT, stages=stages), replace(TINY, backbone=backbone)
+    whole = trainer(episode, tmp_path / "whole", config, model)
     whole.fit()
-    parted = trainer(episode, tmp_path / "parted")
+    parted = trainer(episode, tmp_path / "parted", config, model)
     for _ in range(3):
         parted.advance()
     parted.save()
     for _ in range(2):  # these are lost
         parted.advance()
-    again = trainer(episode, tmp_path / "parted")
+    again = trainer(episode, tmp_path / "parted", config, model)
     assert again.resume()
     assert again.step == 3
     again.fit()
@@ -114,7 +118,7 @@ def test_adapters_train_beside_the_weights_and_merge_into_them(
     changed = {n for n, v in plain.state_dict().items() if not v.equal(before[n])}
     assert changed
     assert all(name.endswith((".q.weight", ".kv.weight", ".out.weight")) for name in changed)
-    one = batch([episode], TINY, 2, seed=0, step=0)
+    (one,) = batches([episode], TINY, 2, seed=0, step=0)
     adapted, alone = (m(one.noisy, one.level, one.given)[0] for m in (model.eval(), plain))
     assert torch.allclose(adapted, alone, atol=1e-4)
     again = Trainer(WorldModel(TINY), config, [episode], tmp_path)
@@ -122,12 +126,14 @@ def test_adapters_train_beside_the_weights_and_merge_into_them(
 
 
 def test_a_batch_is_a_function_of_seed_and_step(episode: Episode) -> None:
-    first, same, other = (batch([episode], TINY, 3, seed=4, step=step) for step in (7, 7, 8))
+    (first,), (same,), (other,) = (
+        batches([episode], TINY, 3, seed=4, step=step) for step in (7, 7, 8)
+    )
     assert torch.equal(first.noisy, same.noisy)
     assert torch.equal(first.given.projection, same.given.projection)
     assert not torch.equal(first.clean, other.clean)
-    ranks = [batch([episode], TINY, 3, seed=4, step=7, rank=rank) for rank in (0, 1)]
-    assert not torch.equal(ranks[0].noisy, ranks[1].noisy)
+    ranks = [batches([episode], TINY, 3, seed=4, step=7, rank=rank) for rank in (0, 1)]
+    assert not torch.equal(ranks[0][0].noisy, ranks[1][0].noisy)
 
 
 def test_frames_go_in_and_come_out_again(episode: Episode) -> None:
@@ -142,14 +148,7 @@ def test_frames_go_in_and_come_out_again(episode: Episode) -> None:
 def test_what_is_mirrored_is_the_same_world(episode: Episode) -> None:
     """A clip seen in a mirror: warped pixels and rays are those of the clip, left and right exchanged."""
 
-    class Always:
-        def random(self) -> float:
-            return 0.0
-
-        def permutation(self, n: int) -> np.ndarray:
-            return np.arange(n)
-
-    plain, mirrored = cut(episode, 2, TINY), cut(episode, 2, TINY, Always())  # type: ignore[arg-type]
+    plain, mirrored = (cut(episode, 2, TINY, Look(mirrored)) for mirrored in (False, True))
     scale = plain.scale()
     one, other = conditions(plain, scale), conditions(mirrored, scale)
     flipped = other.projection.flip(-1)
@@ -200,6 +199,10 @@ def test_bad_arguments_are_refused(episode: Episode, tmp_path: Path) -> None:
         Trainer(WorldModel(TINY), SHORT, [], tmp_path)
     with pytest.raises(InputError, match="batch must be at least 1"):
         TrainConfig(batch=0)
+    with pytest.raises(InputError, match="stages are chunks in a row"):
+        TrainConfig(stages=())
+    with pytest.raises(InputError, match="9 chunks in a row were asked for; episodes have 3"):
+        trainer(episode, tmp_path, replace(SHORT, stages=(1, 9)))
     trainer(episode, tmp_path).save()
     other = Trainer(WorldModel(replace(TINY, layers=3)), SHORT, [episode], tmp_path)
     with pytest.raises(FormatError, match="another model"):
@@ -223,7 +226,7 @@ episodes = Episodes(sys.argv[1])
 config = replace(NANO, size=32, width=32, layers=2, heads=2, keyframes=2)
 def made(out):
     torch.manual_seed(1)
-    return Trainer(WorldModel(config), TrainConfig(steps=4, batch=2, save_every=2), episodes, Path(out))
+    return Trainer(WorldModel(config), TrainConfig(steps=4, batch=2, stages=(1, 2), save_every=2), episodes, Path(out))
 whole = made(sys.argv[2] + "/whole")
 whole.fit()
 half = made(sys.argv[2] + "/half")

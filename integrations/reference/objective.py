@@ -99,13 +99,13 @@ def hand_on(
     state: list[Tensor] | None,
 ) -> Handed:
     """What the next chunk goes on from: the answers, with memory's depth where it has any, as the generator returns them."""
-    frames = drawn.clamp(-1, 1)
+    history, chunk = config.history, config.chunk
+    frames, state_after = drawn.clamp(-1, 1), list[Tensor]()
+    if config.backbone == "state-space":
+        video = torch.cat([one.noisy[:, :history], frames[:, history:]], 1)
+        level = torch.cat([one.level[:, :history], torch.zeros_like(one.level[:, history:])], 1)
+        state_after = model(video, level, one.given, state, chunk)[1]
     if config.depth:
         depth, there = one.given.projection[:, :, 3:4], one.given.projection[:, :, 4:] > 0
         frames = torch.cat([frames[:, :, :3], torch.where(there, depth, frames[:, :, 3:])], 2)
-    if config.backbone != "state-space":
-        return Handed(frames, one.scale, [])
-    history, chunk = config.history, config.chunk
-    video = torch.cat([one.noisy[:, :history], frames[:, history:]], 1)
-    level = torch.cat([one.level[:, :history], torch.zeros_like(one.level[:, history:])], 1)
-    return Handed(frames, one.scale, model(video, level, one.given, state, chunk)[1])
+    return Handed(frames, one.scale, state_after)

@@ -1,6 +1,6 @@
 """The bundled generator fine-tuned on a scene in three ways: what each learns, beside no fine-tuning and no memory.
 
-    python benchmarks/fine_tuning.py [--quick] [--json] [--steps N] [--seeds N] [--rates]
+    python benchmarks/fine_tuning.py [--quick] [--json] [--steps N] [--seeds N] [--docs] [--rates]
 
 Two scenes that ``nano`` was not trained on: a procedural house by torchlight (light falls off with the distance from the camera, so
 that a place looks different from wherever it was remembered), and the recorded kitchen where SPMEM_TEST_DATA has it. Each way is
@@ -9,9 +9,11 @@ frames memory is given chunk by chunk. Truth about what was seen before is depth
 
 - revisited: pixels of new frames that a frame of the stretch before the chunk saw; new: the others that have depth
 - gain: over no fine-tuning, in pairs of stretches; standard errors are over held-out stretches, of means over seeds
+- by daylight: what is left on revisited pixels of a house like those that the weights were trained on, less what it was
 - time: of a training step, as a ratio to training everything; the steps of the ways are interleaved
 
---rates compares learning rates in a house of its own: how those of :data:`WAYS` were chosen.
+--docs brings the pictures into docs/pictures. --rates compares learning rates in a house of its own: how those of :data:`WAYS` were
+chosen.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from spmem.bench.report import ROOT, aim, mean_and_error, tell, walks_folder
@@ -67,6 +70,19 @@ class Scene:
 
 def torchlight(seed: int, *, learn: int = 10, held: int = 8) -> Scene:
     """A house of two rooms that is lit from the camera alone."""
+    stretches = _stretches(seed, learn + held, "Walking by torchlight", lit)
+    return _scene("house by torchlight", stretches, learn)
+
+
+def daylight(seed: int, *, held: int = 6) -> Scene:
+    """A house like those that the weights were trained on."""
+    stretches = _stretches(seed, held, "Walking by daylight", lambda frame: frame)
+    return _scene("house by daylight", stretches, 0)
+
+
+def _stretches(
+    seed: int, count: int, words: str, seen_as: Callable[[Frame], Frame]
+) -> list[Episode]:
     house = worlds.House(seed=seed, rooms=2)
 
     def stretch(i: int) -> Episode:
@@ -77,10 +93,9 @@ def torchlight(seed: int, *, learn: int = 10, held: int = 8) -> Scene:
             lambda: worlds.reverse(house, LENGTH, turn=False, **size),
             lambda: worlds.loop(house, 2 * LENGTH, **size)[:LENGTH],
         )[i % 4]()
-        return remembered([lit(frame) for frame in house.frames(way, samples=3)])
+        return remembered([seen_as(frame) for frame in house.frames(way, samples=3)])
 
-    made = [stretch(i) for i in track(range(learn + held), "Walking by torchlight")]
-    return _scene("house by torchlight", made, learn)
+    return [stretch(i) for i in track(range(count), words)]
 
 
 def lit(frame: Frame) -> Frame:
@@ -175,11 +190,13 @@ def tuned(
 
 
 def compared(
-    scene: Scene, ways: dict[str, dict[str, Any]], steps: int, seeds: int
+    scene: Scene, day: Scene, ways: dict[str, dict[str, Any]], steps: int, seeds: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[float]]], dict[str, WorldModel]]:
     """A row for no fine-tuning and for each way; the values of all stretches, means over seeds; models of the last seed."""
     plain = ReferenceGenerator.from_pretrained("nano").model
     values, models = {UNTUNED: measured(plain, scene)}, {UNTUNED: plain}
+    was = measured(plain, day)[FIRST]
+    left: dict[str, list[list[float]]] = {name: [] for name in ways}
     every: dict[str, list[dict[str, list[float]]]] = {name: [] for name in ways}
     times: dict[str, list[float]] = {name: [] for name in ways}
     trained: dict[str, int] = {UNTUNED: 0}
@@ -189,6 +206,7 @@ def compared(
         trained |= counted
         for name in ways:
             every[name].append(measured(made[name], scene))
+            left[name].append(measured(made[name], day)[FIRST])
             times[name].append(seconds[name] / seconds[next(iter(ways))])
     for name, some in every.items():
         values[name] = {
@@ -201,6 +219,8 @@ def compared(
         row |= {f"{key}, dB": mean_and_error(some) for key, some in mine.items()}
         gain = np.subtract(mine[FIRST], values[UNTUNED][FIRST]).tolist()
         row["gain, revisited with memory"] = "-" if name == UNTUNED else mean_and_error(gain)
+        lost = np.subtract(np.mean(left.get(name, [was]), axis=0), was).tolist()
+        row["by daylight, dB"] = "-" if name == UNTUNED else mean_and_error(lost)
         rows.append(row)
     return rows, values, models
 
@@ -270,12 +290,18 @@ def bars(values: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> No
     pyplot.close(figure)
 
 
+def to_docs(path: Path) -> None:
+    """Beside the other pictures, in 128 colours."""
+    small = Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(ROOT / "docs" / "pictures" / path.name, optimize=True)
+
+
 def rates(steps: int) -> list[dict[str, Any]]:
     """A row for each way and learning rate, in a house whose figures are not reported."""
-    scene, rows = torchlight(21, learn=4, held=4), []
+    scene, day, rows = torchlight(21, learn=4, held=4), daylight(22, held=2), []
     for rate in RATES:
         ways = {name: options | {"lr": rate} for name, options in WAYS.items()}
-        for row in compared(scene, ways, steps, 1)[0][1:]:
+        for row in compared(scene, day, ways, steps, 1)[0][1:]:
             rows.append({"lr": rate, **row})
     return rows
 
@@ -287,6 +313,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--steps", type=int, default=80, help="of each training")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each way")
+    parser.add_argument("--docs", action="store_true", help="renew the pictures of the page")
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
     options = parser.parse_args()
     if options.rates:
@@ -295,19 +322,23 @@ def main() -> None:
     scenes: list[Callable[[], Scene]] = [lambda: torchlight(7)]
     if options.quick:
         scenes = [lambda: torchlight(7, learn=2, held=2)]
-        options.steps, options.seeds = min(options.steps, 6), 1
+        options.steps, options.seeds = min(options.steps, 3), 1
     elif (walks_folder() / KITCHEN).is_dir():
         scenes.append(kitchen)
     rows: list[dict[str, Any]] = []
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
     out = ROOT / "out" / "bench"
+    day = daylight(8, held=2 if options.quick else 6)
     for make in scenes:
         scene = make()
-        some, values[scene.name], models = compared(scene, WAYS, options.steps, options.seeds)
+        some, values[scene.name], models = compared(scene, day, WAYS, options.steps, options.seeds)
         rows += some
         if len(values) == 1:
             picture(scene, models, out / "fine-tuning-frames.png")
     bars(values, out / "fine-tuning.png")
+    if options.docs:
+        for path in out.glob("fine-tuning*.png"):
+            to_docs(path)
     aims = []
     for name, ways in values.items():
         for way in WAYS:

@@ -36,33 +36,49 @@ def paired(rows: Sequence[Row], one: str, other: str, measure: str, **kept: Any)
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """Means and standard errors over worlds; then what full memory gains, in pairs.
+    """Means and standard errors over worlds, of rules (:func:`by_rule`) or of controls.
 
-    Of controls, a row for each family; how pictures look, over all worlds. Rules stand over all worlds alone, and gains
-    are the default rule's; where a measure says nothing of some worlds, the number of the others stands behind it.
+    Of controls, a row for each family; how pictures look, over all worlds; and what full memory gains, in pairs. Where a
+    measure says nothing of some worlds, the number of the others stands behind it.
     """
     controls, families = _each(rows, "control"), _each(rows, "family")
-    rules = any(control.startswith(RULE) for control in controls)
+    if any(control.startswith(RULE) for control in controls):
+        return by_rule(rows)
     numbers = _measured(rows, (*PIXELS, "depth_error"))
     told: list[Row] = []
-    if not rules:
-        for family in families:
-            for control in controls:
-                row = {"family": family, "memory": control}
-                told.append(row | _means(rows, control, numbers, family=family))
+    for family in families:
+        for control in controls:
+            means = _means(rows, control, numbers, family=family)
+            told.append({"family": family, "memory": control} | means)
     for control in controls:
-        measures = ("psnr_revisited", "psnr_beyond") if rules else ()
-        named = {"rule" if rules else "all worlds": _name(control, rules)}
-        told.append(named | _means(rows, control, (*measures, *_measured(rows, LOOKS))))
+        told.append({"all worlds": control} | _means(rows, control, _measured(rows, LOOKS)))
     for control in controls[1:]:
-        row = {f"{DEFAULT if rules else FULL} less": _name(control, rules)}
         worlds = len(paired(rows, FULL, control, "psnr"))
-        for measure in _measured(rows, GAINS):
-            gain = paired(rows, FULL, control, measure)
-            fewer = f" ({len(gain)})" if len(gain) < worlds else ""
-            row[measure + UNITS.get(measure, "")] = mean_and_error(gain) + fewer if gain else "-"
-        told.append(row | {"worlds": str(worlds)})
+        gains = {
+            measure + UNITS.get(measure, ""): _gain(rows, control, measure, worlds)
+            for measure in _measured(rows, GAINS)
+        }
+        told.append({f"{FULL} less": control} | gains | {"worlds": str(worlds)})
     return told
+
+
+def by_rule(rows: Sequence[Row]) -> list[Row]:
+    """A row for each rule, the best first: means over all worlds, and by how much the default is better, in pairs."""
+    measures = _measured(rows, (*PIXELS[1:], *LOOKS[1:]))
+    told = {c: _means(rows, c, measures) for c in _each(rows, "control")}
+    order = sorted(told, key=lambda c: -np.mean(list(per_world(rows, c, PIXELS[1]).values())))
+    worlds = len(per_world(rows, FULL, PIXELS[1]))
+    return [
+        {"rule": DEFAULT if control == FULL else control.removeprefix(RULE)}
+        | told[control]
+        | {
+            f"{DEFAULT} less this, {measure.removeprefix('psnr_')}": ""
+            if control == FULL
+            else _gain(rows, control, measure, worlds)
+            for measure in PIXELS[1:3]
+        }
+        for control in order
+    ]
 
 
 def drift(rows: Sequence[Row], measure: str = "psnr_revisited") -> list[Row]:
@@ -117,8 +133,10 @@ def _measured(rows: Sequence[Row], measures: Sequence[str]) -> list[str]:
     return [measure for measure in measures if any(measure in row for row in rows)]
 
 
-def _name(control: str, rules: bool) -> str:
-    return DEFAULT if rules and control == FULL else control.removeprefix(RULE)
+def _gain(rows: Sequence[Row], control: str, measure: str, worlds: int) -> str:
+    gain = paired(rows, FULL, control, measure)
+    fewer = f" ({len(gain)})" if len(gain) < worlds else ""
+    return mean_and_error(gain) + fewer if gain else "-"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from spmem.config import RetrievalConfig
 from spmem.retrieval.greedy import Terms, greedy, shown
 from spmem.retrieval.index import place_index
+from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.query import Query, Selection
 from spmem.retrieval.views import Views
 from spmem.retrieval.visibility import Points, visibility, visible_points
@@ -67,6 +71,26 @@ class Covisibility:
         if len(self._index) + len(new) > 2 * len(views):  # most of the index is of dropped views
             self._index, new = place_index(self.config), np.arange(len(views))
         self._index.add(views.ids[new], voxels_of_views(views, new, edge=self._edge))
+
+    def arrays(self, views: Views) -> dict[str, NDArray[Any]] | None:
+        """The index of these views, for a cache; None where it is not of the kind that is kept (``voxels``)."""
+        if not isinstance(self._index, VoxelIndex) or self._edge is None:
+            return None
+        self._index.remove(np.setdiff1d(self._index.ids, views.ids))
+        return {"edge": np.array([self._edge]), **self._index.arrays()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], ids: NDArray[np.int64]) -> None:
+        """Inverse of :meth:`arrays`, for views of these ids; nothing changes where the index is not of the kind that is kept.
+
+        Raises:
+            KeyError, ValueError: Arrays that no index of these views gives.
+        """
+        if not isinstance(self._index, VoxelIndex):
+            return
+        index, edge = VoxelIndex.restore(arrays), arrays["edge"]
+        if edge.shape != (1,) or not 0 < edge[0] < np.inf or not np.array_equal(index.ids, ids):
+            raise ValueError("the cached index is of other views")
+        self._index, self._edge = index, float(edge[0])
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """See :class:`spmem.protocols.Retriever`."""

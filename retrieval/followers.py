@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.retrieval.covisibility import Covisibility
 from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.views import Views
 
@@ -23,7 +24,10 @@ def digest(views: Views, count: int) -> str:
 
 
 I64 = NDArray[np.int64]
-FREE = "free space"
+Kept: TypeAlias = tuple[dict[str, NDArray[Any]], dict[str, Any]]
+"""Arrays, and attributes that say of which views they are."""
+
+FREE, COVISIBILITY = "free space", "covisibility"
 
 
 class Followers:
@@ -32,16 +36,21 @@ class Followers:
     Args:
         views: What is followed.
         rule: Makes a rule by its name.
-        free: What of space is known.
-        shown: From so many of the views.
+        free: What of space is known, and from how many of the views.
+        index: The rule of covisibility, and how many of the views it was shown; None where it is to begin anew.
     """
 
     def __init__(
-        self, views: Views, rule: Callable[[str], Retriever], free: FreeSpace, shown: int = 0
+        self,
+        views: Views,
+        rule: Callable[[str], Retriever],
+        free: tuple[FreeSpace, int],
+        index: tuple[Covisibility, int] | None = None,
     ) -> None:
-        self._views, self._rule, self._free = views, rule, free
-        self._rules: dict[str, Retriever] = {}
-        self._shown: dict[str, int] = {FREE: shown}  # views, to each follower
+        self._views, self._rule, self._free = views, rule, free[0]
+        self._rules: dict[str, Retriever] = {} if index is None else {COVISIBILITY: index[0]}
+        self._shown = {FREE: free[1]} | ({} if index is None else {COVISIBILITY: index[1]})
+        """Views, to each follower."""
 
     def rule(self, method: str | Retriever) -> tuple[str, Retriever]:
         """A rule, by name or as it is, and what to call it; it has seen every view."""
@@ -80,12 +89,22 @@ class Followers:
         self._shown = {name: n - int((rows < n).sum()) for name, n in self._shown.items()}
         self._views.remove(ids)
 
-    def arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    def free_space(self) -> Kept | None:
         """The free space and which views it is from, to keep; None where nobody asked for it yet."""
         shown = self._shown[FREE]
-        if not shown:
+        return (self._free.arrays(), self._of(shown)) if shown else None
+
+    def index(self) -> Kept | None:
+        """What finds candidates and which views it is of, to keep; None where nobody asked for it, or it is not kept."""
+        rule = self._rules.get(COVISIBILITY)
+        if not isinstance(rule, Covisibility):
             return None
-        return self._free.arrays(), {"views": shown, "digest": digest(self._views, shown)}
+        self._show(COVISIBILITY, rule)
+        arrays = rule.arrays(self._views)
+        return None if arrays is None else (arrays, self._of(len(self._views)))
+
+    def _of(self, shown: int) -> dict[str, Any]:
+        return {"views": shown, "digest": digest(self._views, shown)}
 
     def _show(self, name: str, follower: FreeSpace | Retriever) -> None:
         shown = self._shown.get(name, 0)

@@ -35,11 +35,19 @@ FAR = STEPS
 WIDE = 2 * FAR
 """Voxels, along each axis, around a camera, of which no ray leaves those in the middle: it is ``STEPS`` halves at most."""
 
+BITS = 2
+"""Voxels lie in the table block by block, ``1 << BITS`` along each axis, since rays go from one to the next."""
+
+NEXT = (1 << 3 * BITS) + 1
+"""How much further a voxel is sought whose place is taken: its block's others move as far, and odd steps reach all."""
+
+WITHIN, TOP = np.uint64((1 << 3 * BITS) - 1), np.uint64(1 << 63)
+
 BATCH = 256
 """Views noted at once; bounds the memory that their voxels take."""
 
-DTYPES = {"edge": np.float64, "depths": np.float64, "key": np.uint64, "looks": np.int32}
-"""Of the arrays that are kept."""
+DTYPES = {"edge": np.float64, "depths": np.float64, "voxel": np.uint64, "looks": np.int32}
+"""Of the arrays that are kept. (Those of before 0.1 had ``key``, made otherwise.)"""
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
@@ -102,7 +110,7 @@ class FreeSpace:
         return {
             "edge": np.array([self._edge]),
             "depths": self._depths,
-            "key": self._table[seen],
+            "voxel": self._table[seen],
             "looks": self._looks[seen],
         }
 
@@ -139,7 +147,9 @@ class FreeSpace:
             return projection
         n = len(self._depths)
         limit = self._reach * float(self._depths[(n - 1) // 2] + self._depths[n // 2]) / 2
-        return replace(projection, mask=projection.mask & (self.unseen(projection) <= limit))
+        lengths, stride = self._lengths(projection)
+        near = _near(projection.mask.cpu().numpy(), lengths, stride, limit)
+        return replace(projection, mask=torch.from_numpy(near).to(projection.mask.device))
 
     def unseen(self, projection: Projection) -> Float[Tensor, "t h w"]:
         """World units of unseen space before what each pixel shows; 0 where it shows nothing.
@@ -149,16 +159,21 @@ class FreeSpace:
         Followed for one pixel of each cell of a grid (as :func:`spmem.retrieval.visibility.visible_points` does), and
         interpolated between them.
         """
-        t, h, w = projection.mask.shape
-        stride = stride_of(t, h, w)
-        y, x = cells(h, stride)[0], cells(w, stride)[0]
-        depth = projection.depth[:, y][:, :, x].cpu().numpy()
-        K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
-        lengths = _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge)
+        lengths, stride = self._lengths(projection)
+        h, w = projection.mask.shape[1:]
         coarse = torch.from_numpy(lengths).to(projection.depth.device)[:, None]
         fine = torch.nn.functional.interpolate(coarse, scale_factor=float(stride), mode="bilinear")
         rest = (0, max(w - fine.shape[3], 0), 0, max(h - fine.shape[2], 0))  # less than a cell
         return torch.nn.functional.pad(fine, rest, mode="replicate")[:, 0, :h, :w]
+
+    def _lengths(self, projection: Projection) -> tuple[F32, int]:
+        """World units of unseen space for the samples, and how many pixels they are apart."""
+        t, h, w = projection.mask.shape
+        stride = stride_of(t, h, w)
+        y, x = cells(h, stride)[0], cells(w, stride)[0]
+        depth = projection.depth[:, y[0] :: stride, x[0] :: stride].cpu().numpy()
+        K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
+        return _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge), stride
 
 
 def _steps(views: Views, rows: I64, edge: float) -> I64:
@@ -232,11 +247,25 @@ def _of_view(depth: F32, K: F32, c2w: F32, edge: float, keys: U64) -> int:
                     table = np.zeros(size, np.int32)
                     for n in range(found):
                         table[_place(table, packed, packed[n])] = n + 1
-    base -= FAR
+    x, y, z = int(base[0]) - FAR, int(base[1]) - FAR, int(base[2]) - FAR
     for n in range(found):
         i, j, k = packed[n] // (WIDE * WIDE), packed[n] // WIDE % WIDE, packed[n] % WIDE
-        keys[n] = voxel_key(base[0] + i, base[1] + j, base[2] + k, SEED)
+        keys[n] = _block(x + i, y + j, z + k) | _within(x + i, y + j, z + k)
     return found
+
+
+@njit()
+def _block(i: int, j: int, k: int) -> np.uint64:
+    """The hash of the block that a voxel is of, with room below for the voxel's number in it; never 0."""
+    key = voxel_key(i >> BITS, j >> BITS, k >> BITS, SEED)
+    return (key | TOP) & ~WITHIN
+
+
+@njit()
+def _within(i: int, j: int, k: int) -> np.uint64:
+    """The number of a voxel in its block."""
+    edge = (1 << BITS) - 1
+    return np.uint64((((i & edge) << BITS | (j & edge)) << BITS) | (k & edge))
 
 
 @njit()
@@ -276,20 +305,27 @@ def _fill(table: U64, looks: I32, keys: U64, counts: I32) -> None:
 @njit(parallel=True)
 def _unseen(
     table: U64, looks: I32, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float
-) -> NDArray[np.float32]:
+) -> F32:
     lengths = np.zeros(depth.shape, np.float32)
     for t in range(len(depth)):
         for i in prange(len(y)):
+            ox, oy, oz = c2w[t, 0, 3] / edge, c2w[t, 1, 3] / edge, c2w[t, 2, 3] / edge
             for j in range(len(x)):
                 right = (x[j] + 0.5 - K[t, 0, 2]) / K[t, 0, 0]
                 down = (y[i] + 0.5 - K[t, 1, 2]) / K[t, 1, 1]
                 long = np.sqrt(right * right + down * down + 1.0)
+                dx = (c2w[t, 0, 0] * right + c2w[t, 0, 1] * down + c2w[t, 0, 2]) / edge
+                dy = (c2w[t, 1, 0] * right + c2w[t, 1, 1] * down + c2w[t, 1, 2]) / edge
+                dz = (c2w[t, 2, 0] * right + c2w[t, 2, 1] * down + c2w[t, 2, 2]) / edge
                 last = depth[t, i, j] - edge / long
                 step = max(edge / 2 / long, last / STEPS)
                 z, unseen, counts = step / 2, 0, 1
+                bi, bj, bk, block = 0, 0, 0, np.uint64(0)
                 while z < last:
-                    key = _voxel(c2w[t], right * z, down * z, z, edge)
-                    if looks[_find(table, key)] == 0:
+                    vx, vy, vz = int(np.floor(ox + dx * z)), int(np.floor(oy + dy * z)), int(np.floor(oz + dz * z))  # fmt: skip
+                    if block == 0 or vx >> BITS != bi or vy >> BITS != bj or vz >> BITS != bk:
+                        bi, bj, bk, block = vx >> BITS, vy >> BITS, vz >> BITS, _block(vx, vy, vz)
+                    if looks[_find(table, block | _within(vx, vy, vz))] == 0:
                         unseen += counts
                     else:
                         counts = BEYOND
@@ -298,21 +334,39 @@ def _unseen(
     return lengths
 
 
+@njit(parallel=True)
+def _near(mask: NDArray[np.bool_], lengths: F32, stride: int, limit: float) -> NDArray[np.bool_]:
+    """The mask, without the pixels whose length, interpolated between the samples, is more than the limit."""
+    near = np.zeros(mask.shape, np.bool_)
+    t, h, w = mask.shape
+    rows, columns = lengths.shape[1:]
+    left, across = _between(w, columns, stride)
+    top, down = _between(h, rows, stride)
+    for line in prange(t * h):
+        i, y = line // h, line % h
+        one, other = lengths[i, top[y]], lengths[i, min(top[y] + 1, rows - 1)]
+        mixed = one + down[y] * (other - one)
+        for x in range(w):
+            if mask[i, y, x]:
+                a, b = mixed[left[x]], mixed[min(left[x] + 1, columns - 1)]
+                near[i, y, x] = a + across[x] * (b - a) <= limit
+    return near
+
+
 @njit()
-def _voxel(c2w: F32 | F64, x: float, y: float, z: float, edge: float) -> np.uint64:
-    """The key of the voxel at a point in camera axes."""
-    px = c2w[0, 0] * x + c2w[0, 1] * y + c2w[0, 2] * z + c2w[0, 3]
-    py = c2w[1, 0] * x + c2w[1, 1] * y + c2w[1, 2] * z + c2w[1, 3]
-    pz = c2w[2, 0] * x + c2w[2, 1] * y + c2w[2, 2] * z + c2w[2, 3]
-    return voxel_key(np.floor(px / edge), np.floor(py / edge), np.floor(pz / edge), SEED)
+def _between(pixels: int, samples: int, stride: int) -> tuple[I64, F32]:
+    """For each pixel the sample before it, and how far it is towards the next one: 0..1."""
+    at = (np.minimum(np.arange(pixels), samples * stride - 1) + 0.5) / stride - 0.5
+    before = np.floor(at.clip(0, samples - 1)).astype(np.int64)
+    return before, (at.clip(0, samples - 1) - before).astype(np.float32)
 
 
 @njit()
 def _find(table: U64, key: np.uint64) -> np.int64:
     last = len(table) - 1
-    at = np.int64(key >> np.uint64(8)) & last
+    at = np.int64(key) & last
     while table[at] != 0 and table[at] != key:
-        at = (at + 1) & last
+        at = (at + NEXT) & last
     return at
 
 

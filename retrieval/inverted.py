@@ -44,6 +44,11 @@ class VoxelIndex:
         return len(self._slot)
 
     @property
+    def ids(self) -> I64:
+        """Of what it holds, ascending."""
+        return np.sort(np.fromiter(self._slot, np.int64, len(self._slot)))
+
+    @property
     def nbytes(self) -> int:
         """Bytes in use, without the room to grow."""
         return self._lists.nbytes + 12 * self._slots
@@ -118,7 +123,10 @@ class VoxelIndex:
         Raises:
             KeyError, ValueError: Arrays that no index gives.
         """
-        index, ids = cls(budget), np.asarray(arrays["ids"], np.int64)
+        index, ids = cls(budget), arrays["ids"]
+        live = ids[ids >= 0]
+        if ids.dtype != np.int64 or ids.ndim != 1 or len(np.unique(live)) != len(live):
+            raise ValueError("the cached index has ids that are none, or come twice")
         index._lists = lists_of(arrays, len(ids))
         index._ids, index._slots = np.concatenate([ids, np.zeros(64, np.int64)]), len(ids)
         index._votes = np.zeros(len(index._ids), np.int32)

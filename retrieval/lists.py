@@ -114,6 +114,7 @@ def lists_of(arrays: Mapping[str, NDArray[Any]], slots: int) -> Lists:
         and bool(((next_ >= -1) & (next_ < np.arange(blocks))).all())
         and bool((filled <= BLOCK).all())
         and bool(((slot >= 0) & (slot < max(slots, 1))).all())
+        and bool((weight[np.arange(BLOCK) < filled[:, None]] > 0).all())
     )
     if not sound:
         raise ValueError("the cached index does not fit together")
@@ -190,7 +191,7 @@ def _vote(
         while block >= 0 and read < budget:
             for n in range(count[block]):
                 one = slot[block, n]
-                if votes[one] == 0:
+                if votes[one] == 0 and found < len(touched):
                     touched[found] = one
                     found += 1
                 votes[one] += amount[i] * np.int32(weight[block, n])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.kernels.jit import njit
+from spmem.kernels.jit import njit, prange
 from spmem.retrieval.views import THUMB, Views
 from spmem.types import Projection
+
+F32: TypeAlias = NDArray[np.float32]
+I64: TypeAlias = NDArray[np.int64]
 
 POINTS_PER_CAMERA = THUMB[0] * THUMB[1]
 POINTS = 8192
@@ -44,6 +47,18 @@ def visible_points(projection: Projection) -> Points:
     is left over, too), so weights are whole numbers of pixels and sums of them exact in any order. At most 48x64
     points a camera and 8192 in all.
     """
+    t, h, w = projection.mask.shape
+    stride = stride_of(t, h, w)
+    y, height = cells(h, stride)
+    x, width = cells(w, stride)
+    grid = np.s_[:, y[0] :: stride, x[0] :: stride]
+    depth, mask, normal = (image[grid].cpu().numpy() for image in (projection.depth, projection.mask, projection.normal))  # fmt: skip
+    K, c2w = (part.cpu().numpy() for part in (projection.cameras.K, projection.cameras.c2w))
+    return Points(*_points(depth, mask, normal, K, c2w, y, x, height, width), t * h * w)
+
+
+def visible_points_plain(projection: Projection) -> Points:
+    """What :func:`visible_points` computes, as array expressions; positions differ by rounding."""
     t, h, w = projection.mask.shape
     stride = stride_of(t, h, w)
     y, height = cells(h, stride)
@@ -122,6 +137,32 @@ def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 
 
 @njit()
+def _points(
+    depth: F32, mask: NDArray[np.bool_], normal: F32, K: F32, c2w: F32, y: I64, x: I64, height: I64, width: I64
+) -> tuple[F32, F32, I64, I64]:  # fmt: skip
+    most, n = depth.size, 0
+    position, facing = np.empty((most, 3), np.float32), np.empty((most, 3), np.float32)
+    weight, offsets, half = np.empty(most, np.int64), np.zeros(len(depth) + 1, np.int64), np.float32(0.5)  # fmt: skip
+    for t in range(len(depth)):
+        pose = c2w[t]
+        for i in range(len(y)):
+            for j in range(len(x)):
+                z = depth[t, i, j]
+                if not (mask[t, i, j] and z > 0):
+                    continue
+                right = (np.float32(x[j]) + half - K[t, 0, 2]) / K[t, 0, 0] * z
+                down = (np.float32(y[i]) + half - K[t, 1, 2]) / K[t, 1, 1] * z
+                for axis in range(3):
+                    way = pose[axis, 0] * right + pose[axis, 1] * down + pose[axis, 2] * z
+                    position[n, axis] = way + pose[axis, 3]
+                    facing[n, axis] = normal[t, i, j, axis]
+                weight[n] = height[i] * width[j]
+                n += 1
+        offsets[t + 1] = n
+    return position[:n], facing[:n], weight[:n], offsets
+
+
+@njit(parallel=True)
 def _seen(
     position: NDArray[np.float32],
     normal: NDArray[np.float32],
@@ -136,7 +177,7 @@ def _seen(
     zero, half = np.float32(0), np.float32(0.5)
     right, bottom = np.float32(width), np.float32(height)
     seen = np.zeros((len(rows), n), np.bool_)
-    for i in range(len(rows)):
+    for i in prange(len(rows)):
         v = rows[i]
         fx, fy, cx, cy = K[v, 0, 0], K[v, 1, 1], K[v, 0, 2], K[v, 1, 2]
         ax, ay, az, px = c2w[v, 0, 0], c2w[v, 1, 0], c2w[v, 2, 0], c2w[v, 0, 3]

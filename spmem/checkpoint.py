@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import CorruptMemoryError
+from spmem.retrieval.covisibility import Covisibility
 from spmem.retrieval.followers import digest
 from spmem.retrieval.freespace import FreeSpace
 from spmem.retrieval.views import Views
 from spmem.types import Frame
 
 if TYPE_CHECKING:
+    from spmem.config import RetrievalConfig
     from spmem.memory import SpatialMemory
     from spmem.protocols import GeometryStore, KeyframeStore
 
 GEOMETRY, VIEWS, RECENT, CONFIG = "geometry", "views", "recent", "config"
-DESCRIPTORS, FREE = "descriptors", "free"
-DERIVED = (GEOMETRY, VIEWS, DESCRIPTORS, FREE)
+DESCRIPTORS, FREE, INDEX = "descriptors", "free", "index"
+DERIVED = (GEOMETRY, VIEWS, DESCRIPTORS, FREE, INDEX)
 """What can be made again from the keyframes (the map but for frames that are none)."""
 
 _WRONG = (LookupError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError)
@@ -46,6 +48,9 @@ def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
     free = memory.free_space()
     if free is not None:
         bank.write_arrays(FREE, *free)
+    index = memory.voxel_index()
+    if index is not None:
+        bank.write_arrays(INDEX, *index)
     described = memory.descriptors.arrays(memory.views.ids)
     if described is not None:
         bank.write_arrays(DESCRIPTORS, *described)
@@ -92,17 +97,28 @@ def restore_free(
     bank: KeyframeStore, views: Views, reach: float | None
 ) -> tuple[FreeSpace, int] | None:
     """The known free space and how many of the views it is from, where it is from these."""
-    stored = _cached(bank, FREE)
-    if stored is None or "digest" not in stored[1]:
-        return None
-    arrays, attributes = stored
-    count = attributes.get("views")
-    if not isinstance(count, int) or attributes["digest"] != digest(views, count):
+    stored = _of_these(bank, FREE, views)
+    if stored is None:
         return None
     try:
-        return FreeSpace.restore(arrays, reach), count
+        return FreeSpace.restore(stored[0], reach), stored[1]
     except _WRONG:
         return None
+
+
+def restore_index(
+    bank: KeyframeStore, views: Views, config: RetrievalConfig
+) -> tuple[Covisibility, int] | None:
+    """The rule of covisibility with its index, and how many of the views that is of, where it is of these."""
+    stored = _of_these(bank, INDEX, views)
+    if stored is None or config.index != "voxels":
+        return None
+    rule = Covisibility(config)
+    try:
+        rule.restore(stored[0], views.ids[: stored[1]])
+    except _WRONG:
+        return None
+    return rule, stored[1]
 
 
 def restore_descriptors(
@@ -143,6 +159,19 @@ def _cached(
     except CorruptMemoryError as error:
         warnings.warn(f"{error}; it is made anew here", stacklevel=2)
         return None
+
+
+def _of_these(
+    bank: KeyframeStore, group: str, views: Views
+) -> tuple[dict[str, NDArray[Any]], int] | None:
+    """A cached group and how many of the views it is of, where it is of these."""
+    stored = _cached(bank, group)
+    if stored is None or "digest" not in stored[1]:
+        return None
+    count = stored[1].get("views")
+    if not isinstance(count, int) or stored[1]["digest"] != digest(views, count):
+        return None
+    return stored[0], count
 
 
 def _require_finite(arrays: Mapping[str, NDArray[Any]]) -> None:

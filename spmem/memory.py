@@ -60,6 +60,7 @@ class SpatialMemory(Forgetting):
         *,
         views: Views | None = None,
         free: tuple[FreeSpace, int] | None = None,
+        index: tuple[Covisibility, int] | None = None,
         policy: Policy = coverage,
         recent: Sequence[Frame] = (),
         depth: DepthEstimator | None = None,
@@ -78,7 +79,7 @@ class SpatialMemory(Forgetting):
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry = geometry
         self._followers = Followers(
-            self.views, rule, *(free or (FreeSpace(config.retrieval.reach), 0))
+            self.views, rule, free or (FreeSpace(config.retrieval.reach), 0), index
         )
         self._policy = policy
         self._depth, self._segmenter = depth, segmenter
@@ -97,8 +98,19 @@ class SpatialMemory(Forgetting):
         return self._geometry
 
     def free_space(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """What of space is known to be empty, and from which views, as arrays; None where nothing asked for it yet."""
-        return self._followers.arrays()
+        """What of space is known to be empty, and from which views, as arrays; None where nothing asks for it."""
+        if self.config.retrieval.reach is not None:
+            self._followers.free()
+        return self._followers.free_space()
+
+    def voxel_index(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """What finds candidates, and of which views, as arrays; None where nothing asks for it, or it is not kept."""
+        if (self.config.retrieval.method, self.config.retrieval.index) == (
+            "covisibility",
+            "voxels",
+        ):
+            self._followers.rule("covisibility")
+        return self._followers.index()
 
     # -- store --------------------------------------------------------------------------------------
 

@@ -128,6 +128,7 @@ def open(
             settings,
             views=views,
             free=checkpoint.restore_free(bank, views, settings.retrieval.reach),
+            index=checkpoint.restore_index(bank, views, settings.retrieval),
             policy=policy,
             recent=checkpoint.restore_recent(bank, where),
             depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),

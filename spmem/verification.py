@@ -15,6 +15,7 @@ from spmem.config import MemoryConfig
 from spmem.errors import SpmemError
 from spmem.protocols import GeometryStore, KeyframeStore
 from spmem.retrieval.freespace import FreeSpace
+from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.views import thumbnail
 
 
@@ -61,6 +62,7 @@ def flaws(bank: KeyframeStore, geometry: GeometryStore) -> Iterator[Flaw | None]
         checkpoint.GEOMETRY: lambda: _geometry(bank, geometry),
         checkpoint.VIEWS: lambda: _views(bank, depths),
         checkpoint.FREE: lambda: _free(bank),
+        checkpoint.INDEX: lambda: _index(bank),
         checkpoint.DESCRIPTORS: lambda: _descriptors(bank),
         checkpoint.RECENT: lambda: _recent(bank),
         checkpoint.CONFIG: lambda: _config(bank),
@@ -118,6 +120,13 @@ def _free(bank: KeyframeStore) -> str | None:
     stored = bank.read_arrays(checkpoint.FREE)
     if stored is not None and stored[0]:
         FreeSpace.restore(stored[0])
+    return None
+
+
+def _index(bank: KeyframeStore) -> str | None:
+    stored = bank.read_arrays(checkpoint.INDEX)
+    if stored is not None and stored[0]:
+        VoxelIndex.restore(stored[0])
     return None
 
 

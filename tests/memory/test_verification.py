@@ -11,9 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 import spmem
-from spmem import Frame, KeyframeConfig, MemoryConfig, checkpoint
+from spmem import Frame, KeyframeConfig, MemoryConfig, RetrievalConfig, checkpoint
 from spmem.cli import app
 from spmem.errors import CorruptMemoryError
+from spmem.retrieval.covisibility import Covisibility
 from spmem.stores.keyframes import ZarrKeyframes
 from spmem.stores.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
@@ -73,6 +74,7 @@ def test_a_whole_memory_has_no_flaws(path: Path) -> None:
         (checkpoint.VIEWS, "depth", 9.0),
         (checkpoint.VIEWS, "ids", 5),
         (checkpoint.FREE, "looks", -1),
+        (checkpoint.INDEX, "slot", 99),
     ],
 )
 def test_what_can_be_made_again_is_repaired(
@@ -136,6 +138,35 @@ def test_a_damaged_cache_does_not_keep_a_memory_from_opening(
                     largest = 0
         file.write_bytes(whole)
     assert largest == 0  # one of the files was the views'
+
+
+def test_the_index_is_kept_and_made_anew_where_it_is_of_other_views(
+    path: Path, frames: list[Frame]
+) -> None:
+    def kept() -> tuple[Covisibility, int] | None:
+        bank = ZarrKeyframes.open(path, "r")
+        found = checkpoint.restore_index(bank, checkpoint.restore_views(bank), RetrievalConfig())
+        bank.close()
+        return found
+
+    assert (kept() or (None, 0))[1] == 4
+    with spmem.open(path) as memory:
+        memory.store(frames[0].moved(frames[1].camera.c2w))
+    assert (kept() or (None, 0))[1] == 5
+    with spmem.open(path) as memory:
+        memory.update_poses({2: frames[3].camera.c2w})
+        before = memory.voxel_index()
+    assert (kept() or (None, 0))[1] == 5
+    assert before is not None
+    bank = ZarrKeyframes.open(path)
+    bank.write_arrays(checkpoint.INDEX, before[0], before[1] | {"digest": "of others"})
+    bank.commit("by other hands")
+    bank.close()
+    assert kept() is None
+    with spmem.open(path, mode="r") as memory:
+        again = memory.voxel_index()
+    assert again is not None
+    assert again[1] == before[1]
 
 
 def test_rebuild_and_history_are_commands(path: Path) -> None:

@@ -129,6 +129,45 @@ def test_a_view_that_moved_is_found_where_it_is_now(many: Views) -> None:
     assert rule.select(query, views, 1).ids.tolist() == [0]
 
 
+def test_the_index_comes_back_from_its_arrays(many: Views) -> None:
+    config = RetrievalConfig(candidates=8)
+    rule, back = observed(many, config=config, scan=0), Covisibility(config, scan=0)
+    kept = rule.arrays(many)
+    assert kept is not None
+    back.restore(kept, many.ids)
+    query = query_of([stand(-2.0, -1.2, 0.3)])
+    one, other = (each.select(query, many, 4) for each in (rule, back))
+    np.testing.assert_array_equal(one.ids, other.ids)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    assert observed(many, config=RetrievalConfig(index="flat")).arrays(many) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ids", 5), ("weight", 0), ("edge", np.nan), ("next", 1 << 30), ("slot", -1)],
+)
+def test_an_index_that_is_not_of_these_views_is_refused(
+    views: Views, name: str, value: float
+) -> None:
+    kept = observed(views).arrays(views)
+    assert kept is not None
+    kept = {key: array.copy() for key, array in kept.items()}
+    kept[name].reshape(-1)[0] = value
+    with pytest.raises(ValueError, match="the cached index"):
+        Covisibility().restore(kept, views.ids)
+    with pytest.raises(ValueError, match="other views"):
+        Covisibility().restore(observed(views).arrays(views) or {}, views.ids[:-1])
+
+
+def test_what_the_bank_dropped_is_not_kept_in_the_cache(many: Views) -> None:
+    views = Views.restore({name: column.copy() for name, column in many.arrays().items()})
+    rule = observed(views, scan=0)
+    views.remove(views.ids[:40])
+    kept = rule.arrays(views)
+    assert kept is not None
+    Covisibility(scan=0).restore(kept, views.ids)
+
+
 def test_world_units_do_not_matter(many: Views) -> None:
     large = Views.restore({name: column.copy() for name, column in many.arrays().items()})
     large.c2w[:, :3, 3] *= 1000

@@ -12,7 +12,7 @@ import spmem
 from spmem import MemoryConfig, RetrievalConfig
 from spmem.camera import Camera
 from spmem.errors import InputError
-from spmem.retrieval.freespace import FreeSpace
+from spmem.retrieval.freespace import BEYOND, STRIDE, FreeSpace
 from spmem.testing.box import BoxRoom
 from spmem.testing.retriever import TWO_ROOMS, query_of, stand, tour, views_of
 
@@ -67,6 +67,52 @@ def test_the_unit_of_length_does_not_matter() -> None:
     assert float((near - far).abs().quantile(0.95)) < 0.15
 
 
+def test_unseen_space_is_what_marching_along_each_ray_finds() -> None:
+    views = views_of([stand(-2, -1, turn) for turn in (-0.6, 0.7)], room=LEFT)
+    free = FreeSpace()
+    free.observe(views, slice(0, 2))
+    edge, seen = float(free.arrays()["edge"][0]), set[tuple[int, ...]]()
+    for view in range(2):
+        every = np.s_[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]
+        voxels, open_, _ = marched(views.K[view], views.c2w[view], views.depth[view], every, edge, 0)  # fmt: skip
+        seen |= set(map(tuple, voxels[open_].tolist()))
+    asked = query_of([stand(-2, -1, 0.1), stand(5, -0.5, -np.pi / 2)], room=LEFT).projection
+    asked.depth[1] = 8.5
+    found = free.unseen(asked).numpy()
+    for t in range(2):
+        K, c2w = asked.cameras.K[t].numpy(), asked.cameras.c2w[t].numpy()
+        voxels, open_, step = marched(K, c2w, asked.depth[t].numpy(), np.s_[:, :], edge, 0.5)
+        known = np.array([tuple(one) in seen for one in voxels.reshape(-1, 3).tolist()]).reshape(open_.shape)  # fmt: skip
+        counts = np.where(np.logical_or.accumulate(known & open_, axis=1), BEYOND, 1)
+        wanted = step * (counts * (open_ & ~known)).sum(1)
+        assert (
+            np.mean(np.abs(found[t].ravel() - wanted) > 1e-3) < 0.02
+        )  # borders fall to either side
+
+
+def marched(
+    K: Any, c2w: Any, depth: Any, pixels: Any, edge: float, start: float
+) -> tuple[Any, Any, Any]:
+    """Voxels ``[rays, steps, 3]`` along the pixels' rays, which lie before the surface, and the steps' length."""
+    y, x = (axis[pixels].ravel() + 0.5 for axis in np.mgrid[:48, :64])
+    ray = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], -1)
+    long = np.linalg.norm(ray, axis=1)
+    z = (np.arange(128) + start) * (edge / 2 / long)[:, None]
+    world = (ray @ c2w[:3, :3].T)[:, None] * z[..., None] + c2w[:3, 3]
+    before = z < (depth[pixels].ravel() - edge / long)[:, None]
+    return np.floor(world / edge).astype(int), before, np.full(len(z), edge / 2)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (50, 67), (96, 130)])
+def test_what_is_believed_has_no_more_unseen_space_than_reach(size: tuple[int, int]) -> None:
+    free, asked = left_views(), query_of([stand(5, -0.5, -np.pi / 2, height=size[0], width=size[1])]).projection  # fmt: skip
+    asked.depth[:] = torch.linspace(0.5, 8.5, size[1])
+    limit, unseen = float(np.median(free.arrays()["depths"])), free.unseen(asked)
+    told, clear = free.believed(asked).mask, (unseen - limit).abs() > 1e-4
+    assert torch.equal(told[clear], (asked.mask & (unseen <= limit))[clear])
+    assert 0 < told.float().mean() < 1
+
+
 def test_nothing_seen_believes_everything() -> None:
     asked = query_of([stand(-2, -1, 0)]).projection
     assert FreeSpace().believed(asked) is asked
@@ -111,7 +157,7 @@ def test_all_that_was_noted_can_be_taken_back_in_any_order() -> None:
         free.forget(views, np.array(rows))
     asked = query_of([stand(-2, -1, 2.5)], room=LEFT).projection
     assert free.believed(asked) is asked
-    assert not len(free.arrays()["key"])
+    assert not len(free.arrays()["voxel"])
 
 
 def test_it_comes_back_from_its_arrays() -> None:
@@ -133,11 +179,11 @@ def test_it_comes_back_from_its_arrays() -> None:
         {"edge": np.ones(2)},
         {"depths": np.array([2.0, 1.0])},
         {"depths": np.array([-1.0])},
-        {"key": np.zeros(3, np.uint64), "looks": np.ones(3, np.int32)},
-        {"key": np.ones(2, np.uint64), "looks": np.ones(2, np.int32)},
-        {"key": np.arange(1, 4, dtype=np.uint64), "looks": np.zeros(3, np.int32)},
+        {"voxel": np.zeros(3, np.uint64), "looks": np.ones(3, np.int32)},
+        {"voxel": np.ones(2, np.uint64), "looks": np.ones(2, np.int32)},
+        {"voxel": np.arange(1, 4, dtype=np.uint64), "looks": np.zeros(3, np.int32)},
         {"looks": np.ones(3, np.int32)},
-        {"looks": np.ones(3, np.int64), "key": np.arange(1, 4, dtype=np.uint64)},
+        {"looks": np.ones(3, np.int64), "voxel": np.arange(1, 4, dtype=np.uint64)},
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(wrong: dict[str, Any]) -> None:

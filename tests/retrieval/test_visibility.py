@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from spmem.camera import Camera
 from spmem.retrieval.query import Query
 from spmem.retrieval.views import Views
-from spmem.retrieval.visibility import POINTS, visibility, visibility_plain, visible_points
+from spmem.retrieval.visibility import (
+    POINTS,
+    visibility,
+    visibility_plain,
+    visible_points,
+    visible_points_plain,
+)
 from spmem.testing.box import BoxRoom
 from spmem.testing.retriever import TWO_ROOMS, query_of, stand, views_of
 from spmem.types import Projection
@@ -125,3 +131,17 @@ def test_the_kernel_and_the_plain_twin_agree_bit_for_bit(seed: int) -> None:
     np.testing.assert_array_equal(
         visibility(points, views, rows), visibility_plain(points, views, rows)
     )
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.integers(1, 120))
+def test_points_are_those_of_the_plain_twin(seed: int, width: int, height: int) -> None:
+    draw = np.random.default_rng(seed)
+    asked = [stand(*draw.uniform([-3, -2, -3], [3, 1, 3]), width=width, height=height) for _ in range(3)]  # fmt: skip
+    seen = query_of(asked).projection
+    seen.mask[torch.from_numpy(draw.random(seen.mask.shape) < 0.3)] = False
+    seen.depth[torch.from_numpy(draw.random(seen.mask.shape) < 0.1)] = 0
+    fast, plain = visible_points(seen), visible_points_plain(seen)
+    np.testing.assert_allclose(fast.position, plain.position, atol=1e-5)
+    for name in ("normal", "weight", "offsets", "pixels"):
+        np.testing.assert_array_equal(getattr(fast, name), getattr(plain, name))

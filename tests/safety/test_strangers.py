@@ -395,7 +395,7 @@ def test_a_checkpoint_that_holds_nonsense_is_refused(
     spmem.open(path, mode="r").close()
 
 
-@pytest.mark.parametrize("group", ["views", "free", "descriptors"])
+@pytest.mark.parametrize("group", ["views", "free", "index", "descriptors"])
 def test_a_cache_that_holds_nonsense_is_made_anew(written: Path, path: Path, group: str) -> None:
     shutil.copytree(written, path)
     with spmem.open(path, mode="r") as memory:

@@ -73,28 +73,12 @@ def greedy(
     total, value = shown(seen, weight), _freshness(times, terms.staleness)
     left = np.where(covered, 0, weight) if covered is not None and terms.pre_cover else weight
     enough = max(terms.min_gain * float(weight.sum()), np.finfo(float).tiny)
-
-    open_ = np.ones(len(seen), bool)
-    chosen: list[int] = []
-    while len(chosen) < k and open_.any():
-        # All gains anew at each step: as one pass of vector instructions this is faster than lazy evaluation.
-        gain = shown(seen, left) * value * open_
-        row = _best(gain, total, times)
-        if gain[row] < enough:
-            break
-        chosen.append(row)
-        open_[row] = False
-        if terms.diversity:
-            left = np.where(seen[row], 0, left)
+    chosen: list[int] = _greedy(seen, left.copy(), total, value, times, k, enough, terms.diversity).tolist()  # fmt: skip
     if terms.fill and len(chosen) < k:
-        rest = np.lexsort((times, total * value))[::-1]
-        chosen += [int(row) for row in rest if open_[row] and total[row] > 0][: k - len(chosen)]
+        rest, taken = np.lexsort((times, total * value))[::-1], set(chosen)
+        more = [row for row in rest.tolist() if row not in taken and total[row] > 0]
+        chosen += more[: k - len(chosen)]
     return np.array(chosen, np.int64)
-
-
-def _best(gain: NDArray[np.float64], total: NDArray[np.int64], times: NDArray[np.float64]) -> int:
-    tied = np.flatnonzero(gain == gain.max())
-    return int(tied[np.lexsort((times[tied], total[tied]))[-1]])
 
 
 def _freshness(times: NDArray[np.float64], staleness: float) -> NDArray[np.float64]:
@@ -111,3 +95,26 @@ def _shown(seen: NDArray[np.bool_], weight: NDArray[np.int64]) -> NDArray[np.int
             sum_ += weight[p] if row[p] else 0
         total[v] = sum_
     return total
+
+
+@njit()
+def _greedy(
+    seen: NDArray[np.bool_], left: NDArray[np.int64], total: NDArray[np.int64], value: NDArray[np.float64],
+    times: NDArray[np.float64], k: int, enough: float, diversity: bool,
+) -> NDArray[np.int64]:  # fmt: skip
+    chosen, open_ = np.zeros(min(k, len(seen)), np.int64), np.ones(len(seen), np.bool_)
+    for n in range(len(chosen)):
+        # All gains anew at each step: as one pass of vector instructions this is faster than lazy evaluation.
+        gain, best, most = _shown(seen, left), -1, 0.0
+        for v in range(len(seen)):
+            worth = gain[v] * value[v]
+            if open_[v] and (best < 0 or worth > most or (worth == most and (total[v], times[v]) >= (total[best], times[best]))):  # fmt: skip
+                best, most = v, worth
+        if most < enough:
+            return chosen[:n]
+        chosen[n], open_[best] = best, False
+        if diversity:
+            row = seen[best]
+            for p in range(len(left)):
+                left[p] = 0 if row[p] else left[p]
+    return chosen

@@ -183,9 +183,10 @@ def _seen(
         ax, ay, az, px = c2w[v, 0, 0], c2w[v, 1, 0], c2w[v, 2, 0], c2w[v, 0, 3]
         bx, by, bz, py = c2w[v, 0, 1], c2w[v, 1, 1], c2w[v, 2, 1], c2w[v, 1, 3]
         gx, gy, gz, pz = c2w[v, 0, 2], c2w[v, 1, 2], c2w[v, 2, 2], c2w[v, 2, 3]
-        thumb, inside = depth[v], seen[i]
+        thumb, inside = depth[v].ravel(), seen[i]
         U, W, Z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
-        # Without branches, so that the compiler makes vector instructions of it; few points pass on to the look-up.
+        # Neither loop over all points branches, so the compiler makes vector instructions of the first, and the second
+        # lists what is left to look up.
         for p in range(n):
             dx, dy, dz = X[0, p] - px, X[1, p] - py, X[2, p] - pz
             z = dx * gx + dy * gy + dz * gz
@@ -194,13 +195,23 @@ def _seen(
             facing = N[0, p] * dx + N[1, p] * dy + N[2, p] * dz <= zero
             inside[p] = (z > zero) & (u >= zero) & (u < right) & (w >= zero) & (w < bottom) & facing
             U[p], W[p], Z[p] = u, w, z
+        listed, count = np.empty(n, np.uint32), 0
         for p in range(n):
-            if inside[p]:
-                left, top = int(np.floor(U[p] - half)), int(np.floor(W[p] - half))
-                hit = False
-                for row in range(max(top, 0), min(top + 2, height)):
-                    for column in range(max(left, 0), min(left + 2, width)):
-                        there = thumb[row, column]
-                        hit |= (there > zero) & (abs(Z[p] - there) <= tolerance * there)
-                inside[p] = hit
+            listed[count] = p
+            count += inside[p]
+        for j in range(count):
+            p = listed[j]
+            left, top = np.int32(np.floor(U[p] - half)), np.int32(np.floor(W[p] - half))
+            row, column = max(top, 0), max(left, 0)
+            first = np.uint32(row * width + column)
+            across = np.uint32(min(left + 1, width - 1) - column)
+            below = np.uint32((min(top + 1, height - 1) - row) * width)
+            hit = _at(thumb[first], Z[p], tolerance) | _at(thumb[first + across], Z[p], tolerance)
+            hit |= _at(thumb[first + below], Z[p], tolerance)
+            inside[p] = hit | _at(thumb[first + below + across], Z[p], tolerance)
     return seen
+
+
+@njit()
+def _at(there: np.float32, z: np.float32, tolerance: np.float32) -> bool:
+    return (there > np.float32(0)) & (abs(z - there) <= tolerance * there)

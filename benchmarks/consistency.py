@@ -22,17 +22,20 @@ from spmem.bench.strips import curves, strips
 from spmem.integrations.reference.generator import ReferenceGenerator
 
 SHOWN = {
-    "consistency": ("consistency.png", "strip-rotate-and-return-0.png", "strip-reverse-0.png"),
-    "consistency, moving": (),
-    "consistency, rules": (),
+    "consistency": {
+        name: name
+        for name in ("consistency.png", "strip-rotate-and-return-0.png", "strip-reverse-0.png")
+    },
+    "consistency, moving": {"strip-loop-1.png": "strip-moving.png"},
+    "consistency, rules": {},
 }
-"""The parts of the page, between marks of these names, and the pictures that belong to each."""
+"""The parts of the page, between marks of these names; the pictures of each, and what they are called there."""
 
 
 def to_docs(folder: Path, part: str, tables: str) -> None:
     """Between the marks of a part of the page, and beside the other pictures in 128 colours."""
-    for name in SHOWN[part]:
-        small = Image.open(folder / name).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    for source, name in SHOWN[part].items():
+        small = Image.open(folder / source).convert("RGB").quantize(128, dither=Image.Dither.NONE)
         small.save(ROOT / "docs" / "pictures" / name, optimize=True)
     page = ROOT / "docs" / "benchmarks.md"
     begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->"

@@ -124,13 +124,14 @@ class VoxelIndex:
             KeyError, ValueError: Arrays that no index gives.
         """
         index, ids = cls(budget), arrays["ids"]
-        live = ids[ids >= 0]
-        if ids.dtype != np.int64 or ids.ndim != 1 or len(np.unique(live)) != len(live):
-            raise ValueError("the cached index has ids that are none, or come twice")
+        if ids.dtype != np.int64 or ids.ndim != 1:
+            raise ValueError("the cached index has ids that are none")
+        index._slot = {id: slot for slot, id in enumerate(ids.tolist()) if id >= 0}
+        if len(index._slot) != (ids >= 0).sum():
+            raise ValueError("the cached index has an id twice")
         index._lists = lists_of(arrays, len(ids))
         index._ids, index._slots = np.concatenate([ids, np.zeros(64, np.int64)]), len(ids)
         index._votes = np.zeros(len(index._ids), np.int32)
-        index._slot = {id: slot for slot, id in enumerate(ids.tolist()) if id >= 0}
         return index
 
 

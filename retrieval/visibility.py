@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.retrieval.views import THUMB, Views
 from spmem.types import Projection
 
@@ -162,7 +162,7 @@ def _points(
     return position[:n], facing[:n], weight[:n], offsets
 
 
-@njit(parallel=True)
+@njit()
 def _seen(
     position: NDArray[np.float32],
     normal: NDArray[np.float32],
@@ -177,14 +177,15 @@ def _seen(
     zero, half = np.float32(0), np.float32(0.5)
     right, bottom = np.float32(width), np.float32(height)
     seen = np.zeros((len(rows), n), np.bool_)
-    for i in prange(len(rows)):
+    U, W, Z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+    listed = np.empty(n, np.uint32)
+    for i in range(len(rows)):
         v = rows[i]
         fx, fy, cx, cy = K[v, 0, 0], K[v, 1, 1], K[v, 0, 2], K[v, 1, 2]
         ax, ay, az, px = c2w[v, 0, 0], c2w[v, 1, 0], c2w[v, 2, 0], c2w[v, 0, 3]
         bx, by, bz, py = c2w[v, 0, 1], c2w[v, 1, 1], c2w[v, 2, 1], c2w[v, 1, 3]
         gx, gy, gz, pz = c2w[v, 0, 2], c2w[v, 1, 2], c2w[v, 2, 2], c2w[v, 2, 3]
         thumb, inside = depth[v].ravel(), seen[i]
-        U, W, Z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
         # Neither loop over all points branches, so the compiler makes vector instructions of the first, and the second
         # lists what is left to look up.
         for p in range(n):
@@ -195,7 +196,7 @@ def _seen(
             facing = N[0, p] * dx + N[1, p] * dy + N[2, p] * dz <= zero
             inside[p] = (z > zero) & (u >= zero) & (u < right) & (w >= zero) & (w < bottom) & facing
             U[p], W[p], Z[p] = u, w, z
-        listed, count = np.empty(n, np.uint32), 0
+        count = 0
         for p in range(n):
             listed[count] = p
             count += inside[p]

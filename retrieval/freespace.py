@@ -258,7 +258,7 @@ def _of_view(depth: F32, K: F32, c2w: F32, edge: float, keys: U64) -> int:
 @njit()
 def _block(i: int, j: int, k: int) -> np.uint64:
     """The hash of the block that a voxel is of, with room below for the voxel's number in it; never 0."""
-    key = voxel_key(i >> BITS, j >> BITS, k >> BITS, SEED)
+    key = voxel_key(np.float64(i >> BITS), np.float64(j >> BITS), np.float64(k >> BITS), SEED)
     return (key | TOP) & ~WITHIN
 
 

@@ -207,12 +207,14 @@ def _seen(
             first = np.uint32(row * width + column)
             across = np.uint32(min(left + 1, width - 1) - column)
             below = np.uint32((min(top + 1, height - 1) - row) * width)
-            hit = _at(thumb[first], Z[p], tolerance) | _at(thumb[first + across], Z[p], tolerance)
-            hit |= _at(thumb[first + below], Z[p], tolerance)
-            inside[p] = hit | _at(thumb[first + below + across], Z[p], tolerance)
+            hit = _at(thumb, first, Z, p, tolerance) | _at(thumb, first + across, Z, p, tolerance)
+            hit |= _at(thumb, first + below, Z, p, tolerance)
+            inside[p] = hit | _at(thumb, first + below + across, Z, p, tolerance)
     return seen
 
 
 @njit()
-def _at(there: np.float32, z: np.float32, tolerance: np.float32) -> bool:
+def _at(thumb: F32, pixel: np.uint32, Z: F32, point: np.uint32, tolerance: np.float32) -> np.bool_:
+    """Whether a point is as far as what the thumbnail has at a pixel."""
+    there, z = thumb[pixel], Z[point]
     return (there > np.float32(0)) & (abs(z - there) <= tolerance * there)

@@ -217,4 +217,5 @@ def _seen(
 def _at(thumb: F32, pixel: np.uint32, Z: F32, point: np.uint32, tolerance: np.float32) -> np.bool_:
     """Whether a point is as far as what the thumbnail has at a pixel."""
     there, z = thumb[pixel], Z[point]
-    return (there > np.float32(0)) & (abs(z - there) <= tolerance * there)
+    hit: np.bool_ = (there > np.float32(0)) & (abs(z - there) <= tolerance * there)
+    return hit

@@ -144,8 +144,8 @@ def unhidden(
 
 
 @njit(parallel=True, fastmath=True)
-def farthest(depth: F32, width: int, height: int, beyond: float) -> F32:
-    """The largest depth of each square of ``BLOCK`` pixels, and a share ``beyond`` it."""
+def farthest(depth: F32, other: F32, width: int, height: int, beyond: float) -> F32:
+    """The largest depth (the lesser of the two) of each square of ``BLOCK`` pixels, and a share ``beyond`` it."""
     down, across = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
     far = np.zeros((down, across), np.float32)
     for j in prange(down):
@@ -153,7 +153,7 @@ def farthest(depth: F32, width: int, height: int, beyond: float) -> F32:
             for i in range(across):
                 most = far[j, i]
                 for x in range(i * BLOCK, min((i + 1) * BLOCK, width)):
-                    most = max(most, depth[y, x])
+                    most = max(most, min(depth[y, x], other[y, x]))
                 far[j, i] = most
         for i in range(across):
             far[j, i] *= ONE + np.float32(beyond)

@@ -39,7 +39,6 @@ from spmem.kernels.fuse_torch import (
     CARVE,
     COARSE,
     FORGET,
-    LATEST,
     REACH,
     SHARP,
     SHARPER,
@@ -229,7 +228,7 @@ def merge(
     """Update discs by the pixels that show them; take from those that rays pass through or finer pixels replace."""
     height, width = planes.shape[1] - 1, planes.shape[2] - PAD
     edge, near, most = np.float32(voxel), np.float32(tolerance), np.float32(max_confidence)
-    now, carve, latest = np.float32(time), np.float32(CARVE), np.float32(LATEST)
+    now, carve = np.float32(time), np.float32(CARVE)
     right, bottom = np.float32(width) - HALF, np.float32(height) - HALF
     for c in prange(len(chunks)):
         start = np.int64(chunks[c]) * CHUNK
@@ -318,7 +317,7 @@ def merge(
             taken = (ratio - np.float32(SHARP)) * np.float32(1 / (SHARPER - SHARP))
             taken = least(taken, spread(ONE))
             alike = least((ratio - np.float32(BLUNT)) * np.float32(2), spread(ONE))
-            alike = where(alike > ZERO, alike, ZERO) * where(gain > latest, gain, latest)
+            alike = where(alike > ZERO, alike, ZERO) * gain
             sharper = where(met, where(taken > alike, taken, alike), ZERO)
             put(detail, where(met, where(fresh > faded, fresh, faded), remembered), start + k)
             r, g, b = columns3(colour, start + k)

@@ -99,20 +99,22 @@ def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any]
         for name in ("position", "normal", "radius", "colour", "confidence")
     )
     waiting = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
-    front = np.full((height + 1, width + PAD), np.inf, np.float32)
+    # what is as sure as the surest, or a level less, is never looked through, and hides what is behind
+    top = raster_numba.surest(confidence, waiting)
+    front = np.full((top + 1, height + 1, width + PAD), np.inf, np.float32)
     record, box, span = discs_numba.Discs.room(len(waiting))
     drawn, done, start, size = [], 0, 0, FIRST
     while start < len(waiting):
         chunks = waiting[start : start + size]
         if start:
-            far = discs_numba.farthest(front, width, height, SLAB)
+            far = discs_numba.farthest(front[top], front[max(top - 1, 0)], width, height, SLAB)
             chunks = discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far)
         start, size = start + size, 2 * size
         discs_numba.describe(
             position, normal, radius, confidence, w2c, K, width, height, NEAR, 1.0, 0.0,
             chunks, done, record, box, span,
         )  # fmt: skip
-        raster_numba.nearest(record, box, span, done, done + len(chunks), front)
+        raster_numba.nearest(record, box, span, chunks, done, confidence, front)
         drawn.append(chunks)
         done += len(chunks)
     chunks = np.concatenate(drawn or [waiting])

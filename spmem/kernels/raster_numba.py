@@ -34,6 +34,7 @@ from spmem.kernels.discs_numba import (
     Z,
 )
 from spmem.kernels.jit import njit, prange
+from spmem.kernels.raster_torch import LEVELS
 from spmem.kernels.simd import (
     PAD,
     TALL,
@@ -42,6 +43,7 @@ from spmem.kernels.simd import (
     down,
     least,
     load,
+    magnitude,
     some,
     spread,
     store,
@@ -58,14 +60,40 @@ FAINT = np.float32(1e-3)
 """Weight at a disc's rim, and of a disc too thin to hit a pixel's ray."""
 
 
+@njit()
+def level_of(confidence: float) -> int:
+    """How many of ``LEVELS`` a confidence reaches."""
+    level = 0
+    for bound in LEVELS:
+        level += confidence >= bound
+    return level
+
+
+@njit(fastmath=True)
+def surest(confidence: F32, chunks: I32) -> int:
+    """The highest level of the chunks' discs."""
+    most = ZERO
+    for c in chunks:
+        for k in range(CHUNK):
+            most = max(most, confidence[c * CHUNK + k])
+        if most >= LEVELS[-1]:
+            break
+    return level_of(float(most))
+
+
 @njit(parallel=True, fastmath=True)
-def nearest(record: F32, box: I32, span: I32, first: int, stop: int, front: F32) -> None:
-    """Pass 1: lower each pixel of ``front`` [H + 1, W + PAD] to the z-depth of the nearest hit of some chunks' discs."""
-    height = len(front) - 1
+def nearest(
+    record: F32, box: I32, span: I32, chunks: I32, first: int, confidence: F32, front: F32
+) -> None:
+    """Pass 1: lower ``front`` [levels, H + 1, W + PAD] to the z-depths of the nearest hits of chunks' discs, by level.
+
+    The chunks' places are those from ``first`` on.
+    """
+    height = front.shape[1] - 1
     rows = max((height + BANDS - 1) // BANDS, TALL)
     for band in prange(BANDS):
         top, bottom = band * rows, min((band + 1) * rows, height)
-        for c in range(first, stop):
+        for c in range(first, first + len(chunks)):
             if span[c, 0] >= bottom or span[c, 1] <= top:
                 continue
             for k in range(CHUNK):
@@ -74,6 +102,7 @@ def nearest(record: F32, box: I32, span: I32, first: int, stop: int, front: F32)
                     continue
                 if y1 == bottom and y0 > top and (y1 - y0) % 2 == 1:
                     y0 -= 1  # the last tile may not reach into the next band
+                level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
                 a, depth, lx = record[c, A, k], record[c, Z, k], record[c, LX, k]
                 nxx, nxy, nyy = record[c, NXX, k], record[c, NXY, k], record[c, NYY, k]
                 for y in range(y0, y1, TALL):
@@ -88,7 +117,7 @@ def nearest(record: F32, box: I32, span: I32, first: int, stop: int, front: F32)
                             spread(a) / along,
                             where(dx * dx <= thin, depth, INF),
                         )
-                        store(front, least(load(front, y, x), z), y, x)
+                        store(front, least(load(front, level, y, x), z), level, y, x)
 
 
 @njit(parallel=True, fastmath=True)
@@ -110,13 +139,13 @@ def blend(
     mask: B,
     ids: I64,
 ) -> None:
-    """Pass 2: mix what lies within ``slab`` (a share of the depth) behind the front and faces the camera.
+    """Pass 2: mix what lies within ``slab`` (a share of the depth) about the front and faces the camera.
 
     Normals come out in world axes. A pixel whose slab holds back faces only keeps its front depth, id -1.
     """
     height, width = depth.shape
     rows = max((height + BANDS - 1) // BANDS, TALL)
-    behind = ONE + np.float32(slab)
+    thick, top_level = np.float32(slab), len(front) - 1
     for band in prange(BANDS):
         top, bottom = band * rows, min((band + 1) * rows, height)
         if top >= bottom:
@@ -124,10 +153,16 @@ def blend(
         shape = (bottom - top + 1, width + PAD)
         mixed = np.zeros((8, shape[0], shape[1]), np.float32)
         best = np.zeros(shape, np.float32)
-        which, limit = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
-        for y in range(top, bottom):
-            for x in range(width):
-                limit[y - top, x] = front[y, x] * behind
+        which, middle = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
+        for y in range(top, bottom, TALL):
+            for x in range(0, width, WIDE):
+                at, of = load(front, top_level, y, x), spread(np.float32(top_level))
+                for level in range(top_level - 1, -1, -1):
+                    other = load(front, level, y, x)
+                    near = (of < np.float32(level + 2)) | (at >= INF)
+                    near = near & (other * (ONE + thick) < at)
+                    at, of = where(near, other, at), where(near, np.float32(level), of)
+                store(middle, at, y - top, x)
         for c in order:
             if span[c, 0] >= bottom or span[c, 1] <= top:
                 continue
@@ -152,7 +187,8 @@ def blend(
                         fall = ONE - n * inverse * inverse
                         z = where(hit, inverse * a, record[c, Z, k])
                         w = where(hit, fall * fall + FAINT, where(dx * dx <= thin, FAINT, ZERO))
-                        w = where(z <= load(limit, y, x), w * strength, ZERO)
+                        at = load(middle, y, x)
+                        w = where(magnitude(z - at) <= at * thick, w * strength, ZERO)
                         if not some(w > ZERO):
                             continue
                         store(mixed, load(mixed, 0, y, x) + w, 0, y, x)
@@ -168,22 +204,22 @@ def blend(
                         store(best, where(better, w, before), y, x)
                         store(which, where(better, np.int32(i), load(which, y, x)), y, x)
         for y in range(top, bottom):
-            at = y - top
+            row = y - top
             for x in range(width):
-                w = mixed[0, at, x]
+                w = mixed[0, row, x]
                 mask[y, x] = w > ZERO
                 if w > ZERO:
                     share = ONE / w
-                    depth[y, x] = mixed[1, at, x] * share
-                    nx, ny, nz = mixed[5, at, x], mixed[6, at, x], mixed[7, at, x]
+                    depth[y, x] = mixed[1, row, x] * share
+                    nx, ny, nz = mixed[5, row, x], mixed[6, row, x], mixed[7, row, x]
                     length = np.sqrt(nx * nx + ny * ny + nz * nz)
                     unit = ONE / length if length > ZERO else ZERO
                     for k in range(3):
-                        rgb[y, x, k] = mixed[2 + k, at, x] * share
+                        rgb[y, x, k] = mixed[2 + k, row, x] * share
                         normal[y, x, k] = unit * (c2w[k, 0] * nx + c2w[k, 1] * ny + c2w[k, 2] * nz)
-                    ids[y, x] = which[at, x]
+                    ids[y, x] = which[row, x]
                 else:
-                    depth[y, x] = front[y, x] if front[y, x] < INF else ZERO
+                    depth[y, x] = middle[row, x] if middle[row, x] < INF else ZERO
                     for k in range(3):
                         rgb[y, x, k] = normal[y, x, k] = ZERO
                     ids[y, x] = -1

@@ -3,7 +3,8 @@
 A disc of centre c, unit normal n and radius r (camera axes) is met by the pixel's ray d = (dx, dy, 1) at depth
 z = (n.c) / (n.d); it counts where |z d - c| <= r, with the weight (1 - |z d - c|^2 / r^2)^2 + 0.001, or, as discs
 may be thinner than a pixel, where c projects within 1/sqrt(2) pixel of the ray, at c's own depth with weight 0.001.
-A pixel mixes the hits within a slab behind its nearest one that face the camera, by weight x confidence / r^2.
+A pixel mixes the hits within a slab about its front that face the camera, by weight x confidence / r^2. Its front is
+the nearest hit; but discs are looked through where a surface behind them has far more confidence (``LEVELS``).
 
 Sources: surface splatting (Zwicker et al. 2001) for the two passes, 2D Gaussian Splatting (arXiv 2403.17888,
 section 4.2) for the ray-disc intersection and its screen-space floor.
@@ -19,6 +20,8 @@ from torch import Tensor
 
 FAINT = 1e-3
 """Weight at a disc's rim, and of a disc too thin to hit a pixel's ray."""
+LEVELS = (1.0, 3.0, 9.0, 27.0)
+"""Confidences from which discs are one level surer; they are looked through where what lies behind is two levels surer."""
 PAIRS = 1 << 22
 """Disc-pixel pairs handled at once; bounds the memory."""
 
@@ -73,16 +76,19 @@ def rasterize(
     """Colour [H, W, 3], depth [H, W], normal [H, W, 3] (camera axes), ids [H, W] of one camera's view."""
     kept, disc, box = cull(position, normal, radius, confidence, w2c, K, width, height, near)
     pixels = width * height
-    front = position.new_full((pixels,), torch.inf)
-    for _, pixel, z, _ in hits(disc, box, K, width):
-        front.scatter_reduce_(0, pixel, z, "amin")
+    first = position.new_full((len(LEVELS) + 1, pixels), torch.inf)
+    level = torch.bucketize(confidence, confidence.new_tensor(LEVELS), right=True)
+    for m, pixel, z, _ in hits(disc, box, K, width):
+        at = level[kept[m]] * pixels + pixel
+        first.view(-1).scatter_reduce_(0, at, z, "amin")
+    front = believed(first, slab)
 
     total, best = position.new_zeros(pixels), position.new_zeros(pixels)
     mixed = position.new_zeros(pixels, 7)
     ids = kept.new_full((pixels,), -1)
     for m, pixel, z, off in hits(disc, box, K, width):
         facing = (disc[m, :3] * disc[m, 3:6]).sum(-1) <= 0
-        use = facing & (z <= front[pixel] * (1 + slab))
+        use = facing & ((z - front[pixel]).abs() <= front[pixel] * slab)
         m, pixel, z, off = m[use], pixel[use], z[use], off[use]
         surfel = kept[m]
         w = ((1 - off).square() + FAINT) * confidence[surfel] / disc[m, 6] ** 2
@@ -103,6 +109,15 @@ def rasterize(
         torch.nn.functional.normalize(mixed[:, 4:7], dim=-1).reshape(height, width, 3),
         ids.reshape(height, width),
     )
+
+
+def believed(first: Float[Tensor, "levels p"], slab: float) -> Float[Tensor, " p"]:
+    """The front, of the nearest hits of each level's discs (inf = none), from the surest down."""
+    front, of = first[-1], torch.full_like(first[-1], len(first) - 1)
+    for level in reversed(range(len(first) - 1)):
+        nearer = (first[level] * (1 + slab) < front) & ((of < level + 2) | torch.isinf(front))
+        front, of = torch.where(nearer, first[level], front), of.masked_fill(nearer, level)
+    return front
 
 
 def assign_first(which: Tensor, winner: Tensor, at: Tensor, index: Tensor) -> None:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spmem.kernels.discs_triton import into_world
-from spmem.kernels.scan_triton import BLEND, LAST, LOW, NEAREST, scan
+from spmem.kernels.raster_torch import LEVELS
+from spmem.kernels.scan_triton import BLEND, LAST, LOW, NEAREST, believed, scan
 from spmem.kernels.triton_jit import jit, lanes, programs, tl
 
 INFINITE = 0x7F800000
@@ -29,12 +30,14 @@ Images = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 def resolve(
     sums,
     front,
+    plane,
     best,
     c2w,
     room,
     each,
     base,
     pixels,
+    slab,
     rgb,
     depth,
     normal,
@@ -50,7 +53,7 @@ def resolve(
     total = tl.load(sums + 8 * at, mask=ok, other=0.0)
     covered = total > 0.0
     share = 1.0 / tl.where(covered, total, 1.0)
-    first = tl.load(front + at, mask=ok, other=0).to(tl.float32, bitcast=True)
+    first = believed(front, plane, at, ok, slab)
     z = tl.load(sums + 8 * at + 1, mask=ok, other=0.0) * share
     tl.store(depth + to, tl.where(covered, z, tl.where(first < float("inf"), first, 0.0)), mask=ok)
     for k in tl.static_range(3):
@@ -96,7 +99,7 @@ def rasterize(
     each = views // worlds
     voxels = torch.empty(worlds, device=device)  # matching reads them, drawing does not
     at_once = min(views, max(1, min(PIXELS // (width * height), ROWS // max(room, 1))))
-    front = torch.empty(at_once, height, width, dtype=torch.int32, device=device)
+    front = torch.empty(len(LEVELS) + 1, at_once, height, width, dtype=torch.int32, device=device)
     sums = torch.empty(at_once, height, width, 8, device=device)
     best = torch.empty(at_once, height, width, dtype=torch.long, device=device)
     K, c2w = K.contiguous(), c2w.contiguous()
@@ -111,7 +114,7 @@ def rasterize(
         )  # fmt: skip
         each_lane = lanes(256)
         resolve[programs(width * height, each_lane), min(at_once, views - base)](
-            sums, front, best, c2w, room, each, base, width * height, rgb, depth, normal, mask, rows,
+            sums, front, front.stride(0), best, c2w, room, each, base, width * height, slab, rgb, depth, normal, mask, rows,
             LANES=each_lane,
         )  # fmt: skip
     return rgb, depth, normal, mask, rows

@@ -5,7 +5,7 @@ from ``base`` on. In :func:`small` a lane
 takes a disc and walks its box; discs of more than ``SMALL`` pixels go on a list, and :func:`large` gives each of them
 rows of lanes. What is done with a hit is told by ``MODE``:
 
-- NEAREST: lower the pixel's depth (``front``) to the hit's, an atomic minimum of float bits
+- NEAREST: lower the pixel's depth (in the planes of ``front``) to the hit's, an atomic minimum of float bits
 - BLEND: add weighted depth, colour and normal to the pixel's ``sums``, and keep the heaviest row in ``best``
 - MATCH: keep in ``best`` the row that the pixel meets most centrally, of those that it may show (``seen``)
 
@@ -25,6 +25,8 @@ from spmem.kernels import fuse_torch
 from spmem.kernels.discs_triton import (
     COARSE,
     FAINT,
+    LEVELS,
+    TOP,
     box,
     finest,
     form,
@@ -73,17 +75,37 @@ def describe(
 
 
 @jit
+def believed(front, plane, pixel, ok, slab):
+    """The front of pixels, infinity where nothing is met; the levels' nearest hits lie ``plane`` apart."""
+    at = tl.load(front + TOP * plane + pixel, mask=ok, other=0).to(tl.float32, bitcast=True)
+    of = tl.full(at.shape, TOP, tl.int32)
+    for down in tl.static_range(TOP):
+        level = TOP - 1 - down
+        other = tl.load(front + level * plane + pixel, mask=ok, other=0).to(
+            tl.float32, bitcast=True
+        )
+        nearer = (other * (1.0 + slab) < at) & ((of < level + 2) | (at == float("inf")))
+        at, of = tl.where(nearer, other, at), tl.where(nearer, level, of)
+    return at
+
+
+@jit
 def touch(
-    pixel, hit, z, off, row, nx, ny, nz, strength, red, green, blue, seen, front, sums, best, slab, merge, MODE
+    pixel, hit, z, off, row, nx, ny, nz, trust, strength, red, green, blue, seen, front, plane, sums, best, slab,
+    merge, MODE,
 ):  # fmt: skip
     """Do with hits of pixels what ``MODE`` says."""
     if MODE == NEAREST:
         depth = z.to(tl.int32, bitcast=True)
+        level = (trust >= LEVELS[0]).to(tl.int32)
+        for k in tl.static_range(1, TOP):
+            level += (trust >= LEVELS[k]).to(tl.int32)
+        front += level * plane
         nearer = hit & (depth < tl.load(front + pixel, mask=hit, other=0))
         tl.atomic_min(front + pixel, depth, mask=nearer, sem="relaxed")
     if MODE == BLEND:
-        first = tl.load(front + pixel, mask=hit, other=0).to(tl.float32, bitcast=True)
-        use = hit & (z <= first * (1.0 + slab))
+        first = believed(front, plane, pixel, hit, slab)
+        use = hit & (tl.abs(z - first) <= first * slab)
         fall = 1.0 - off
         w = tl.where(use, (fall * fall + FAINT) * strength, 0.0)
         k = tl.arange(0, 8)[None, :]
@@ -116,7 +138,7 @@ def touch(
 @jit
 def small(
     position, normal, radius, confidence, colour, taken, voxels, c2w, K, seen, front, sums, best, listed, count,
-    room, each, base, by, width, height, near, share, slab, merge,
+    room, each, base, by, width, height, plane, near, share, slab, merge,
     MODE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """A lane a disc; larger discs are put on the list [``count``] unless MODE is BLEND, which finds them there."""
@@ -151,8 +173,8 @@ def small(
         dx, dy = x.to(tl.float32) - u, y.to(tl.float32) - v
         hit, z, off = meet(dx, dy, level, lx, ly, nxx, nxy, nyy, a, Z)
         touch(
-            origin + y * width + x, hit & (step < area), z, off, row, nx, ny, nz, strength, red, green, blue,
-            seen, front, sums, best, slab, merge, MODE,
+            origin + y * width + x, hit & (step < area), z, off, row, nx, ny, nz, sure, strength, red, green, blue,
+            seen, front, plane, sums, best, slab, merge, MODE,
         )  # fmt: skip
         x += 1
         y = tl.where(x == x1, y + 1, y)
@@ -162,7 +184,7 @@ def small(
 @jit
 def large(
     position, normal, radius, confidence, colour, taken, voxels, c2w, K, seen, front, sums, best, listed, count,
-    room, each, base, by, width, height, near, share, slab, merge,
+    room, each, base, by, width, height, plane, near, share, slab, merge,
     MODE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """The discs of the list, a lane a pixel; programs (p, s) share the list by p and a disc's box by s."""
@@ -199,7 +221,7 @@ def large(
             hit, z, off = meet(dx, dy, level, lx, ly, nxx, nxy, nyy, a, Z)
             touch(
                 origin + y * width + x, hit & (p < area), z, off, row, same + nx, same + ny, same + nz,
-                strength, red, green, blue, seen, front, sums, best, slab, merge, MODE,
+                same + sure, strength, red, green, blue, seen, front, plane, sums, best, slab, merge, MODE,
             )  # fmt: skip
         i += tl.num_programs(0)
 
@@ -231,10 +253,11 @@ def scan(
     room = len(columns["radius"]) // len(taken)
     listed = torch.empty(views * room, dtype=torch.long, device=c2w.device)
     count = torch.zeros(1, dtype=torch.int32, device=c2w.device)
+    plane = front.stride(0)
     fields = (columns[name] for name in ("position", "normal", "radius", "confidence", "colour"))
     given = (
         *fields, taken, voxels, c2w, K, seen, front, sums, best, listed, count,
-        room, each, base, by, width, height, near, share, slab, merge,
+        room, each, base, by, width, height, plane, near, share, slab, merge,
     )  # fmt: skip
     side = lanes(64)
     for mode in modes:

@@ -221,7 +221,7 @@ def discs(n: int, seed: int) -> Columns:
             "normal": normal,
             "radius": 0.02 + 0.2 * torch.rand(n, generator=g) ** 3,
             "colour": torch.rand(n, 3, generator=g),
-            "confidence": torch.rand(n, generator=g),
+            "confidence": 64 * torch.rand(n, generator=g) ** 4,  # of every level
         }
     )
     return columns
@@ -236,6 +236,33 @@ def test_fast_and_plain_rendering_agree(seed: int) -> None:
     same = fast[4] == plain[4]
     for a, b in zip(fast[:3], plain[:3], strict=True):
         assert torch.allclose(a[same], b[same], atol=2e-3)
+
+
+@pytest.mark.parametrize("kernel", ["numba", "torch"])
+@pytest.mark.parametrize(
+    ("confidence", "shown"),
+    [([0.5, 2], 0), ([0.5, 4], 1), ([4, 12], 0), ([4, 64], 1), ([30, 64], 0)],
+)
+def test_a_stray_disc_does_not_hide_what_is_far_surer(
+    confidence: list[float], shown: int, kernel: str
+) -> None:
+    """Of two discs one behind the other, the nearer is looked through where the other is two levels surer."""
+    camera = Camera.look_at([0, 0, 0], [0, 0, 1], width=9, height=9)
+    columns = Columns(torch.device("cpu"))
+    columns.append(
+        {
+            "position": torch.tensor([[0, 0, 1.0], [0, 0, 2.0]]),
+            "normal": torch.tensor([[0, 0, -1.0]]).expand(2, 3),
+            "radius": torch.ones(2),
+            "colour": torch.eye(3)[:2],
+            "confidence": torch.tensor(confidence, dtype=torch.float32),
+        }
+    )
+    rgb, depth, _, mask, rows = raster.rasterize(columns, camera[None], kernel=kernel)
+    assert mask[0, 4, 4]
+    assert rows[0, 4, 4] == shown
+    assert depth[0, 4, 4].item() == pytest.approx(1 + shown)
+    assert rgb[0, 4, 4, shown].item() == pytest.approx(1)
 
 
 @pytest.mark.gpu

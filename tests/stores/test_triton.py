@@ -59,7 +59,7 @@ def discs(n: int, seed: int, large: float) -> Columns:
         "normal": normal,
         "radius": 0.01 + large * torch.rand(n, generator=generator) ** 20,
         "colour": torch.rand(n, 3, generator=generator),
-        "confidence": torch.rand(n, generator=generator),
+        "confidence": 64 * torch.rand(n, generator=generator) ** 4,  # of every level
     }
     columns.append({name: values.to(WHERE) for name, values in rows.items()})
     return columns

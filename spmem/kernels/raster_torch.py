@@ -20,7 +20,7 @@ from torch import Tensor
 
 FAINT = 1e-3
 """Weight at a disc's rim, and of a disc too thin to hit a pixel's ray."""
-LEVELS = (1.0, 3.0, 9.0, 27.0)
+LEVELS = (1.0, 3.0, 9.0)
 """Confidences from which discs are one level surer; they are looked through where what lies behind is two levels surer."""
 PAIRS = 1 << 22
 """Disc-pixel pairs handled at once; bounds the memory."""

@@ -12,7 +12,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pytest --numprocesses auto --dist loadfile --durations 20
+	$(BIN)/pytest --numprocesses auto --dist loadfile --durations 60
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

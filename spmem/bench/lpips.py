@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +27,7 @@ POOLED = (3, 6)
 """Before these, every second pixel is left, the largest of 3x3."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Of the channels, in -1..1, that AlexNet was trained on."""
+HOW = 'safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors") makes it of a .pth'
 SMALLEST = 31
 """Pixels a side, for one pixel to be left at the end."""
 
@@ -84,7 +84,8 @@ def load(files: Sequence[str | Path]) -> Lpips:
 
     Either way of publishing them is read: the two files of torchvision's AlexNet (``features.0.weight``, …) and of the
     authors' linear weights (``lin0.model.1.weight``, …), or one of the authors' whole network (``net.slice1.0.weight``, …,
-    ``lin0.model.1.weight``, …). ``.safetensors``, or what ``torch.save`` wrote; nothing but tensors is read from it.
+    ``lin0.model.1.weight``, …), as safetensors. They are published as pickles, which spmem does not read:
+    ``safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors")`` writes one anew.
 
     Raises:
         FormatError: A file that holds no tensors, or weights that are missing or of another shape: another network's.
@@ -113,19 +114,11 @@ def load(files: Sequence[str | Path]) -> Lpips:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        return load_file(path)
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error}") from error
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise FormatError(path, "holds no weights: wanted .safetensors, or a state_dict that torch.save wrote") from error  # fmt: skip
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise FormatError(
-            path,
-            f"holds a {type(found).__name__}, wanted a state_dict: names with their tensors",
-        )
-    return found
+    except SafetensorError as error:
+        raise FormatError(path, f"holds no weights in safetensors: {HOW}") from error
 
 
 def _named(key: str) -> str:

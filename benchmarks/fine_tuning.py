@@ -166,11 +166,16 @@ def measured(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
 def tuned(
     scene: Scene, ways: dict[str, dict[str, Any]], steps: int, seed: int
 ) -> tuple[dict[str, WorldModel], dict[str, float], dict[str, int]]:
-    """The model of each way, the median seconds of a step, and how many numbers are trained; steps take turns."""
+    """The model of each way, the median seconds of a step, and how many numbers are trained; steps take turns.
+
+    A way is options of :class:`TrainConfig`.
+    """
     runs: dict[str, Trainer] = {}
     for name, options in ways.items():
         config = TrainConfig(
-            steps=steps, batch=4, warmup=10, ema=0.95, augment=False, seed=seed, **options
+            **({"batch": 4, "warmup": 10, "ema": 0.95, "augment": False} | options),
+            steps=steps,
+            seed=seed,
         )
         torch.manual_seed(seed)  # of adapters
         model = ReferenceGenerator.from_pretrained("nano").model

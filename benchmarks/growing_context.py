@@ -13,28 +13,23 @@ draw held-out stretches chunk by chunk, each going on from its own last frames, 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from fine_tuning import Scene, torchlight
+from fine_tuning import Scene, torchlight, tuned
 
 from spmem.bench.report import aim, mean_and_error, tell
-from spmem.integrations.readers import track
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out, rescaled
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
-from spmem.integrations.reference.training import TrainConfig, Trainer
 
 WAYS: dict[str, dict[str, Any]] = {
-    "single chunks": {"batch": 7},
-    "rows, gradients through 1": {"batch": 3, "stages": (1, 2, 4), "through": 1},
-    "rows, gradients through 2": {"batch": 3, "stages": (1, 2, 4), "through": 2},
+    "single chunks": {"batch": 7, "lr": 1e-3},
+    "rows, gradients through 1": {"batch": 3, "lr": 1e-3, "stages": (1, 2, 4), "through": 1},
+    "rows, gradients through 2": {"batch": 3, "lr": 1e-3, "stages": (1, 2, 4), "through": 2},
 }
 """All train on 7 chunks a step, on average."""
 
@@ -60,25 +55,6 @@ def closed(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[
     return psnr
 
 
-def trained(scene: Scene, steps: int) -> tuple[dict[str, WorldModel], dict[str, float]]:
-    """The model of each way and the median seconds of its steps; steps take turns."""
-    runs: dict[str, Trainer] = {}
-    for name, options in WAYS.items():
-        config = TrainConfig(
-            steps=steps, lr=1e-3, warmup=10, ema=0.95, augment=False, **options
-        )  # fmt: skip
-        model = ReferenceGenerator.from_pretrained("nano").model
-        runs[name] = Trainer(model, config, scene.learn, Path("unused"))
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in track(range(steps), "Training"):
-        for name, run in runs.items():
-            start = perf_counter()
-            run.advance()
-            seconds[name].append(perf_counter() - start)
-    models = {name: run.averaged() for name, run in runs.items()}
-    return models, {name: median(values) for name, values in seconds.items()}
-
-
 def main() -> None:
     """Train, draw and tell."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -88,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     steps = min(options.steps, 3) if options.quick else options.steps
     scene = torchlight(7, learn=2, held=2) if options.quick else torchlight(7)
-    models, seconds = trained(scene, steps)
+    models, seconds, _ = tuned(scene, WAYS, steps, seed=0)
     models = {"no fine-tuning": ReferenceGenerator.from_pretrained("nano").model} | models
     rows, own = [], {}
     for name, model in models.items():

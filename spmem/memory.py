@@ -105,10 +105,8 @@ class SpatialMemory(Forgetting):
 
     def voxel_index(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """What finds candidates, and of which views, as arrays; None where nothing asks for it, or it is not kept."""
-        if (self.config.retrieval.method, self.config.retrieval.index) == (
-            "covisibility",
-            "voxels",
-        ):
+        retrieval = self.config.retrieval
+        if retrieval.method == "covisibility" and retrieval.index == "voxels":
             self._followers.rule("covisibility")
         return self._followers.index()
 

@@ -1,6 +1,6 @@
 """Does ``context.coverage`` say how much of a view was really seen? Random cameras in houses half walked through.
 
-    python -m spmem.bench.calibration [WORLDS]
+    python -m spmem.bench.calibration [WORLDS [FIRST]]
 
 For every query: what memory claims (``coverage``), and the true share of the camera's pixels whose surface some
 stored frame saw, by exact depth. All stored frames count, since each is fused, also those that are no keyframes.
@@ -31,7 +31,7 @@ FOV = 1.3
 
 
 def calibration(
-    seeds: Iterable[int] = range(20),
+    seeds: Iterable[int] = range(60),
     *,
     stored: int = 80,
     queries: int = 40,
@@ -167,7 +167,8 @@ def _eye(rng: np.random.Generator, free: FreeSpace, cells: NDArray[np.bool_]) ->
 
 
 if __name__ == "__main__":
-    worlds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    rows = calibration(range(worlds))
+    told = [int(word) for word in sys.argv[1:]]
+    worlds, first = told[0] if told else 60, told[1] if len(told) > 1 else 0
+    rows = calibration(range(first, first + worlds))
     for line in (summary(rows), *reliability(rows)):
         sys.stdout.write(f"{line}\n")

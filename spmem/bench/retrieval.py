@@ -43,7 +43,7 @@ class Scope:
     families: tuple[str, ...] = tuple(FAMILIES)
     methods: tuple[str, ...] = METHODS
     changed: int = 2
-    worlds: int = 20
+    worlds: int = 60
     size: Size = field(default_factory=Size)
 
     @staticmethod

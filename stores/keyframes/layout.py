@@ -78,9 +78,8 @@ def save_rows(root: zarr.Group, rows: Rows, saved: int) -> None:
         group.attrs["records"] = FORMATS
     columns = _columns(group)
     for name, (dtype, shape) in COLUMNS.items():
-        if not _writable(
-            columns.get(name), (_ROWS, *shape), dtype
-        ):  # of an older schema, or not ours
+        # A column of an older schema, or not of our making, is made anew.
+        if not _writable(columns.get(name), (_ROWS, *shape), dtype):
             columns[name] = _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
             saved = 0
     group.attrs[TABLE] = table_digest(rows.columns())

@@ -1,4 +1,4 @@
-"""The default rule: candidates by the voxels they saw, exact visibility, greedy coverage."""
+"""The default rule: candidates by the voxels they saw, exact visibility, greedy coverage, and of equals the sharpest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from spmem.retrieval.greedy import Terms, greedy, shown
 from spmem.retrieval.index import place_index
 from spmem.retrieval.inverted import VoxelIndex
 from spmem.retrieval.query import Query, Selection
+from spmem.retrieval.sharpness import sharpness
 from spmem.retrieval.views import Views
 from spmem.retrieval.visibility import Points, visibility, visible_points
 from spmem.retrieval.voxels import voxel_edge, voxels, voxels_of_views
@@ -27,8 +28,10 @@ class Covisibility:
     1. Points: a grid of the pixels that the map shows along the query's cameras.
     2. Candidates: the keyframes that saw most of the same voxels, searched for each camera over what is not shown yet,
        and over all.
-    3. Which points each candidate saw, exactly, occlusion included.
-    4. Greedy choice of those that add most; ``terms`` says what counts. Then once more from 2.
+    3. Which points each candidate saw, exactly, occlusion included, and how sharply.
+    4. Greedy choice of those that add most, of equals the sharpest; ``terms`` says what counts. Then once more from 2.
+
+    The answer begins with the keyframe that shows most, and most sharply.
 
     A selection's scores are the share of all the query's pixels that each keyframe saw, so nothing that is chosen has
     score 0, and a query of a place that memory does not know has no keyframes.
@@ -103,18 +106,25 @@ class Covisibility:
         covered: NDArray[np.bool_] = np.logical_or.reduce(given, axis=0)
         rows, chosen = np.zeros(0, np.int64), np.zeros(0, np.int64)
         seen, open_ = np.zeros((0, len(points)), bool), ~covered
+        sharp = np.zeros((0, len(points)), np.uint8)
         for _ in range(SEARCHES):
             new = np.setdiff1d(self._candidates(points, open_, query.exclude, views), rows)
             if not len(new):
                 break
             rows = np.concatenate([rows, new])
-            seen = np.concatenate([seen, visibility(points, views, new, tolerance=tolerance)])
+            saw = visibility(points, views, new, tolerance=tolerance)
+            how = sharpness(points, query.cameras, views, new, saw)
             order = np.argsort(rows)
-            rows, seen = rows[order], seen[order]
-            chosen = greedy(seen, points.weight, views.times[rows], k, covered=covered, terms=self.terms)  # fmt: skip
+            rows = rows[order]
+            seen, sharp = np.concatenate([seen, saw])[order], np.concatenate([sharp, how])[order]
+            chosen = greedy(
+                seen, points.weight, views.times[rows], k, covered=covered, sharp=sharp, terms=self.terms
+            )  # fmt: skip
             open_ = ~(covered | np.logical_or.reduce(seen[chosen], axis=0))
             if points.weight @ open_ <= self.terms.min_gain * points.weight.sum():
                 break
+        if self.terms.sharpness > 0:
+            chosen = chosen[np.argsort(-(sharp[chosen] @ points.weight), kind="stable")]
         share = shown(seen[chosen], points.weight) / points.pixels
         return Selection(views.ids[rows[chosen]], share.astype(np.float32))
 

@@ -125,7 +125,9 @@ def test_an_empty_bank_has_no_choice() -> None:
     assert len(greedy(np.zeros((0, 6), bool), ONES, np.zeros(0), 4)) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"staleness": -0.1}, {"staleness": 1.5}, {"min_gain": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"staleness": -0.1}, {"staleness": 1.5}, {"min_gain": 2.0}, {"sharpness": -1}]
+)
 def test_terms_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="shares in"):
+    with pytest.raises(InputError, match="share in"):
         Terms(**wrong)

@@ -79,7 +79,7 @@ def chosen(query: Query, views: Views, k: int, **terms: Any) -> Selection:
 
 def test_of_views_that_saw_about_as_much_the_nearest_comes_first() -> None:
     query = query_of([stand(-2.0, 0.0, 0.1)])
-    views = views_of([stand(-2.0, -1.4, 0.1), stand(-2.0, 0.03, 0.1), stand(-2.0, -1.0, 0.1)])
+    views = views_of([stand(-2.0, -0.3, 0.1), stand(-2.0, 0.2, 0.1), stand(-2.0, -0.5, 0.1)])
     assert chosen(query, views, 3).ids[0] == 1
     assert chosen(query, views, 3, sharpness=0).ids[0] != 1
 

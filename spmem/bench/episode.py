@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from spmem.bench.sight import Sight, seen
+from spmem.bench.sight import Sight, seen, warped
 from spmem.camera import Camera
 from spmem.testing.worlds.house import FRAME_RATE
 from spmem.types import Frame
@@ -55,6 +56,18 @@ class Target:
     again: Bool[Tensor, " q"]
     time: float
     gap: int
+
+    @property
+    def rgb(self) -> Float[Tensor, "p 3"]:
+        """The revisitable pixels' colours, 0..1."""
+        if self.sight.rgb is None:
+            raise ValueError("the episode has no colours")
+        return self.sight.rgb.flatten(0, 2)[self.again]
+
+    def colours(self, sight: Sight, rows: Sequence[int]) -> dict[int, Float[Tensor, "p 3"]]:
+        """The revisitable pixels' colours as some rows of ``sight``, of the stored frames, have them; 0..1."""
+        shown = warped(self.sight, sight.part(rows)).movedim(1, 0).flatten(1, 3)[:, self.again]
+        return dict(zip(rows, shown, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,14 +6,15 @@ ones, which some frame saw: nobody can recall the others. Rows are frames; ``cho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Saw = Bool[Tensor, "n p"]
+Colours = Mapping[int, Float[Tensor, "p 3"]]
 
 
 class Gaps(NamedTuple):
@@ -46,6 +47,27 @@ def coverage(saw: Saw, chosen: Sequence[int]) -> float:
         (0.5, 0.75, 0.0)
     """
     return float(saw[list(chosen)].any(0).sum()) / max(saw.shape[1], 1)
+
+
+def worth(saw: Saw, chosen: Sequence[int], colours: Colours, true: Float[Tensor, "p 3"]) -> float:
+    """PSNR in dB of the pixels as the chosen frames have them: each by the first of them that saw it, grey where none did.
+
+    Args:
+        saw: See above.
+        chosen: The answer, in its order.
+        colours: ``[P, 3]`` in 0..1 of each chosen frame, warped to the target.
+        true: The target's own.
+
+    Example:
+        >>> saw, true = torch.tensor([[1, 0], [1, 1]]).bool(), torch.tensor([[1.0] * 3, [0.0] * 3])
+        >>> colours = {0: torch.full((2, 3), 0.9), 1: torch.full((2, 3), 0.1)}
+        >>> [round(worth(saw, rows, colours, true), 2) for rows in ([0, 1], [1, 0], [])]
+        [20.0, 3.87, 6.02]
+    """
+    shown = torch.full_like(true, 0.5)
+    for row in reversed(chosen):
+        shown = torch.where(saw[row][:, None], colours[row], shown)
+    return float(-10 * (shown - true).square().mean().clamp(min=1e-10).log10())
 
 
 def best(saw: Saw, k: int, among: Sequence[int] | None = None) -> list[int]:

@@ -121,9 +121,10 @@ def ask(
                     memory.retrieve(target.cameras, k=ks[0], method=method, given=())
             for number, target in enumerate(made.targets):
                 fact = {"scenes": made.family, "seed": made.seed, "target": number}
+                colours = target.colours(made.sight, list(rows.values()))
                 answers += [
                     fact | {"gap": target.gap} | row
-                    for row in _answers(memory, rows, target, number, methods, ks)
+                    for row in _answers(memory, rows, target, colours, number, methods, ks)
                 ]
             stored = _stored(memory, made)
         held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -140,6 +141,7 @@ def _answers(
     memory: SpatialMemory,
     rows: dict[int, int],
     target: Target,
+    colours: measures.Colours,
     number: int,
     methods: Sequence[str],
     ks: Sequence[int],
@@ -157,10 +159,10 @@ def _answers(
             seconds = perf_counter() - start
             chosen = [rows[keyframe.id] for keyframe in found.keyframes]
             yield {"rule": method, "k": k, "ms": 1000 * seconds} | judged(
-                target, chosen, k, kept, best, best_kept
+                target, chosen, k, kept, best, best_kept, colours
             )
         yield {"rule": ORACLE, "k": k, "ms": float("nan")} | judged(
-            target, best_kept, k, kept, best, best_kept
+            target, best_kept, k, kept, best, best_kept, colours
         )
 
 
@@ -171,6 +173,7 @@ def judged(
     kept: list[int],
     best: list[int],
     best_kept: list[int],
+    colours: measures.Colours,
 ) -> dict[str, float]:
     """All measures of one answer; arguments as those of :mod:`spmem.bench.measures`."""
     saw = target.saw
@@ -180,6 +183,7 @@ def judged(
         "recall": measures.recall(saw, chosen, k, kept),
         "any hit": measures.any_hit(saw, chosen),
         "redundancy": measures.redundancy(saw, chosen),
+        "worth": measures.worth(saw, chosen, colours, target.rgb),
         "best": lost.best,
         "retention gap": lost.retention,
         "retrieval gap": lost.retrieval,

@@ -101,7 +101,8 @@ def recorded(path: Path, size: Size, format: str | None = None) -> Episode:
         for i, frame in enumerate(track(opened, f"Reading {path.name}"))
     ]
     depth = torch.stack([frame.depth for frame in frames if frame.depth is not None])
-    sight = Sight(Camera.stack([frame.camera for frame in frames]), depth)
+    rgb = torch.stack([frame.rgb_float() for frame in frames])
+    sight = Sight(Camera.stack([frame.camera for frame in frames]), depth, rgb=rgb)
     turn = math.ceil(OUT * len(frames))
     out, later = sight.part(slice(turn)), sight.part(slice(turn, None))
     made = episode(path.resolve().name, 0, tuple(frames[:turn]), out, later, size.targets)
@@ -118,10 +119,9 @@ def _in_house(family: str, house: House, way: Camera, later: Camera, size: Size)
         Frame(view.rgb[i], view.depth[i], way[i], i / FRAME_RATE, validate=False)
         for i in range(len(way))
     )
-    sight = Sight(way, view.depth, view.normal)
-    return episode(
-        family, house.seed, frames, sight, Sight(later, after.depth, after.normal), size.targets
-    )
+    sight = Sight(way, view.depth, view.normal, view.rgb.float() / 255)
+    ahead = Sight(later, after.depth, after.normal, after.rgb.float() / 255)
+    return episode(family, house.seed, frames, sight, ahead, size.targets)
 
 
 def _beside(house: House, way: Camera, seed: int) -> Camera:

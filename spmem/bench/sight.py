@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -19,12 +20,13 @@ class Sight:
     """What cameras ``[N]`` see.
 
     depth ``[N, H, W]`` z-depth in world units, 0 = none; normal ``[N, H, W, 3]`` unit, world axes, facing the
-    camera, or None where nobody knows it.
+    camera, and rgb ``[N, H, W, 3]`` in 0..1, or None where nobody knows them.
     """
 
     cameras: Camera
     depth: Float[Tensor, "n h w"]
     normal: Float[Tensor, "n h w 3"] | None = None
+    rgb: Float[Tensor, "n h w 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -38,8 +40,8 @@ class Sight:
             >>> len(sight.part([0, 2]))
             2
         """
-        normal = None if self.normal is None else self.normal[rows]
-        return Sight(self.cameras[rows], self.depth[rows], normal)
+        normal, rgb = (None if some is None else some[rows] for some in (self.normal, self.rgb))
+        return Sight(self.cameras[rows], self.depth[rows], normal, rgb)
 
     def thinned(self, step: int) -> Sight:
         """Every ``step``-th pixel of every ``step``-th row, sampled at the blocks' middle."""
@@ -52,14 +54,17 @@ class Sight:
         shift = torch.eye(3)
         shift[:2, 2] = 0.5 - (step // 2 + 0.5) / step
         K = shift @ torch.diag(torch.tensor([1 / step, 1 / step, 1.0])) @ self.cameras.K
-        normal = None if self.normal is None else self.normal[:, pick, pick].contiguous()
-        return Sight(Camera(K, self.cameras.c2w, width=w, height=h, validate=False), depth, normal)
+        normal, rgb = (
+            None if some is None else some[:, pick, pick].contiguous() for some in (self.normal, self.rgb)
+        )  # fmt: skip
+        cameras = Camera(K, self.cameras.c2w, width=w, height=h, validate=False)
+        return Sight(cameras, depth, normal, rgb)
 
 
 def sight_of(house: House, cameras: Camera) -> Sight:
     """What cameras ``[N]`` see of a house, exactly."""
     view = house.render(cameras)
-    return Sight(cameras, view.depth, view.normal)
+    return Sight(cameras, view.depth, view.normal, view.rgb.float() / 255)
 
 
 def seen(asked: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n h w"]:
@@ -91,3 +96,29 @@ def seen(asked: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n 
         side = torch.einsum("thwc,nc->tnhw", asked.normal, by.cameras.position)
         saw &= side > plane[:, None]
     return saw
+
+
+def warped(asked: Sight, by: Sight) -> Float[Tensor, "t n h w 3"]:
+    """The colour that each of N others has of each pixel of T asked sights, between its pixels bilinear.
+
+    Pixels that :func:`seen` says it did not see have some colour too.
+
+    Args:
+        asked: T sights.
+        by: N sights, with colours.
+    """
+    if by.rgb is None:
+        raise ValueError("these sights have no colours")
+    points = asked.cameras.unproject(asked.depth)  # [t, h, w, 3]
+    w2c, K = torch.linalg.inv(by.cameras.c2w), by.cameras.K
+    there = (
+        torch.einsum("nij,thwj->nthwi", w2c[:, :3, :3], points) + w2c[:, None, None, None, :3, 3]
+    )
+    pixel = torch.einsum("nij,nthwj->nthwi", K, there)
+    size = torch.tensor([by.cameras.width, by.cameras.height], dtype=pixel.dtype)
+    grid = 2 * pixel[..., :2] / pixel[..., 2:].clamp(min=1e-6) / size - 1
+    n, t, h, w, _ = grid.shape
+    fetched = F.grid_sample(
+        by.rgb.movedim(-1, 1), grid.view(n, t * h, w, 2).clamp(-2, 2), padding_mode="border", align_corners=False
+    )  # fmt: skip
+    return fetched.view(n, 3, t, h, w).permute(2, 0, 3, 4, 1)

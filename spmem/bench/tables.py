@@ -21,7 +21,7 @@ CALIBRATED = 0.03
 
 KEYS = ("scenes", "seed", "rule", "k")
 MEASURES = (
-    "coverage", "recall", "any hit", "redundancy", "best", "retention gap", "retrieval gap", "ms",
+    "coverage", "recall", "any hit", "redundancy", "worth", "best", "retention gap", "retrieval gap", "ms",
 )  # fmt: skip
 Row = dict[str, Any]
 Scene = tuple[str, int]
@@ -81,6 +81,7 @@ def by_rule(answers: Sequence[Row]) -> list[Row]:
             | {f"recall@{k}": mean("recall", k) for k in KS}
             | {f"any hit@{k}": mean("any hit", k) for k in (1, K)}
             | {f"redundancy@{K}": mean("redundancy", K)}
+            | {f"worth@{K}, dB": mean("worth", K)}
             | {"retrieve ms": "-" if rule == ORACLE else f"{np.median(times):.1f}"}
         )
     return rows

@@ -53,7 +53,11 @@ def share(episode: Episode, budget: int | None, policy: str) -> tuple[float, flo
 
 def measure(quick: bool) -> list[dict[str, Any]]:
     """A row for each family, policy and budget."""
-    size = Size(frames=40, targets=4, width=64, height=48) if quick else Size(frames=240, width=96, height=72)
+    size = (
+        Size(frames=40, targets=4, width=64, height=48)
+        if quick
+        else Size(frames=240, width=96, height=72)
+    )
     seeds = range(2 if quick else 6)
     trials = [(None, "none")] + [(b, p) for b in BUDGETS for p in sorted(POLICIES)]
     rows = []

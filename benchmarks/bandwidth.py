@@ -55,7 +55,7 @@ def frame_bytes(columns: Columns, camera: Camera, by: int, new: int) -> int:
         return 16 * pixels + per_block * blocks + (32 + 2 * 16) * rows + (28 + 212) * discs + 200 * new  # fmt: skip
     chunks = rows // 128
     reduce = 8 * pixels + 24 * blocks if by > 1 else 0
-    return reduce + (32 + 80) * blocks + 24 * chunks + (100 + 68 + 188) * discs + 52 * new
+    return reduce + (32 + 80) * blocks + 24 * chunks + (112 + 80 + 200) * discs + 52 * new
 
 
 def view_bytes(columns: Columns, camera: Camera) -> int:
@@ -63,4 +63,4 @@ def view_bytes(columns: Columns, camera: Camera) -> int:
     pixels, (discs, tiles) = camera.width * camera.height, in_view(columns, camera)
     if columns.device.type == "cuda":
         return 2 * 16 * columns.n + (2 * 28 + 12) * discs + 8 * tiles + (2 * 44 + 45) * pixels
-    return (100 + 2 * 68) * discs + (8 + 80) * tiles + 45 * pixels
+    return (112 + 2 * 80) * discs + (8 + 80) * tiles + 45 * pixels

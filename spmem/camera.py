@@ -107,9 +107,10 @@ class Camera:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Camera:
-        flat = torch.arange(self.shape.numel(), device=self.device).view(self.shape)
-        rows = flat[index]
-        return self._with(self.K.reshape(-1, 3, 3)[rows], self.c2w.reshape(-1, 4, 4)[rows])
+        index = index if isinstance(index, tuple) else (index,)
+        rest = () if any(part is Ellipsis for part in index) else (Ellipsis,)
+        at = (*index, *rest, slice(None), slice(None))  # the matrices stay whole
+        return self._with(self.K[at], self.c2w[at])
 
     def __iter__(self) -> Iterator[Camera]:
         return (self[i] for i in range(len(self)))

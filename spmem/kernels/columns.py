@@ -84,8 +84,9 @@ class Columns:
         else:
             at = torch.from_numpy(self.chunks.take(count, None if cell is None else cell.numpy()))
             self.n = CHUNK * self.chunks.n
-        for name, column in self._full.items():
-            self._full[name] = grow(column, self.n)
+        if self.n > len(self._full["radius"]):
+            for name, column in self._full.items():
+                self._full[name] = grow(column, self.n)
         return at
 
     def reserve(self, count: int) -> dict[str, Tensor]:
@@ -103,6 +104,10 @@ class Columns:
     def worlds(self) -> tuple[dict[str, Tensor], Tensor]:
         """Whole columns, and how many rows of them are in use, as a tensor [1] on the device."""
         return self._full, self.taken if self.chunks is None else torch.tensor([self.n])
+
+    def whole(self) -> dict[str, NDArray[np.float32]]:
+        """Whole columns, with the room beyond n, as arrays of the same memory; on the CPU, until rows are taken."""
+        return {name: column.numpy() for name, column in self._full.items()}
 
     def settle(self) -> None:
         """Let n be what is taken; waits for the device where a kernel took rows."""

@@ -30,14 +30,14 @@ def gather(
     K: F32,
     c2w: F32,
     voxel: float,
-) -> tuple[I64, I64, F32]:
-    """New disc of each pixel [H * W], -1 where it is none's; voxel [s, 3] and sums [s, 13] of the new discs."""
+) -> tuple[I64, F32]:
+    """Voxel [s, 3] and sums [s, 13] of the new discs; ``shown`` becomes -2 - s at the pixels of disc s."""
     height, width = planes.shape[1] - 1, planes.shape[2] - PAD
     n = 0
     for y in range(height):
         for x in range(width):
             n += (shown[y, x] < 0) & (planes[DEPTH, y, x] > ZERO)
-    segment, cell = np.full(height * width, -1, np.int64), np.empty((n, 3), np.int64)
+    cell = np.empty((n, 3), np.int64)
     size = 16
     while size < 2 * n:
         size *= 2
@@ -78,7 +78,7 @@ def gather(
                 key[s] = name
                 cell[s, 0], cell[s, 1], cell[s, 2] = i, j, k
                 count += 1
-            segment[y * width + x] = s
+            shown[y, x] = -2 - s
             w = planes[WEIGHT, y, x]
             cosine = -(n0 * dx + n1 * dy + n2) / np.sqrt(dx * dx + dy * dy + ONE)
             pixel_size = z / K[0, 0]
@@ -97,7 +97,7 @@ def gather(
             sums[s, 10] += w * factor * np.float32(rgb[y, x, 2])
             sums[s, 11] += w * reach
             sums[s, 12] += w * detail
-    return segment, cell[:count], sums[:count]
+    return cell[:count], sums[:count]
 
 
 @njit(fastmath=True)
@@ -129,14 +129,16 @@ def write(
 
 
 @njit(parallel=True)
-def name(shown: I32, chunks: I32, segment: I64, rows: I64, ids: I64) -> None:
-    """Row of the disc that each pixel [h, w] shows or became, -1 for none."""
+def name(shown: I32, chunks: I32, rows: I64, ids: I64) -> None:
+    """Row of the disc that each pixel [h, w] shows or became, -1 for none; ``shown`` as :func:`gather` leaves it."""
     height, width = ids.shape
     for y in prange(height):
         for x in range(width):
-            m, s = shown[y, x], segment[y * width + x]
-            row = np.int64(chunks[m // CHUNK]) * CHUNK + m % CHUNK if m >= 0 else np.int64(-1)
-            ids[y, x] = rows[s] if s >= 0 else row
+            m = np.int64(shown[y, x])
+            if m >= 0:
+                ids[y, x] = np.int64(chunks[m // CHUNK]) * CHUNK + m % CHUNK
+            else:
+                ids[y, x] = rows[-2 - m] if m < -1 else -1
 
 
 @njit(parallel=True)

@@ -24,12 +24,16 @@ from spmem.kernels.simd import (
     ceiling,
     columns3,
     floor,
+    highest,
     least,
+    lowest,
     put,
+    put_rows,
     root,
     some,
     spread,
     take,
+    transpose,
     where,
     whole,
 )
@@ -46,7 +50,7 @@ INF = np.float32(np.inf)
 STEEP = np.float32(STEEPEST)
 
 U, V, L, LX, LY, NXX, NXY, NYY, A, Z, NX, NY, NZ = range(13)
-"""Fields of a record: centre's pixel (the first pixel's centre is 0), l, N (NXY doubled), a, depth, normal."""
+"""Fields of a record: centre's pixel (the first pixel's centre is 0), l, N (NXY doubled), a, depth, normal; three are free."""
 X0, Y0, X1, Y1 = range(4)
 """Sides of a disc's box; the ends are excluded, an empty box is not drawn."""
 
@@ -60,12 +64,19 @@ class Discs(NamedTuple):
 
     @classmethod
     def room(cls, chunks: int) -> Discs:
-        """Places for so many chunks: record [c, 13, CHUNK], box [c, 4, CHUNK], and the rows that a chunk spans."""
+        """Places for so many chunks: record [c, CHUNK, 16], box [c, 4, CHUNK], and the rows that a chunk spans."""
         return cls(
-            np.empty((chunks, 13, CHUNK), np.float32),
+            np.empty((chunks, CHUNK, 2 * LANES), np.float32),
             np.empty((chunks, 4, CHUNK), np.int32),
             np.empty((chunks, 2), np.int32),
         )
+
+
+def world_to_camera(c2w: F32) -> F32:
+    """The inverses of rigid transforms [..., 4, 4], as :func:`spmem.geometry.inverse` gives them."""
+    w2c, rotation = c2w.copy(), c2w[..., :3, :3].swapaxes(-1, -2)
+    w2c[..., :3, :3], w2c[..., :3, 3:] = rotation, -(rotation @ c2w[..., :3, 3:])
+    return w2c
 
 
 def in_view(low: F32, high: F32, w2c: F32, K: F32, width: int, height: int, near: float) -> I32:
@@ -149,12 +160,14 @@ def farthest(depth: F32, other: F32, width: int, height: int, beyond: float) -> 
     down, across = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
     far = np.zeros((down, across), np.float32)
     for j in prange(down):
+        line = np.zeros(width + LANES, np.float32)
         for y in range(j * BLOCK, min((j + 1) * BLOCK, height)):
-            for i in range(across):
-                most = far[j, i]
-                for x in range(i * BLOCK, min((i + 1) * BLOCK, width)):
-                    most = max(most, min(depth[y, x], other[y, x]))
-                far[j, i] = most
+            for x in range(0, width, LANES):
+                most, nearer = take(line, x), least(take(depth, y, x), take(other, y, x))
+                put(line, where(nearer > most, nearer, most), x)
+        for i in range(across):
+            for x in range(i * BLOCK, min((i + 1) * BLOCK, width)):
+                far[j, i] = max(far[j, i], line[x])
         for i in range(across):
             far[j, i] *= ONE + np.float32(beyond)
     return far
@@ -186,16 +199,18 @@ def describe(
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     W, H, rim = np.float32(width), np.float32(height), np.float32(0.71)
     closest, part, edge = np.float32(near), np.float32(share), np.float32(voxel)
-    widest, highest = spread(W), spread(H)
+    widest, tallest = spread(W), spread(H)
     for at in prange(len(chunks)):
         c, start = first + at, np.int64(chunks[at]) * CHUNK
-        top, bottom = height, 0
+        top, bottom = tallest, spread(ZERO)
         for k in range(0, CHUNK, LANES):
             x, y, z = columns3(position, start + k)
             Zc = x * w2c[2, 0] + y * w2c[2, 1] + z * w2c[2, 2] + w2c[2, 3]
             drawn = (Zc > closest) & (take(confidence, start + k) > ZERO)
-            put(record, where(drawn, Zc, ZERO), c, Z, k)  # 0: not there, or behind the camera
+            there = where(drawn, Zc, ZERO)  # 0: not there, or behind the camera
             if not some(drawn):
+                for lane in range(LANES):
+                    record[c, k + lane, Z] = ZERO
                 put(box, whole(spread(ZERO)), c, X0, k)
                 put(box, whole(spread(ZERO)), c, Y0, k)
                 put(box, whole(spread(ZERO)), c, X1, k)
@@ -231,28 +246,30 @@ def describe(
                 large = take(radius, start + k) * np.float32(COARSE)
                 drawn = drawn & (a < ZERO) & (finest >= large)
             x0, y0 = ceiling(u - du), ceiling(v - dv)
-            x1 = where(drawn, least(floor(u + du) + ONE, widest), ZERO)
-            y1 = where(drawn, least(floor(v + dv) + ONE, highest), ZERO)
-            put(box, whole(where(x0 > ZERO, least(x0, widest), ZERO)), c, X0, k)
-            put(box, whole(where(y0 > ZERO, least(y0, highest), ZERO)), c, Y0, k)
-            put(box, whole(x1), c, X1, k)
+            x0, y0 = where(x0 > ZERO, x0, ZERO), where(y0 > ZERO, y0, ZERO)
+            x1, y1 = least(floor(u + du) + ONE, widest), least(floor(v + dv) + ONE, tallest)
+            drawn = drawn & (x0 < x1) & (y0 < y1)
+            top = where(drawn, least(top, y0), top)
+            bottom = where(drawn & (y1 > bottom), y1, bottom)
+            put(box, whole(least(x0, widest)), c, X0, k)
+            put(box, whole(least(y0, tallest)), c, Y0, k)
+            put(box, whole(where(drawn, x1, ZERO)), c, X1, k)
+            y1 = where(drawn, y1, ZERO)
             put(box, whole(y1), c, Y1, k)
             sx, sy = ONE / (r * fx), ONE / (r * fy)
             px, py, pz = (a - nx * X) * sx, nx * Y * sx, nx * Zc * sx
             qx, qy, qz = ny * X * sy, (a - ny * Y) * sy, ny * Zc * sy
-            put(record, X * closer * fx + (cx - HALF), c, U, k)
-            put(record, Y * closer * fy + (cy - HALF), c, V, k)
-            put(record, a * closer, c, L, k)
-            put(record, nx * (ONE / fx), c, LX, k)
-            put(record, ny * (ONE / fy), c, LY, k)
-            put(record, px * px + py * py + pz * pz, c, NXX, k)
-            put(record, (pz * qz - px * qx - py * qy) * np.float32(2), c, NXY, k)
-            put(record, qx * qx + qy * qy + qz * qz, c, NYY, k)
-            put(record, a, c, A, k)
-            put(record, nx, c, NX, k)
-            put(record, ny, c, NY, k)
-            put(record, nz, c, NZ, k)
-        for k in range(CHUNK):
-            if box[c, X0, k] < box[c, X1, k] and box[c, Y0, k] < box[c, Y1, k]:
-                top, bottom = min(top, box[c, Y0, k]), max(bottom, box[c, Y1, k])
-        span[c, 0], span[c, 1] = top, bottom
+            parts = transpose(
+                X * closer * fx + (cx - HALF),
+                Y * closer * fy + (cy - HALF),
+                a * closer,
+                nx * (ONE / fx),
+                ny * (ONE / fy),
+                px * px + py * py + pz * pz,
+                (pz * qz - px * qx - py * qy) * np.float32(2),
+                qx * qx + qy * qy + qz * qz,
+            )
+            put_rows(record, parts, c, k, 0)
+            parts = transpose(a, there, nx, ny, nz, nz, nz, nz)
+            put_rows(record, parts, c, k, LANES)
+        span[c, 0], span[c, 1] = lowest(top), highest(bottom)

@@ -78,33 +78,35 @@ def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
     assert columns.chunks is not None
     ready, camera = prepare(frame, how), frame.camera
     planes, rgb, scale, K, c2w = ready.planes, ready.rgb, ready.scale, ready.K, ready.c2w
-    w2c, (height, width, _) = _numpy(camera.w2c), rgb.shape
+    w2c, (height, width, _) = discs_numba.world_to_camera(c2w), rgb.shape
 
     low, high = columns.chunks.low, columns.chunks.high
     chunks = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
     far = discs_numba.farthest(planes[DEPTH], planes[DEPTH], width, height, how.merge)
     chunks = np.sort(discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far))
     record, box, span = discs_numba.Discs.room(len(chunks))
-    position, normal, radius, colour, confidence_, last_seen, detail = (
-        _numpy(getattr(columns, name))
+    known = columns.whole()
+    position, normal, radius, colour, confidence, last_seen, detail = (
+        known[name]
         for name in ("position", "normal", "radius", "colour", "confidence", "last_seen", "detail")
     )
     discs_numba.describe(
-        position, normal, radius, confidence_, w2c, K, width, height, NEAR, CENTRAL, how.voxel,
+        position, normal, radius, confidence, w2c, K, width, height, NEAR, CENTRAL, how.voxel,
         chunks, 0, record, box, span,
     )  # fmt: skip
     shown, sums = fuse_numba.match(record, box, span, K, planes, rgb, scale, how.merge)
     fuse_numba.merge(
         record, chunks, planes, sums, K, c2w, how.voxel, how.merge, how.max_confidence, how.time,
-        how.averages, position, normal, radius, colour, confidence_, last_seen, detail, low, high,
+        how.averages, position, normal, radius, colour, confidence, last_seen, detail, low, high,
     )  # fmt: skip
 
-    segment, cell, new = create_numba.gather(planes, rgb, scale, shown, K, c2w, how.voxel)
+    cell, new = create_numba.gather(planes, rgb, scale, shown, K, c2w, how.voxel)
     rows = columns.take(len(cell), torch.from_numpy(cell))
-    create_numba.write(new, rows.numpy(), how.time, *(_numpy(getattr(columns, c)) for c in WIDTHS))
+    known = columns.whole()  # with room for the new ones
+    create_numba.write(new, rows.numpy(), how.time, *(known[name] for name in WIDTHS))
     columns.widen(rows)
     named = np.empty((height, width), np.int64)
-    create_numba.name(shown, chunks, segment, rows.numpy(), named)
+    create_numba.name(shown, chunks, rows.numpy(), named)
     if how.by == 1:
         return torch.from_numpy(named)
     ids = np.empty((camera.height, camera.width), np.int64)

@@ -54,17 +54,22 @@ from spmem.kernels.simd import (
     add_to,
     columns3,
     down,
+    gather,
+    highest,
     least,
     load,
+    lowest,
     magnitude,
     put,
     put_columns3,
+    put_rows,
     ramp,
     root,
     some,
     spread,
     store,
     take,
+    take_rows,
     transpose,
     where,
     whole,
@@ -114,31 +119,29 @@ def match(
                 continue
             for k in range(CHUNK):
                 y0, y1 = max(box[c, Y0, k], top), min(box[c, Y1, k], bottom)
-                a = record[c, A, k]
+                a = record[c, k, A]
                 if y0 >= y1:
                     continue
                 m = c * CHUNK + k
                 if box[c, Y0, k] < top or box[c, Y1, k] > bottom:
                     m = -2 - m  # another band may be adding to its sums
-                lx, depth = record[c, LX, k], record[c, Z, k]
-                nxx, nxy, nyy = record[c, NXX, k], record[c, NXY, k], record[c, NYY, k]
-                nx, ny, nz = record[c, NX, k], record[c, NY, k], record[c, NZ, k]
-                for y in range(y0, y1, TALL):
-                    dy = down() + (np.float32(y) - record[c, V, k])
-                    n0, l0, n1 = dy * dy * nyy, dy * record[c, LY, k] + record[c, L, k], dy * nxy
-                    thin = HALF - dy * dy
-                    for x in range(box[c, X0, k], box[c, X1, k], WIDE):
-                        dx = across() + (np.float32(x) - record[c, U, k])
-                        n, along = (dx * nxx + n1) * dx + n0, dx * lx + l0
-                        inverse = ONE / along
-                        far = n * inverse * inverse
-                        hit = far <= ONE
-                        z = where(hit, inverse * a, depth)
-                        far = where(hit, far, where(dx * dx <= thin, ONE, INF))
-                        closest = load(central, y - top, x)
-                        better = far < closest
-                        if not some(better):
-                            continue
+                lx, depth = record[c, k, LX], record[c, k, Z]
+                nxx, nxy, nyy = record[c, k, NXX], record[c, k, NXY], record[c, k, NYY]
+                nx, ny, nz = record[c, k, NX], record[c, k, NY], record[c, k, NZ]
+                x0, x1 = box[c, X0, k], box[c, X1, k]
+                x, y = x0, y0
+                while y < y1:
+                    dy = down() + (np.float32(y) - record[c, k, V])
+                    dx = across() + (np.float32(x) - record[c, k, U])
+                    along = dx * lx + (dy * record[c, k, LY] + record[c, k, L])
+                    inverse = ONE / along
+                    far = ((dx * nxx + dy * nxy) * dx + dy * dy * nyy) * inverse * inverse
+                    hit = far <= ONE
+                    z = where(hit, inverse * a, depth)
+                    far = where(hit, far, where(dx * dx <= HALF - dy * dy, ONE, INF))
+                    closest = load(central, y - top, x)
+                    better = far < closest
+                    if some(better):
                         seen = load(planes, DEPTH, y, x)
                         facing = (
                             load(planes, NORMAL, y, x) * nx
@@ -151,6 +154,9 @@ def match(
                             store(central, where(better, far, closest), y - top, x)
                             before = load(which, y - top, x)
                             store(which, where(better, np.int32(m), before), y - top, x)
+                    x += WIDE
+                    if x >= x1:
+                        x, y = x0, y + TALL
         eight = np.empty((LANES, LANES), np.float32)
         for y in range(top, bottom):
             dy, at = (np.float32(y) + HALF - cy) / fy, y - top
@@ -165,14 +171,7 @@ def match(
                 parts = transpose(
                     w, wz * dx, wz * dy, wz, wc * red, wc * green, wc * blue, spread(ONE)
                 )
-                put(eight, parts[0], 0, 0)
-                put(eight, parts[1], 1, 0)
-                put(eight, parts[2], 2, 0)
-                put(eight, parts[3], 3, 0)
-                put(eight, parts[4], 4, 0)
-                put(eight, parts[5], 5, 0)
-                put(eight, parts[6], 6, 0)
-                put(eight, parts[7], 7, 0)
+                put_rows(eight, parts, 0, 0)
                 for lane in range(LANES):
                     m = which[at, x + lane]
                     if m >= 0:
@@ -232,41 +231,24 @@ def merge(
     right, bottom = np.float32(width) - HALF, np.float32(height) - HALF
     for c in prange(len(chunks)):
         start = np.int64(chunks[c]) * CHUNK
-        box = np.empty((6, LANES), np.float32)
         x0 = y0 = z0 = spread(INF)
         x1 = y1 = z1 = spread(-INF)
-        at = np.empty(
-            (4, LANES), np.float32
-        )  # what the pixels of the centres show: depth and normal
-        pixel = np.empty((2, LANES), np.int32)
         for k in range(0, CHUNK, LANES):
-            before, depth = take(confidence, start + k), take(record, c, Z, k)
+            parts = take_rows(record, c, k, LANES)
+            a, depth, nx, ny, nz, _, _, _ = transpose(*parts)
+            before = take(confidence, start + k)
             alive = (before > ZERO) & (depth > ZERO)
             if not some(alive):
                 continue
-            u, v = take(record, c, U, k), take(record, c, V, k)
-            put(pixel, whole(u + HALF), 0, 0)
-            put(pixel, whole(v + HALF), 1, 0)
-            for lane in range(LANES):
-                x, y = (
-                    min(max(pixel[0, lane], 0), width - 1),
-                    min(max(pixel[1, lane], 0), height - 1),
-                )
-                at[0, lane], at[1, lane] = planes[DEPTH, y, x], planes[NORMAL, y, x]
-                at[2, lane], at[3, lane] = planes[NORMAL + 1, y, x], planes[NORMAL + 2, y, x]
+            parts = take_rows(record, c, k, 0)
+            u, v, along, _, _, _, _, _ = transpose(*parts)
+            x, y = where(u > ZERO, u + HALF, ZERO), where(v > ZERO, v + HALF, ZERO)
+            px, py = whole(least(x, spread(right))), whole(least(y, spread(bottom)))
             inside = (u > -HALF) & (v > -HALF) & (u < right) & (v < bottom)
-            seen, a = where(inside, take(at, 0, 0), ZERO), take(record, c, A, k)
+            seen = where(inside, gather(planes, DEPTH, py, px), ZERO)
             shows = magnitude(depth - seen) <= seen * near
-            w, sx, sy, sz, red, green, blue, n = transpose(
-                take(sums, c * CHUNK + k, 0),
-                take(sums, c * CHUNK + k + 1, 0),
-                take(sums, c * CHUNK + k + 2, 0),
-                take(sums, c * CHUNK + k + 3, 0),
-                take(sums, c * CHUNK + k + 4, 0),
-                take(sums, c * CHUNK + k + 5, 0),
-                take(sums, c * CHUNK + k + 6, 0),
-                take(sums, c * CHUNK + k + 7, 0),
-            )
+            parts = take_rows(sums, c * CHUNK + k, 0)
+            w, sx, sy, sz, red, green, blue, n = transpose(*parts)
             met, size = w > ZERO, take(radius, start + k)
             # seen through, or seen finer than it is: `describe` kept the latter from being shown
             through = alive & (depth < seen * (ONE - near)) & (w <= ZERO)
@@ -274,7 +256,7 @@ def merge(
                 (u + (HALF - K[0, 2])) * (ONE / K[0, 0]),
                 (v + (HALF - K[1, 2])) * (ONE / K[1, 1]),
             )
-            cosine = take(record, c, L, k) * (spread(-ONE) / root(dx * dx + dy * dy + ONE))
+            cosine = along * (spread(-ONE) / root(dx * dx + dy * dy + ONE))
             finest = depth * (np.float32(REACH) / K[0, 0]) / where(cosine > STEEP, cosine, STEEP)
             finest = where(finest > edge, finest, edge)
             coarse = alive & shows & (finest < size * np.float32(COARSE)) & (a < ZERO) & (w <= ZERO)
@@ -291,12 +273,12 @@ def merge(
             mean = w / where(met, n, ONE)
             gain = mean / (before + mean)
             gain = where(met, gain, ZERO)
-            nx, ny, nz = take(record, c, NX, k), take(record, c, NY, k), take(record, c, NZ, k)
             step = ((nx * sx + ny * sy + nz * sz) * share - a) * gain
             step = where(met, step, ZERO)
             turn = where(shows, gain, ZERO)
-            nx, ny = nx + (take(at, 1, 0) - nx) * turn, ny + (take(at, 2, 0) - ny) * turn
-            nz = nz + (take(at, 3, 0) - nz) * turn
+            nx = nx + (gather(planes, NORMAL, py, px) - nx) * turn
+            ny = ny + (gather(planes, NORMAL + 1, py, px) - ny) * turn
+            nz = nz + (gather(planes, NORMAL + 2, py, px) - nz) * turn
             unit = ONE / root(nx * nx + ny * ny + nz * nz)
             nx, ny, nz = nx * unit, ny * unit, nz * unit
             x, y, z = columns3(position, start + k)
@@ -332,13 +314,8 @@ def merge(
             x0, x1 = least(x0, x - size), where(x + size > x1, x + size, x1)
             y0, y1 = least(y0, y - size), where(y + size > y1, y + size, y1)
             z0, z1 = least(z0, z - size), where(z + size > z1, z + size, z1)
-        put(box, x0, 0, 0)
-        put(box, y0, 1, 0)
-        put(box, z0, 2, 0)
-        put(box, x1, 3, 0)
-        put(box, y1, 4, 0)
-        put(box, z1, 5, 0)
+        least_corner = lowest(x0), lowest(y0), lowest(z0)
+        most_corner = highest(x1), highest(y1), highest(z1)
         for axis in range(3):
-            for lane in range(LANES):
-                low[chunks[c], axis] = min(low[chunks[c], axis], box[axis, lane])
-                high[chunks[c], axis] = max(high[chunks[c], axis], box[3 + axis, lane])
+            low[chunks[c], axis] = min(low[chunks[c], axis], least_corner[axis])
+            high[chunks[c], axis] = max(high[chunks[c], axis], most_corner[axis])

@@ -72,10 +72,10 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
     )
     rows = torch.empty(shape, dtype=torch.long, device=device)
     if which == "numba":
-        K, w2c, c2w = (m.contiguous().numpy() for m in (cameras.K, cameras.w2c, cameras.c2w))
-        images = tuple(image.numpy() for image in (rgb, depth, normal, mask, rows))
-        for t in range(len(cameras)):
-            _numba(columns, K[t], w2c[t], c2w[t], tuple(image[t] for image in images))
+        K, c2w = (m.contiguous().numpy() for m in (cameras.K, cameras.c2w))
+        images = (image.numpy() for image in (rgb, depth, normal, mask, rows))
+        for one in zip(K, c2w, *images, strict=True):
+            _numba(columns, *one)
         return rgb, depth, normal, mask, rows
     for t, camera in enumerate(cameras):
         rgb[t], depth[t], inwards, rows[t] = raster_torch.rasterize(
@@ -86,7 +86,7 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
     return rgb, depth, normal, mask, rows
 
 
-def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any], ...]) -> None:
+def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
     """Chunks nearest first, each round tested against what is in front already; then all that is left is mixed."""
     from spmem.kernels import discs_numba, raster_numba
     from spmem.kernels.simd import PAD
@@ -94,10 +94,8 @@ def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any]
     assert columns.chunks is not None
     height, width = out[1].shape
     low, high = columns.chunks.low, columns.chunks.high
-    position, normal, radius, colour, confidence = (
-        getattr(columns, name).numpy()
-        for name in ("position", "normal", "radius", "colour", "confidence")
-    )
+    w2c, rows = discs_numba.world_to_camera(c2w), columns.whole()
+    radius, confidence = rows["radius"], rows["confidence"]
     waiting = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
     # what is as sure as the surest, or a level less, is never looked through, and hides what is behind
     top = raster_numba.surest(confidence, waiting)
@@ -111,7 +109,7 @@ def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any]
             chunks = discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far)
         start, size = start + size, 2 * size
         discs_numba.describe(
-            position, normal, radius, confidence, w2c, K, width, height, NEAR, 1.0, 0.0,
+            rows["position"], rows["normal"], radius, confidence, w2c, K, width, height, NEAR, 1.0, 0.0,
             chunks, done, record, box, span,
         )  # fmt: skip
         raster_numba.nearest(record, box, span, chunks, done, confidence, front)
@@ -120,6 +118,6 @@ def _numba(columns: Columns, K: F32, w2c: F32, c2w: F32, out: tuple[NDArray[Any]
     chunks = np.concatenate(drawn or [waiting])
     order = np.argsort(chunks).astype(np.int32)  # sums come out the same whatever was drawn first
     raster_numba.blend(
-        record, box, span[:done], chunks, order, colour, confidence, radius, c2w, front, SLAB,
+        record, box, span[:done], chunks, order, rows["colour"], confidence, radius, c2w, front, SLAB,
         *out,
     )  # fmt: skip

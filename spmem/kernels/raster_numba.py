@@ -36,17 +36,24 @@ from spmem.kernels.discs_numba import (
 from spmem.kernels.jit import njit, prange
 from spmem.kernels.raster_torch import LEVELS
 from spmem.kernels.simd import (
-    PAD,
+    LANES,
     TALL,
     WIDE,
     across,
+    add_to,
     down,
     least,
     load,
     magnitude,
+    put,
+    put_columns3,
+    root,
     some,
     spread,
     store,
+    take,
+    take_rows,
+    transpose,
     where,
 )
 
@@ -55,9 +62,16 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 B = NDArray[np.bool_]
 
-BANDS = 16
+STEP = 5
+"""Bands are taken so far apart, so that threads, which get runs of them, have as much to do as one another."""
 FAINT = np.float32(1e-3)
 """Weight at a disc's rim, and of a disc too thin to hit a pixel's ray."""
+
+
+@njit()
+def bands_of(height: int) -> int:
+    """In how many bands of rows an image is drawn; not a multiple of ``STEP``."""
+    return 8 if height <= 400 else 16
 
 
 @njit()
@@ -90,8 +104,10 @@ def nearest(
     The chunks' places are those from ``first`` on.
     """
     height = front.shape[1] - 1
-    rows = max((height + BANDS - 1) // BANDS, TALL)
-    for band in prange(BANDS):
+    bands = bands_of(height)
+    rows = max((height + bands - 1) // bands, TALL)
+    for i in prange(bands):
+        band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
         for c in range(first, first + len(chunks)):
             if span[c, 0] >= bottom or span[c, 1] <= top:
@@ -103,21 +119,21 @@ def nearest(
                 if y1 == bottom and y0 > top and (y1 - y0) % 2 == 1:
                     y0 -= 1  # the last tile may not reach into the next band
                 level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
-                a, depth, lx = record[c, A, k], record[c, Z, k], record[c, LX, k]
-                nxx, nxy, nyy = record[c, NXX, k], record[c, NXY, k], record[c, NYY, k]
-                for y in range(y0, y1, TALL):
-                    dy = down() + (np.float32(y) - record[c, V, k])
-                    n0, l0, n1 = dy * dy * nyy, dy * record[c, LY, k] + record[c, L, k], dy * nxy
-                    thin = HALF - dy * dy
-                    for x in range(box[c, X0, k], box[c, X1, k], WIDE):
-                        dx = across() + (np.float32(x) - record[c, U, k])
-                        n, along = (dx * nxx + n1) * dx + n0, dx * lx + l0
-                        z = where(
-                            n <= along * along,
-                            spread(a) / along,
-                            where(dx * dx <= thin, depth, INF),
-                        )
-                        store(front, least(load(front, level, y, x), z), level, y, x)
+                a, depth, lx = record[c, k, A], record[c, k, Z], record[c, k, LX]
+                nxx, nxy, nyy = record[c, k, NXX], record[c, k, NXY], record[c, k, NYY]
+                x0, x1 = box[c, X0, k], box[c, X1, k]
+                x, y = x0, y0
+                while y < y1:
+                    dy = down() + (np.float32(y) - record[c, k, V])
+                    dx = across() + (np.float32(x) - record[c, k, U])
+                    n = (dx * nxx + dy * nxy) * dx + dy * dy * nyy
+                    along = dx * lx + (dy * record[c, k, LY] + record[c, k, L])
+                    z = where(dx * dx <= HALF - dy * dy, depth, INF)
+                    z = where(n <= along * along, spread(a) / along, z)
+                    store(front, least(load(front, level, y, x), z), level, y, x)
+                    x += WIDE
+                    if x >= x1:
+                        x, y = x0, y + TALL
 
 
 @njit(parallel=True, fastmath=True)
@@ -144,14 +160,21 @@ def blend(
     Normals come out in world axes. A pixel whose slab holds back faces only keeps its front depth, id -1.
     """
     height, width = depth.shape
-    rows = max((height + BANDS - 1) // BANDS, TALL)
+    bands = bands_of(height)
+    rows = max((height + bands - 1) // bands, TALL)
     thick, top_level = np.float32(slab), len(front) - 1
-    for band in prange(BANDS):
+    for i in prange(bands):
+        band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
         if top >= bottom:
             continue
-        shape = (bottom - top + 1, width + PAD)
-        mixed = np.zeros((8, shape[0], shape[1]), np.float32)
+        shape = (bottom - top + 1, width + LANES)
+        shade, facing = (
+            np.empty((width + LANES, 3), np.float32),
+            np.empty((width + LANES, 3), np.float32),
+        )
+        far = np.empty(width + LANES, np.float32)
+        mixed = np.zeros((shape[0], shape[1], 8), np.float32)
         best = np.zeros(shape, np.float32)
         which, middle = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
         for y in range(top, bottom, TALL):
@@ -168,58 +191,76 @@ def blend(
                 continue
             for k in range(CHUNK):
                 y0, y1 = max(box[c, Y0, k], top), min(box[c, Y1, k], bottom)
-                a = record[c, A, k]
+                a = record[c, k, A]
                 if y0 >= y1 or a > ZERO:
                     continue
-                i, lx = chunks[c] * CHUNK + k, record[c, LX, k]
-                strength = confidence[i] / (radius[i] * radius[i])
-                nxx, nxy, nyy = record[c, NXX, k], record[c, NXY, k], record[c, NYY, k]
-                red, green, blue = colour[i, 0], colour[i, 1], colour[i, 2]
-                nx, ny, nz = record[c, NX, k], record[c, NY, k], record[c, NZ, k]
-                for y in range(y0 - top, y1 - top, TALL):
-                    dy = down() + (np.float32(y + top) - record[c, V, k])
-                    n0, l0, n1 = dy * dy * nyy, dy * record[c, LY, k] + record[c, L, k], dy * nxy
-                    thin = HALF - dy * dy
-                    for x in range(box[c, X0, k], box[c, X1, k], WIDE):
-                        dx = across() + (np.float32(x) - record[c, U, k])
-                        n, along = (dx * nxx + n1) * dx + n0, dx * lx + l0
-                        inverse, hit = ONE / along, n <= along * along
-                        fall = ONE - n * inverse * inverse
-                        z = where(hit, inverse * a, record[c, Z, k])
-                        w = where(hit, fall * fall + FAINT, where(dx * dx <= thin, FAINT, ZERO))
-                        at = load(middle, y, x)
-                        w = where(magnitude(z - at) <= at * thick, w * strength, ZERO)
-                        if not some(w > ZERO):
-                            continue
-                        store(mixed, load(mixed, 0, y, x) + w, 0, y, x)
-                        store(mixed, load(mixed, 1, y, x) + w * z, 1, y, x)
-                        store(mixed, load(mixed, 2, y, x) + w * red, 2, y, x)
-                        store(mixed, load(mixed, 3, y, x) + w * green, 3, y, x)
-                        store(mixed, load(mixed, 4, y, x) + w * blue, 4, y, x)
-                        store(mixed, load(mixed, 5, y, x) + w * nx, 5, y, x)
-                        store(mixed, load(mixed, 6, y, x) + w * ny, 6, y, x)
-                        store(mixed, load(mixed, 7, y, x) + w * nz, 7, y, x)
+                row, lx = chunks[c] * CHUNK + k, record[c, k, LX]
+                strength = confidence[row] / (radius[row] * radius[row])
+                nxx, nxy, nyy = record[c, k, NXX], record[c, k, NXY], record[c, k, NYY]
+                red, green, blue = colour[row, 0], colour[row, 1], colour[row, 2]
+                nx, ny, nz = record[c, k, NX], record[c, k, NY], record[c, k, NZ]
+                x0, x1 = box[c, X0, k], box[c, X1, k]
+                x, y = x0, y0 - top
+                while y < y1 - top:
+                    dy = down() + (np.float32(y + top) - record[c, k, V])
+                    dx = across() + (np.float32(x) - record[c, k, U])
+                    n = (dx * nxx + dy * nxy) * dx + dy * dy * nyy
+                    along = dx * lx + (dy * record[c, k, LY] + record[c, k, L])
+                    inverse, hit = ONE / along, n <= along * along
+                    fall = ONE - n * inverse * inverse
+                    z = where(hit, inverse * a, record[c, k, Z])
+                    w = where(dx * dx <= HALF - dy * dy, FAINT, ZERO)
+                    w = where(hit, fall * fall + FAINT, w) * strength
+                    at = load(middle, y, x)
+                    w = where(magnitude(z - at) <= at * thick, w, ZERO)
+                    if some(w > ZERO):
+                        parts = transpose(
+                            w, w * z, w * red, w * green, w * blue, w * nx, w * ny, w * nz
+                        )
+                        add_to(mixed, parts[0], y, x, 0)
+                        add_to(mixed, parts[1], y, x + 1, 0)
+                        add_to(mixed, parts[2], y, x + 2, 0)
+                        add_to(mixed, parts[3], y, x + 3, 0)
+                        add_to(mixed, parts[4], y + 1, x, 0)
+                        add_to(mixed, parts[5], y + 1, x + 1, 0)
+                        add_to(mixed, parts[6], y + 1, x + 2, 0)
+                        add_to(mixed, parts[7], y + 1, x + 3, 0)
                         before = load(best, y, x)
                         better = w > before
                         store(best, where(better, w, before), y, x)
-                        store(which, where(better, np.int32(i), load(which, y, x)), y, x)
+                        store(which, where(better, np.int32(row), load(which, y, x)), y, x)
+                    x += WIDE
+                    if x >= x1:
+                        x, y = x0, y + TALL
         for y in range(top, bottom):
-            row = y - top
+            for x in range(0, width, LANES):
+                parts = take_rows(mixed, y - top, x, 0)
+                w, wz, red, green, blue, nx, ny, nz = transpose(*parts)
+                covered, at, square = (
+                    w > ZERO,
+                    take(middle, y - top, x),
+                    nx * nx + ny * ny + nz * nz,
+                )
+                share = ONE / where(covered, w, ONE)
+                unit = where(square > ZERO, ONE / root(square), ZERO)
+                put(far, where(covered, wz * share, where(at < INF, at, ZERO)), x)
+                put_columns3(shade, x, red * share, green * share, blue * share)
+                put_columns3(
+                    facing,
+                    x,
+                    unit * (nx * c2w[0, 0] + ny * c2w[0, 1] + nz * c2w[0, 2]),
+                    unit * (nx * c2w[1, 0] + ny * c2w[1, 1] + nz * c2w[1, 2]),
+                    unit * (nx * c2w[2, 0] + ny * c2w[2, 1] + nz * c2w[2, 2]),
+                )
             for x in range(width):
-                w = mixed[0, row, x]
-                mask[y, x] = w > ZERO
-                if w > ZERO:
-                    share = ONE / w
-                    depth[y, x] = mixed[1, row, x] * share
-                    nx, ny, nz = mixed[5, row, x], mixed[6, row, x], mixed[7, row, x]
-                    length = np.sqrt(nx * nx + ny * ny + nz * nz)
-                    unit = ONE / length if length > ZERO else ZERO
-                    for k in range(3):
-                        rgb[y, x, k] = mixed[2 + k, row, x] * share
-                        normal[y, x, k] = unit * (c2w[k, 0] * nx + c2w[k, 1] * ny + c2w[k, 2] * nz)
-                    ids[y, x] = which[row, x]
-                else:
-                    depth[y, x] = middle[row, x] if middle[row, x] < INF else ZERO
-                    for k in range(3):
-                        rgb[y, x, k] = normal[y, x, k] = ZERO
-                    ids[y, x] = -1
+                mask[y, x] = which[y - top, x] >= 0
+            for x in range(width):
+                ids[y, x] = which[y - top, x]
+            for x in range(width):
+                depth[y, x] = far[x]
+            for x in range(width):
+                for k in range(3):
+                    rgb[y, x, k] = shade[x, k]
+            for x in range(width):
+                for k in range(3):
+                    normal[y, x, k] = facing[x, k]

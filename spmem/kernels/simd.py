@@ -172,6 +172,28 @@ def least(typing: Any, a: Any, b: Any) -> Any:
     return FLOATS(a, b), emit
 
 
+def _over_lanes(name: str) -> Callable[[Any, Any, Any, Any], Any]:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [FLOATS.vector()])
+        name_ = f"llvm.vector.reduce.{name}.v{LANES}f32"
+        called = cgutils.get_or_insert_function(builder.module, kind, name_)
+        return builder.call(called, args)
+
+    return emit
+
+
+@intrinsic
+def lowest(typing: Any, tile: Any) -> Any:
+    """The smallest of the eight numbers."""
+    return types.float32(tile), _over_lanes("fmin")
+
+
+@intrinsic
+def highest(typing: Any, tile: Any) -> Any:
+    """The largest of the eight numbers."""
+    return types.float32(tile), _over_lanes("fmax")
+
+
 def _by_name(name: str) -> Callable[[Any, Any, Any, Any], Any]:
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = FLOATS.vector()
@@ -231,20 +253,22 @@ def _of_array(array: Any) -> Tile:
     return FLOATS if array.dtype == types.float32 else INTS
 
 
-def _rows(context: Any, builder: Any, sig: Any, array: Any, index: Any) -> list[Any]:
-    """Pointers to the tile's two rows in an image; the last two indices are y and x."""
+def _runs(
+    context: Any, builder: Any, sig: Any, array: Any, index: Any, *, rows: int, lanes: int
+) -> list[Any]:
+    """Pointers to the values that follow an index in the last dimension; of so many rows, by the last but one."""
     kind, kinds = sig.args[0], sig.args[-1]
     at = [
         context.cast(builder, value, of, types.intp)
         for value, of in zip(cgutils.unpack_tuple(builder, index), kinds, strict=True)
     ]
     struct = context.make_array(kind)(context, builder, array)
-    row = _of_array(kind).vector(WIDE).as_pointer()
     pointers = []
-    for _ in range(TALL):
+    for row in range(rows):
+        if row:
+            at[-2] = builder.add(at[-2], ir.Constant(at[-2].type, 1))
         pointer = cgutils.get_item_pointer(context, builder, kind, struct, at, wraparound=False)
-        pointers.append(builder.bitcast(pointer, row))
-        at[-2] = builder.add(at[-2], ir.Constant(at[-2].type, 1))
+        pointers.append(builder.bitcast(pointer, _of_array(kind).vector(lanes).as_pointer()))
     return pointers
 
 
@@ -253,7 +277,8 @@ def load(typing: Any, image: Any, *index: Any) -> Any:
     """The tile that starts at ``image[…, y, x]``."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = [builder.load(p, align=4) for p in _rows(context, builder, sig, *args)]
+        pointers = _runs(context, builder, sig, *args, rows=TALL, lanes=WIDE)
+        rows = [builder.load(pointer, align=4) for pointer in pointers]
         return builder.shuffle_vector(*rows, _lanes(*range(LANES)))
 
     return _of_array(image)(image, types.StarArgTuple(index)), emit
@@ -265,7 +290,9 @@ def store(typing: Any, image: Any, tile: Any, *index: Any) -> Any:
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         image, tile, index = args
-        for row, pointer in enumerate(_rows(context, builder, sig, image, index)):
+        for row, pointer in enumerate(
+            _runs(context, builder, sig, image, index, rows=TALL, lanes=WIDE)
+        ):
             part = _lanes(*range(row * WIDE, (row + 1) * WIDE))
             builder.store(builder.shuffle_vector(tile, tile, part), pointer, align=4)
         return context.get_dummy_value()
@@ -273,26 +300,38 @@ def store(typing: Any, image: Any, tile: Any, *index: Any) -> Any:
     return types.none(image, tile, types.StarArgTuple(index)), emit
 
 
-def _run(context: Any, builder: Any, sig: Any, lanes: int, array: Any, index: Any) -> Any:
-    """Pointer to the values of ``array`` that follow an index in its last dimension."""
-    kind, kinds = sig.args[0], sig.args[-1]
-    at = [
-        context.cast(builder, value, of, types.intp)
-        for value, of in zip(cgutils.unpack_tuple(builder, index), kinds, strict=True)
-    ]
-    struct = context.make_array(kind)(context, builder, array)
-    pointer = cgutils.get_item_pointer(context, builder, kind, struct, at, wraparound=False)
-    return builder.bitcast(pointer, _of_array(kind).vector(lanes).as_pointer())
-
-
 @intrinsic
 def take(typing: Any, rows: Any, *index: Any) -> Any:
     """The eight values of ``rows`` from ``index`` on, along its last dimension."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_run(context, builder, sig, LANES, *args), align=4)
+        (pointer,) = _runs(context, builder, sig, *args, rows=1, lanes=LANES)
+        return builder.load(pointer, align=4)
 
     return _of_array(rows)(rows, types.StarArgTuple(index)), emit
+
+
+@intrinsic
+def gather(typing: Any, images: Any, plane: Any, y: Any, x: Any) -> Any:
+    """``images[plane, y, x]`` at eight pixels, given by tiles of int32; ``images`` is C-contiguous."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, plane, y, x = args
+        struct = context.make_array(sig.args[0])(context, builder, array)
+        zero = ir.Constant(plane.type, 0)
+        first = cgutils.get_item_pointer(
+            context, builder, sig.args[0], struct, [plane, zero, zero], wraparound=False
+        )
+        width = builder.trunc(cgutils.unpack_tuple(builder, struct.shape)[-1], _INDEX)
+        place = builder.add(builder.mul(y, _spread(builder, width)), x)
+        gathered = ir.Constant(FLOATS.vector(), ir.Undefined)
+        for lane in range(LANES):
+            at = builder.sext(builder.extract_element(place, ir.Constant(_INDEX, lane)), zero.type)
+            value = builder.load(builder.gep(first, [at]), align=4)
+            gathered = builder.insert_element(gathered, value, ir.Constant(_INDEX, lane))
+        return gathered
+
+    return FLOATS(images, types.intp, y, x), emit
 
 
 @intrinsic
@@ -301,10 +340,38 @@ def put(typing: Any, rows: Any, eight: Any, *index: Any) -> Any:
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         rows, eight, index = args
-        builder.store(eight, _run(context, builder, sig, LANES, rows, index), align=4)
+        (pointer,) = _runs(context, builder, sig, rows, index, rows=1, lanes=LANES)
+        builder.store(eight, pointer, align=4)
         return context.get_dummy_value()
 
     return types.none(rows, eight, types.StarArgTuple(index)), emit
+
+
+@intrinsic
+def take_rows(typing: Any, table: Any, *index: Any) -> Any:
+    """Of eight rows, from the last but one index on, the eight values from the last index on."""
+    result = types.UniTuple(FLOATS, LANES)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointers = _runs(context, builder, sig, *args, rows=LANES, lanes=LANES)
+        rows = [builder.load(pointer, align=4) for pointer in pointers]
+        return context.make_tuple(builder, result, rows)
+
+    return result(table, types.StarArgTuple(index)), emit
+
+
+@intrinsic
+def put_rows(typing: Any, table: Any, rows: Any, *index: Any) -> Any:
+    """Write eight times eight values, as :func:`take_rows` takes them."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        table, rows, index = args
+        pointers = _runs(context, builder, sig, table, index, rows=LANES, lanes=LANES)
+        for row, pointer in zip(cgutils.unpack_tuple(builder, rows), pointers, strict=True):
+            builder.store(row, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.none(table, rows, types.StarArgTuple(index)), emit
 
 
 @intrinsic
@@ -338,14 +405,14 @@ def transpose(typing: Any, *tiles: Any) -> Any:
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         rows = cgutils.unpack_tuple(builder, args[0])
-        for step in (1, 2, 4):  # swap the off-diagonal quarters of blocks twice as large
+        zipped = (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15)
+        halves = (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)
+        for step, (low, high) in ((2, zipped), (1, zipped), (4, halves)):  # one instruction each
             for i in range(LANES):
                 if not i & step:
                     a, b = rows[i], rows[i | step]
-                    up = [k if not k & step else LANES + (k ^ step) for k in range(LANES)]
-                    low = [k | step if not k & step else LANES + k for k in range(LANES)]
-                    rows[i] = builder.shuffle_vector(a, b, _lanes(*up))
-                    rows[i | step] = builder.shuffle_vector(a, b, _lanes(*low))
+                    rows[i] = builder.shuffle_vector(a, b, _lanes(*low))
+                    rows[i | step] = builder.shuffle_vector(a, b, _lanes(*high))
         return context.make_tuple(builder, result, rows)
 
     return result(types.StarArgTuple(tiles)), emit
@@ -378,7 +445,7 @@ def add_to(typing: Any, rows: Any, eight: Any, *index: Any) -> Any:
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         rows, eight, index = args
-        pointer = _run(context, builder, sig, LANES, rows, index)
+        (pointer,) = _runs(context, builder, sig, rows, index, rows=1, lanes=LANES)
         sum_ = builder.fadd(builder.load(pointer, align=4), eight, flags=FLAGS)
         builder.store(sum_, pointer, align=4)
         return context.get_dummy_value()

@@ -62,9 +62,25 @@ def filled(path: Path | None, frames: list[Frame]) -> SpatialMemory:
         (lambda memory: memory.forget(keyframes=0, time=(6.0, None)), [0, 6, 7]),
     ],
 )
-def test_no_byte_is_left(
-    path: Path, frames: list[Frame], forget: Callable[[SpatialMemory], None], gone: list[int]
+def test_what_is_asked_for_is_gone(
+    frames: list[Frame], forget: Callable[[SpatialMemory], None], gone: list[int]
 ) -> None:
+    memory = filled(None, frames)
+    forget(memory)
+    check_gone(memory, gone)
+
+
+def check_gone(memory: SpatialMemory, gone: list[int]) -> None:
+    kept = [id for id in range(8) if id not in gone]
+    assert list(memory.keyframes) == kept
+    assert list(memory.views.ids) == kept
+    assert not {frame.time for frame in memory.recent} & {float(id) for id in gone}
+    _, seen = memory.geometry.observers(memory.geometry.surfels().ids)
+    assert set(seen.tolist()) == set(kept)
+
+
+def test_no_byte_is_left(path: Path, frames: list[Frame]) -> None:
+    gone = [0, 6, 7]
     memory = filled(path, frames[:5])
     memory.tag("early")
     with memory.fork("left") as fork:
@@ -74,13 +90,9 @@ def test_no_byte_is_left(
         memory.store(frame)
     memory.commit("walked on")
     assert all(holds(path, frames[id]) for id in gone)
-    forget(memory)
-    kept = [id for id in range(8) if id not in gone]
-    assert list(memory.keyframes) == kept
-    assert list(memory.views.ids) == kept
-    assert not {frame.time for frame in memory.recent} & {float(id) for id in gone}
-    _, seen = memory.geometry.observers(memory.geometry.surfels().ids)
-    assert set(seen.tolist()) == set(kept)
+    memory.forget(keyframes=0, time=(6.0, None))
+    check_gone(memory, gone)
+    kept = list(memory.keyframes)
     memory.close()
     assert not any(holds(path, frames[id]) for id in gone)
     assert all(holds(path, frames[id]) for id in kept)

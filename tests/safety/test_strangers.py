@@ -7,7 +7,6 @@ import asyncio
 import os
 import pickle
 import pickletools
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,37 +23,12 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCode
 from zarr.core.buffer import default_buffer_prototype
 
 import spmem
-from spmem import KeyframeConfig, MemoryConfig
-from spmem.errors import CorruptMemoryError, InputError, SnapshotNotFoundError, SpmemError
+from spmem.errors import CorruptMemoryError, InputError, SnapshotNotFoundError
 from spmem.stores.keyframes import ZarrKeyframes
-from spmem.testing.box import BoxRoom
 from spmem.testing.sample_frames import sample_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*made anew", "ignore:.*Zarr V3 specification")
-EVERY = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0))
 Change = Callable[[Any], object]
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A memory with all that a memory can hold."""
-    path = tmp_path_factory.mktemp("safety") / "walk.spmem"
-    room = BoxRoom()
-    frames = room.frames(room.walk(5, width=32, height=24), time=0.0)
-    with spmem.open(path, config=EVERY) as memory:
-        for frame in frames:
-            memory.store(frame)
-        memory.retrieve(frames[0].camera[None])
-        memory.tag("five")
-        memory.find(image=frames[0].rgb)
-        memory.fork("left").close()
-        memory.remove(1)
-    return path
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "walk.spmem"
 
 
 @pytest.fixture
@@ -122,16 +96,16 @@ def test_no_source_runs_what_a_file_says(room: str) -> None:
     assert sources
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text())):
-            where = f"{source.relative_to(root.parent)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Import):
-                assert not RUNS & {name.name.split(".")[0] for name in node.names}, where
-            if isinstance(node, ast.ImportFrom):
-                assert (node.module or "").split(".")[0] not in RUNS, where
-            if isinstance(node, ast.Call):
-                assert ast.unparse(node.func) not in CALLS, where
+                assert not RUNS & {name.name.split(".")[0] for name in node.names}, source
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] not in RUNS, source
+            elif isinstance(node, ast.Call):
+                if isinstance(node.func, ast.Name | ast.Attribute):
+                    assert ast.unparse(node.func) not in CALLS, f"{source}:{node.lineno}"
                 for option in node.keywords:
                     if option.arg == "allow_pickle":
-                        assert ast.unparse(option.value) == "False", where
+                        assert ast.unparse(option.value) == "False", f"{source}:{node.lineno}"
 
 
 # -- nothing leads out ------------------------------------------------------------------------------
@@ -332,92 +306,3 @@ def test_the_guard_leaves_what_is_stored_as_it_is(bank: Path) -> None:
         array: Any = root[name]
         assert [part.to_dict()["name"] for part in array.metadata.codecs] == ["bytes", codec, "crc32c"]  # fmt: skip
     read_all(bank)
-
-
-# -- what is no keyframe ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"recent": "many"},
-        {"recent": 1 << 40},
-        {"fusion": {"voxel_pixels": "x"}},
-        {"fusion": 3},
-        {"retrieval": {"dim": 1 << 40}},
-        {"retrieval": {"candidates": None}},
-        {"keyframes": {"quality": []}},
-        {"retention": {"budget": {}}},
-        {"geometry": 7},
-        {"geometry": "os.system"},
-    ],
-)
-def test_a_senseless_configuration_is_refused(path: Path, values: dict[str, Any]) -> None:
-    spmem.open(path).close()
-    store = ZarrKeyframes.open(path)
-    store.write_arrays("config", {}, values)
-    store.commit("senseless")
-    store.close()
-    with pytest.raises(SpmemError):
-        spmem.open(path, mode="r").close()
-
-
-@pytest.mark.parametrize(
-    ("group", "name", "value"),
-    [
-        ("geometry", "position", np.nan),
-        ("geometry", "radius", np.inf),
-        ("geometry", "posting_surfel", -5),
-        ("geometry", "posting_surfel", 1 << 30),
-        ("geometry", "posting_start", 7),
-        ("geometry", "chunk_fill", 1 << 20),
-        ("geometry", "chunk_fill", -1),
-        ("recent", "rgb_0", np.nan),
-        ("recent", "K_0", np.nan),
-        ("recent", "depth_0", -1),
-    ],
-)
-def test_a_checkpoint_that_holds_nonsense_is_refused(
-    written: Path, path: Path, group: str, name: str, value: float
-) -> None:
-    shutil.copytree(written, path)
-    with spmem.open(path, mode="r") as memory:
-        assert len(memory.keyframes) == 4
-    arrays, attributes = taken(path, group)
-    broken = {**arrays, name: arrays[name].copy()}
-    broken[name].reshape(-1)[0] = value
-    less = {key: array for key, array in arrays.items() if key != name}
-    for wrong in (broken, broken if name == "chunk_fill" else less):
-        put(path, group, wrong, attributes)
-        with pytest.raises(CorruptMemoryError, match="does not fit together"):
-            spmem.open(path, mode="r").close()
-    put(path, group, arrays, attributes)
-    spmem.open(path, mode="r").close()
-
-
-@pytest.mark.parametrize("group", ["views", "free", "index", "descriptors"])
-def test_a_cache_that_holds_nonsense_is_made_anew(written: Path, path: Path, group: str) -> None:
-    shutil.copytree(written, path)
-    with spmem.open(path, mode="r") as memory:
-        camera = memory.keyframes[2].camera[None]
-        before = memory.retrieve(camera)
-    arrays, attributes = taken(path, group)
-    for name, array in arrays.items():
-        for wrong in (array[:0], array[..., None], np.full(array.shape, np.nan)):
-            put(path, group, {**arrays, name: wrong}, attributes)
-            with spmem.open(path, mode="r") as memory:
-                after = memory.retrieve(camera)
-            assert [one.id for one in after.keyframes] == [one.id for one in before.keyframes]
-
-
-def taken(path: Path, group: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = ZarrKeyframes.open(path, "r").read_arrays(group)
-    assert found is not None
-    return found
-
-
-def put(path: Path, group: str, arrays: dict[str, Any], attributes: dict[str, Any]) -> None:
-    store = ZarrKeyframes.open(path)
-    store.write_arrays(group, arrays, attributes)
-    store.commit("by other hands")
-    store.close()

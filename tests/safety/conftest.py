@@ -1,0 +1,34 @@
+"""A memory folder, to be read or copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import spmem
+from spmem import KeyframeConfig, MemoryConfig
+from spmem.testing.box import BoxRoom
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A memory with all that a memory can hold; tests only read it."""
+    path = tmp_path_factory.mktemp("safety") / "walk.spmem"
+    room = BoxRoom()
+    config = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0))
+    frames = room.frames(room.walk(5, width=32, height=24), time=0.0)
+    with spmem.open(path, config=config) as memory:
+        for frame in frames:
+            memory.store(frame)
+        memory.retrieve(frames[0].camera[None])
+        memory.tag("five")
+        memory.find(image=frames[0].rgb)
+        memory.fork("left").close()
+        memory.remove(1)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "walk.spmem"

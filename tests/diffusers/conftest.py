@@ -67,6 +67,19 @@ def wan_vae() -> Any:
 
 
 @pytest.fixture(scope="session")
+def tiny_wan() -> dict[str, int]:
+    """Arguments of Wan's transformer and of those made after it: one layer of 24 channels."""
+    return {
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "text_dim": 32,
+        "freq_dim": 32,
+        "ffn_dim": 32,
+        "num_layers": 1,
+    }
+
+
+@pytest.fixture(scope="session")
 def euler() -> Any:
     """A flow-matching schedule."""
     return FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -113,16 +126,8 @@ def ltx_transformer() -> Any:
 
 
 @pytest.fixture(scope="session")
-def helios_transformer() -> Any:
+def helios_transformer(tiny_wan: dict[str, int]) -> Any:
     """Of 24 channels."""
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
-        return HeliosTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=1,
-            rope_dim=(4, 4, 4),
-        ).eval()
+        return HeliosTransformer3DModel(**tiny_wan, rope_dim=(4, 4, 4)).eval()

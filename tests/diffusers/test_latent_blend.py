@@ -32,17 +32,10 @@ WIDTH, HEIGHT = 64, 32
 
 
 @pytest.fixture(scope="module")
-def wan(wan_vae: Any, umt5: Any, tokenizer: Any) -> Any:
+def wan(wan_vae: Any, umt5: Any, tokenizer: Any, tiny_wan: dict[str, int]) -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
-        transformer = WanTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=1,
-        ).eval()
+        transformer = WanTransformer3DModel(**tiny_wan).eval()
     schedule = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )

@@ -22,17 +22,10 @@ CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, "max_se
 
 
 @pytest.fixture(scope="module")
-def pipe(wan_vae: Any, umt5: Any, tokenizer: Any) -> Any:
+def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, tiny_wan: dict[str, int]) -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
-        transformer = SkyReelsV2Transformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=1,
-        ).eval()
+        transformer = SkyReelsV2Transformer3DModel(**tiny_wan).eval()
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
     )

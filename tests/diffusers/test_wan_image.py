@@ -19,19 +19,10 @@ CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, "max_se
 
 
 @pytest.fixture(scope="module")
-def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, euler: Any) -> Any:
+def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, euler: Any, tiny_wan: dict[str, int]) -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
-        transformer = WanTransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=36,
-            out_channels=16,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=1,
-        ).eval()
+        transformer = WanTransformer3DModel(**tiny_wan, in_channels=36, out_channels=16).eval()
     pipe = WanImageToVideoPipeline(
         tokenizer, umt5, wan_vae, euler, transformer=transformer, transformer_2=None
     )

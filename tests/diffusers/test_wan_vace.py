@@ -19,18 +19,11 @@ CALL: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 1.0, "max_se
 
 
 @pytest.fixture(scope="module")
-def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, euler: Any) -> Any:
+def pipe(wan_vae: Any, umt5: Any, tokenizer: Any, euler: Any, tiny_wan: dict[str, int]) -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
         transformer = WanVACETransformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=2,
-            vace_layers=[0],
-            vace_in_channels=96,
+            **tiny_wan | {"num_layers": 2}, vace_layers=[0], vace_in_channels=96
         ).eval()
     pipe = WanVACEPipeline(tokenizer, umt5, wan_vae, euler, transformer)
     pipe.set_progress_bar_config(disable=True)

@@ -96,6 +96,13 @@ def reopened(place: Path, **options: Any) -> SpatialMemory:
     return spmem.open(stored(place), **options)
 
 
+def one(_: Path) -> SpatialMemory:
+    """A memory of one keyframe, in RAM."""
+    memory = spmem.open()
+    memory.store(ROOM.frames(WALK)[0])
+    return memory
+
+
 def closed(place: Path) -> SpatialMemory:
     memory = spmem.open()
     memory.close()
@@ -258,15 +265,15 @@ CASES = [
     Case("negative k", InputError, "k must be an integer >= 0", lambda _: spmem.open().retrieve(CAMERA, k=-1)),
     Case("an unknown rule", UnknownNameError, "did you mean 'covisibility'?", lambda _: spmem.open().retrieve(CAMERA, method="covisibilty")),
     Case("the rule oracle by its name", InputError, "the rule 'oracle' needs the truth", lambda _: spmem.open().retrieve(CAMERA, method="oracle")),
-    Case("a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).keyframes[7]),
+    Case("a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: one(place).keyframes[7]),
     # update_poses and remove
-    Case("a pose for a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).update_poses({7: C2W})),
-    Case("poses [2, 4, 4] for one keyframe", CameraError, "the pose of keyframe 0: c2w must be [4, 4]", lambda place: reopened(place).update_poses({0: WALK.c2w[:2]})),
-    Case("a pose that is not rigid", CameraError, "the pose of keyframe 0: c2w is not rigid", lambda place: reopened(place).update_poses({0: C2W @ torch.diag(torch.tensor([2.0, 2, 2, 1]))})),
-    Case("poses without ids", InputError, "poses are a mapping", lambda place: reopened(place).update_poses([C2W])),  # type: ignore[arg-type]
+    Case("a pose for a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: one(place).update_poses({7: C2W})),
+    Case("poses [2, 4, 4] for one keyframe", CameraError, "the pose of keyframe 0: c2w must be [4, 4]", lambda place: one(place).update_poses({0: WALK.c2w[:2]})),
+    Case("a pose that is not rigid", CameraError, "the pose of keyframe 0: c2w is not rigid", lambda place: one(place).update_poses({0: C2W @ torch.diag(torch.tensor([2.0, 2, 2, 1]))})),
+    Case("poses without ids", InputError, "poses are a mapping", lambda place: one(place).update_poses([C2W])),  # type: ignore[arg-type]
     Case("correcting with mode r", ReadOnlyError, 'open it with mode="a"', lambda place: reopened(place, mode="r").update_poses({0: C2W})),
-    Case("removing a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: reopened(place).remove([0, 7])),
-    Case("removing by something else than ids", InputError, "keyframes are named by whole numbers", lambda place: reopened(place).remove(["first"])),  # type: ignore[list-item]
+    Case("removing a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: one(place).remove([0, 7])),
+    Case("removing by something else than ids", InputError, "keyframes are named by whole numbers", lambda place: one(place).remove(["first"])),  # type: ignore[list-item]
     # rollout
     Case("cameras of a size that the generator does not make", InputError, "camera.resize() them, or crop", lambda _: roll(Large())),
     Case("a memory that keeps fewer recent frames than the generator wants", InputError, "MemoryConfig(recent=", lambda _: roll(Forgetful())),

@@ -86,6 +86,11 @@ def small_walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_first_notebook_runs(tmp_path: Path) -> None:
+    assert run(tmp_path, SOURCES[0].read_text())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_runs_as_it_is_and_on_a_walk_of_ones_own(
     source: Path, small_walk: Path, tmp_path: Path
@@ -98,6 +103,7 @@ def test_what_takes_long_is_still_there() -> None:
     assert not [much for much in LESS if not any(much in source for source in sources)]
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_on_a_real_walk(real_walks: Path, tmp_path: Path) -> None:
     assert run(tmp_path, on(real_walks / "hololens_dvmvs", SOURCES[0]))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -72,9 +71,10 @@ def install(pyproject: Path) -> None:
 
 
 def check(file: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file.name]
-    done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = pytest.main(["-q", "-p", "no:cacheprovider", f"--rootdir={file.parent}", str(file)])
+    assert code == 0, printed.getvalue()[-2000:]
 
 
 def run(page: Path, block: Block, names: dict[str, Any]) -> None:

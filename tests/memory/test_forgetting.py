@@ -16,7 +16,7 @@ from spmem.forgetting import within
 from spmem.stores.keyframes import record
 from spmem.testing.box import BoxRoom
 
-EVERY = MemoryConfig(recent=2, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
+EVERY = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
 
 
 @pytest.fixture(scope="module")

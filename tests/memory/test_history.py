@@ -20,7 +20,7 @@ from spmem.errors import (
 )
 from spmem.testing.box import BoxRoom
 
-EVERY = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
+EVERY = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,11 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 def memory(path: Path | None) -> Iterator[SpatialMemory]:
     with spmem.open(path, config=EVERY) as memory:
         yield memory
+
+
+MOSTLY_IN_RAM = pytest.mark.parametrize(
+    "path", ["ram", pytest.param("disk", marks=pytest.mark.slow)], indirect=True
+)
 
 
 def answers(memory: SpatialMemory, frames: list[Frame]) -> list[Any]:
@@ -93,6 +98,7 @@ def test_a_snapshot_answers_the_same_for_ever(
             assert same(answers(then, frames), before)
 
 
+@MOSTLY_IN_RAM
 def test_at_a_time(memory: SpatialMemory, frames: list[Frame]) -> None:
     store(memory, frames[:2])
     store(memory, frames[2:5])
@@ -135,6 +141,7 @@ def test_a_fork_shares_the_past_and_goes_its_own_way(
         memory.fork("left")
 
 
+@MOSTLY_IN_RAM
 def test_a_snapshot_can_be_forked(memory: SpatialMemory, frames: list[Frame]) -> None:
     first = store(memory, frames[:2])
     store(memory, frames[2:])
@@ -164,6 +171,7 @@ def test_rolling_back(memory: SpatialMemory, frames: list[Frame]) -> None:
             memory.rollback(steps)
 
 
+@MOSTLY_IN_RAM
 def test_tags(memory: SpatialMemory, frames: list[Frame]) -> None:
     memory.store(frames[0])
     memory.tag("start")
@@ -205,6 +213,7 @@ def test_merging_brings_what_the_other_branch_saw(
         memory.merge("nowhere")
 
 
+@MOSTLY_IN_RAM
 def test_branches_that_parted_when_empty_merge(memory: SpatialMemory, frames: list[Frame]) -> None:
     with memory.fork("left") as fork:
         store(fork, frames[:2])
@@ -212,6 +221,7 @@ def test_branches_that_parted_when_empty_merge(memory: SpatialMemory, frames: li
     assert memory.merge("left") == {0: 2, 1: 3}
 
 
+@MOSTLY_IN_RAM
 def test_without_a_common_commit_nothing_is_merged(
     memory: SpatialMemory, frames: list[Frame]
 ) -> None:

@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def setuptools_table(root: Path) -> dict[str, Any]:
     table: dict[str, Any] = tomllib.loads((root / "pyproject.toml").read_text())["tool"][
@@ -48,6 +50,7 @@ def test_the_links_lead_to_the_mapped_folders(root: Path) -> None:
             assert os.readlink(link) == f"../{folder}"
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(root: Path, built: Any) -> None:
     table = setuptools_table(root)
     wanted = set()
@@ -66,15 +69,18 @@ def test_the_wheel_holds_the_package_and_nothing_else(root: Path, built: Any) ->
     assert {name.split("/")[0] for name in held - meta} == {"spmem"}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_no_links(built: Any) -> None:
     for entry in zipfile.ZipFile(built.wheel).infolist():
         assert entry.external_attr >> 28 != 0xA, entry.filename  # the file type bits of a link
 
 
+@pytest.mark.slow
 def test_the_sdist_builds_the_same_wheel(built: Any) -> None:
     assert files(built.wheel_of_sdist) == files(built.wheel)
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_the_three_rooms_as_folders(built: Any) -> None:
     with tarfile.open(built.sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
@@ -83,6 +89,7 @@ def test_the_sdist_holds_the_three_rooms_as_folders(built: Any) -> None:
     assert rooms | {"pyproject.toml", "LICENSE", "README.md"} <= held
 
 
+@pytest.mark.slow
 def test_the_wheel_alone_imports(built: Any, root: Path, tmp_path: Path) -> None:
     target = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]

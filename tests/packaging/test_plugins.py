@@ -27,37 +27,37 @@ py-modules = ["{module}"]
 """
 
 
-def install(target: Path, work: Path, name: str, source: str, entries: str) -> None:
-    """Build and install a one-module package, as its users would."""
+def project(work: Path, name: str, source: str, entries: str) -> Path:
+    """The sources of a one-module package."""
     folder, module = work / name, name.replace("-", "_")
     folder.mkdir()
     (folder / "pyproject.toml").write_text(
         PYPROJECT.format(name=name, module=module, entries=entries)
     )
     (folder / f"{module}.py").write_text(source)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", target, folder], check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two installed packages that register retrievers: one sound, one broken."""
+    """A folder with two packages, installed as their users would, that register retrievers: one sound, one broken."""
     work = tmp_path_factory.mktemp("plugins")
     target = work / "site"
-    install(
-        target,
+    sound = project(
         work,
         "nearest-first",
         "LENGTH = 3\ndef make():\n    return 'made by nearest_first'\n",
         'nearest = "nearest_first:make"\nlength = "nearest_first:LENGTH"\ntwice = "nearest_first:make"',
     )
-    install(
-        target,
+    broken = project(
         work,
         "broken-part",
         "import a_module_that_nobody_has\n",
         'broken = "broken_part:Part"\ntwice = "broken_part:Part"',
     )
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    pip += ["--no-index", "--disable-pip-version-check", "--no-compile", "--target", str(target)]
+    subprocess.run([*pip, sound, broken], check=True, capture_output=True)
     return target
 
 

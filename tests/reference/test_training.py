@@ -239,6 +239,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_sharded_model(episode: Episode, tmp_path: Path) -> None:
     Episodes.write(tmp_path / "e.zarr", [episode])
     (tmp_path / "run.py").write_text(SHARDED)

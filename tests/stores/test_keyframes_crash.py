@@ -31,10 +31,11 @@ for number in count(len(store)):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_killed_writer_leaves_a_commit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_killed_writer_leaves_a_commit(tmp_path: Path, times: int) -> None:
     path, pause = tmp_path / "walk.spmem", random.Random(7)
     check = KeyframeStoreTests()
-    for _ in range(3):
+    for _ in range(times):
         child = subprocess.Popen(
             [sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True
         )

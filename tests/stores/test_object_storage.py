@@ -15,12 +15,13 @@ import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, SpatialMemory
 from spmem.cli import app
 from spmem.errors import ConflictError, InputError, NotAMemoryError, StoreError
+from spmem.stores.keyframes import ZarrKeyframes
 from spmem.testing.box import BoxRoom
 
 boto3 = pytest.importorskip("boto3")
 servers = pytest.importorskip("moto.server")
 
-EVERY = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
+EVERY = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
 KEYS = {"region": "us-east-1", "access_key_id": "someone", "secret_access_key": "secret"}
 
 
@@ -92,6 +93,19 @@ def test_a_memory_lives_in_a_bucket(options: dict[str, Any], frames: list[Frame]
         assert same(answers(memory, frames), then)
 
 
+def test_the_second_of_two_banks_is_refused(options: dict[str, Any], frames: list[Frame]) -> None:
+    first = ZarrKeyframes.open("s3://walks/banks", options=options)
+    second = ZarrKeyframes.open("s3://walks/banks", options=options)
+    for number, bank in enumerate((first, second)):
+        bank.append(frames[number])
+    first.commit("first")
+    with pytest.raises(ConflictError, match="another writer"):
+        second.commit("second")
+    again = ZarrKeyframes.open("s3://walks/banks", "r", options=options)
+    assert torch.equal(again.read(0).camera.c2w, frames[0].camera.c2w)
+
+
+@pytest.mark.slow
 def test_the_second_of_two_writers_is_refused(options: dict[str, Any], frames: list[Frame]) -> None:
     address = "s3://walks/two"
     first = spmem.open(address, config=EVERY, storage_options=options)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test gpu docs bench notebooks
+.PHONY: demo test test-slow gpu docs bench notebooks
 
 demo: .venv/installed-cpu,formats
 	$(BIN)/spmem demo --out out
@@ -12,7 +12,11 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/pytest --numprocesses auto --dist loadfile --durations 60
+	$(BIN)/pytest --numprocesses auto --dist loadfile --durations 20
+
+# What takes long: notebooks, distributions, several processes, every damaged byte.
+test-slow: .venv/installed-dev
+	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal --durations 20
 
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -151,6 +151,7 @@ def test_a_snapshot_can_be_forked(memory: SpatialMemory, frames: list[Frame]) ->
     assert len(memory.keyframes) == 8
 
 
+@MOSTLY_IN_RAM
 def test_rolling_back(memory: SpatialMemory, frames: list[Frame]) -> None:
     first = store(memory, frames[:3])
     before = answers(memory, frames)

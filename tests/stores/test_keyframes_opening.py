@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,16 +170,6 @@ def test_modes_and_addresses_are_checked(path: Path) -> None:
     ZarrKeyframes.open(path).close()
     with pytest.raises(SnapshotNotFoundError, match="main"):
         ZarrKeyframes.open(path, branch="elsewhere")
-
-
-def test_opening_says_nothing_in_a_new_process(path: Path) -> None:
-    write(path, 3)
-    script = (
-        "import sys; from spmem.stores.keyframes import ZarrKeyframes as Z;"
-        "s = Z.open(sys.argv[1]); assert [float(s.read(i).time) for i in s.ids()] == [0, 0.25, 0.5]"
-    )
-    ran = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
 def test_errors_are_builtin_ones_too(path: Path) -> None:

@@ -63,6 +63,7 @@ def same(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
     return len(some) == len(others) and all(map(torch.equal, some, others))
 
 
+@pytest.mark.slow
 def test_a_memory_lives_in_a_bucket(options: dict[str, Any], frames: list[Frame]) -> None:
     address = "s3://walks/house/first"
     with spmem.open(address, config=EVERY, storage_options=options) as memory:

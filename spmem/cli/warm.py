@@ -8,7 +8,7 @@ from spmem.cli.shell import Json, show, tell
 
 
 def warm(as_json: Json = False) -> None:
-    """Compile the CPU kernels for this machine; they are kept on disk, and later calls start at once.
+    """Compile the CPU kernels for this machine, drawn worlds' too; they are kept on disk, and later calls start at once.
 
     Not needed: without it the first calls compile what they need.
     """
@@ -16,6 +16,7 @@ def warm(as_json: Json = False) -> None:
     from spmem.integrations.readers import track
     from spmem.retrieval.rules import METHODS
     from spmem.testing.box import BoxRoom
+    from spmem.testing.worlds import House, walk
 
     room, start = BoxRoom(), perf_counter()
     frames = room.frames(room.walk(2, width=80, height=60), time=0.0)
@@ -31,6 +32,8 @@ def warm(as_json: Json = False) -> None:
                 for method in METHODS:
                     memory.retrieve(frames[0].camera, method=method)
                 memory.update_poses({0: frames[1].camera.c2w})
+    house = House(seed=0, rooms=2)
+    house.render(walk(house, 2, width=32, height=24))
     seconds = round(perf_counter() - start, 1)
     if as_json:
         tell({"seconds": seconds})

@@ -22,21 +22,17 @@ from spmem.kernels.jit import njit, prange
 from spmem.kernels.simd import (
     LANES,
     ceiling,
-    columns3,
     floor,
     highest,
     least,
     lowest,
-    put,
-    put_rows,
     root,
     some,
     spread,
-    take,
-    transpose,
     where,
     whole,
 )
+from spmem.kernels.simd_memory import columns3, put, put_rows, take, transpose
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]

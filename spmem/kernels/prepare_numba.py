@@ -14,18 +14,14 @@ from spmem.kernels.simd import (
     TALL,
     WIDE,
     across,
-    add_to,
-    columns3,
     down,
     least,
-    load,
     magnitude,
     root,
     spread,
-    store,
-    take,
     where,
 )
+from spmem.kernels.simd_memory import add_to, columns3, load, store, take
 
 F32 = NDArray[np.float32]
 Image = NDArray[np.float32 | np.uint8]

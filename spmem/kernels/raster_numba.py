@@ -40,21 +40,23 @@ from spmem.kernels.simd import (
     TALL,
     WIDE,
     across,
-    add_to,
     down,
     least,
-    load,
     magnitude,
-    put,
-    put_columns3,
     root,
     some,
     spread,
+    where,
+)
+from spmem.kernels.simd_memory import (
+    add_to,
+    load,
+    put,
+    put_columns3,
     store,
     take,
     take_rows,
     transpose,
-    where,
 )
 
 F32 = NDArray[np.float32]

@@ -17,8 +17,9 @@ def sharpness(
     """A number 0..255 for each view and point, uint8 ``[len(rows), p]``; 0 where the view did not see the point.
 
     255 times: the pixels that the view spends on a patch of surface there, as a share of the query's and at most 1, times the
-    squared cosine of the angle between the two lines of sight: the penalties for resolution and for angle of Unstructured
-    Lumigraph Rendering (Buehler et al. 2001, sections 4.1 and 4.2). Image sizes do not count, as views are thumbnails.
+    squared cosine of the angle between the two lines of sight. Resolution and angle are what Unstructured Lumigraph Rendering
+    (Buehler et al. 2001, among its goals) weighs views by; this formula is ours. Image sizes do not count, as views are
+    thumbnails.
 
     Args:
         points: Of the query, as :func:`spmem.retrieval.visibility.visible_points` samples them.

@@ -24,9 +24,13 @@ EDGE = 0.15
 STRIDE = 2
 """Every second pixel of every second row of a thumbnail marks free space: its rays lie closer than voxels."""
 
-BEYOND = 4
+BEYOND = 2
 """Unseen space that begins behind seen space counts so many times: a wall may stand there, since nobody looked past it,
 while a camera that stands in unseen space has at least nothing before its eyes."""
+
+WALLS, ABOUT = 8, 8
+"""Surfaces seen from behind are walls mostly, and walls go on where nobody looked. So unseen space counts ``1 + WALLS * share``
+times, with the share of such surfaces in a square about the pixel, as far to each side as an ``ABOUT``-th of the rows."""
 
 STEPS = 256
 """A ray is followed over so many steps of half a voxel at most."""
@@ -143,19 +147,23 @@ class FreeSpace:
         return free
 
     def believed(self, projection: Projection) -> Projection:
-        """The projection, not covering what is seen through more unseen space than ``reach``; depth and colour stay."""
+        """The projection, not covering what is seen through more unseen space than ``reach``; depth and colour stay.
+
+        Beside surfaces that are seen from behind unseen space counts more (``WALLS``).
+        """
         if not len(self._depths) or self._reach is None:
             return projection
         n = len(self._depths)
         limit = self._reach * float(self._depths[(n - 1) // 2] + self._depths[n // 2]) / 2
         lengths, stride = self._lengths(projection)
+        lengths *= 1 + WALLS * _walls(projection, stride)
         near = _near(projection.mask.cpu().numpy(), lengths, stride, limit)
         return replace(projection, mask=torch.from_numpy(near).to(projection.mask.device))
 
     def unseen(self, projection: Projection) -> Float[Tensor, "t h w"]:
         """World units of unseen space before what each pixel shows; 0 where it shows nothing.
 
-        What lies behind seen space counts four times (``BEYOND``).
+        What lies behind seen space counts twice (``BEYOND``).
 
         Followed for one pixel of each cell of a grid (as :func:`spmem.retrieval.visibility.visible_points` does), and
         interpolated between them.
@@ -175,6 +183,22 @@ class FreeSpace:
         depth = projection.depth[:, y[0] :: stride, x[0] :: stride].cpu().numpy()
         K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
         return _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge), stride
+
+
+def _walls(projection: Projection, stride: int) -> F32:
+    """The share of surfaces seen from behind about each of the samples."""
+    y, x = (int(cells(n, stride)[0][0]) for n in projection.mask.shape[1:])
+    depth, mask = (image[:, y::stride, x::stride].cpu().numpy() for image in (projection.depth, projection.mask))  # fmt: skip
+    sums = np.pad(((depth > 0) & ~mask).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+    rows, columns = depth.shape[1:]
+    near = max(1, round(rows / ABOUT))
+    row, column = np.arange(rows)[:, None], np.arange(columns)
+    top, bottom = (row - near).clip(0), (row + near + 1).clip(max=rows)
+    left, right = (column - near).clip(0), (column + near + 1).clip(max=columns)
+    behind = sums[:, bottom, right] - sums[:, top, right]
+    behind += sums[:, top, left] - sums[:, bottom, left]
+    share: F32 = (behind / ((bottom - top) * (right - left))).astype(np.float32)
+    return share
 
 
 def _steps(views: Views, rows: I64, edge: float) -> I64:

@@ -12,7 +12,7 @@ import spmem
 from spmem import MemoryConfig, RetrievalConfig
 from spmem.camera import Camera
 from spmem.errors import InputError
-from spmem.retrieval.freespace import BEYOND, STRIDE, FreeSpace
+from spmem.retrieval.freespace import ABOUT, BEYOND, STRIDE, WALLS, FreeSpace
 from spmem.testing.box import BoxRoom
 from spmem.testing.retriever import TWO_ROOMS, query_of, stand, tour, views_of
 
@@ -111,6 +111,24 @@ def test_what_is_believed_has_no_more_unseen_space_than_reach(size: tuple[int, i
     told, clear = free.believed(asked).mask, (unseen - limit).abs() > 1e-4
     assert torch.equal(told[clear], (asked.mask & (unseen <= limit))[clear])
     assert 0 < told.float().mean() < 1
+
+
+def test_beside_surfaces_seen_from_behind_less_is_believed() -> None:
+    free, asked = left_views(), query_of([stand(5, -0.5, -np.pi / 2)]).projection
+    asked.depth[:] = torch.linspace(0.5, 8.5, 64)
+    before = free.believed(asked).mask
+    asked.mask[:, 10:30, 20:24] = False  # what is before the camera there, it sees from behind
+    near = 48 // ABOUT
+    share = torch.nn.functional.avg_pool2d(
+        (~asked.mask).float(), 2 * near + 1, 1, near, count_include_pad=False
+    )
+    counted = free.unseen(asked) * (1 + WALLS * share)
+    limit, told = float(np.median(free.arrays()["depths"])), free.believed(asked).mask
+    clear = (counted - limit).abs() > 1e-4
+    assert torch.equal(told[clear], (asked.mask & (counted <= limit))[clear])
+    lost = before & asked.mask & ~told
+    assert lost[:, :, :20].any() or lost[:, :, 24:].any()
+    assert not lost[:, 30 + near + 1 :].any()
 
 
 def test_nothing_seen_believes_everything() -> None:

@@ -51,7 +51,7 @@ class Covisibility:
         config: RetrievalConfig | None = None,
         terms: Terms | None = None,
         *,
-        scan: int = 1024,
+        scan: int = 256,
     ) -> None:
         self.config = config or RetrievalConfig()
         self.terms = terms or Terms()
@@ -106,17 +106,18 @@ class Covisibility:
         covered: NDArray[np.bool_] = np.logical_or.reduce(given, axis=0)
         rows, chosen = np.zeros(0, np.int64), np.zeros(0, np.int64)
         seen, open_ = np.zeros((0, len(points)), bool), ~covered
-        sharp = np.zeros((0, len(points)), np.uint8)
+        sharp = np.zeros((0, len(points)), np.uint8)  # no rows where it does not count
         for _ in range(SEARCHES):
             new = np.setdiff1d(self._candidates(points, open_, query.exclude, views), rows)
             if not len(new):
                 break
             rows = np.concatenate([rows, new])
             saw = visibility(points, views, new, tolerance=tolerance)
-            how = sharpness(points, query.cameras, views, new, saw)
             order = np.argsort(rows)
-            rows = rows[order]
-            seen, sharp = np.concatenate([seen, saw])[order], np.concatenate([sharp, how])[order]
+            rows, seen = rows[order], np.concatenate([seen, saw])[order]
+            if self.terms.sharpness > 0:
+                how = sharpness(points, query.cameras, views, new, saw)
+                sharp = np.concatenate([sharp, how])[order]
             chosen = greedy(
                 seen, points.weight, views.times[rows], k, covered=covered, sharp=sharp, terms=self.terms
             )  # fmt: skip

@@ -28,9 +28,10 @@ BEYOND = 2
 """Unseen space that begins behind seen space counts so many times: a wall may stand there, since nobody looked past it,
 while a camera that stands in unseen space has at least nothing before its eyes."""
 
-WALLS, ABOUT = 8, 8
+WALLS, ABOUT = 12, 8
 """Surfaces seen from behind are walls mostly, and walls go on where nobody looked. So unseen space counts ``1 + WALLS * share``
-times, with the share of such surfaces in a square about the pixel, as far to each side as an ``ABOUT``-th of the rows."""
+times, with the share of such surfaces in a square about the pixel, as far to each side as an ``ABOUT``-th of the rows. Those
+count that are whole in squares of three samples: a real sensor's noise has specks that turn away."""
 
 STEPS = 256
 """A ray is followed over so many steps of half a voxel at most."""
@@ -50,8 +51,8 @@ WITHIN, TOP = np.uint64((1 << 3 * BITS) - 1), np.uint64(1 << 63)
 BATCH = 256
 """Views noted at once; bounds the memory that their voxels take."""
 
-DTYPES = {"edge": np.float64, "depths": np.float64, "voxel": np.uint64, "looks": np.int32}
-"""Of the arrays that are kept. (Those of before 0.1 had ``key``, made otherwise.)"""
+DTYPES = {"edge": np.float64, "depths": np.float64, "through": np.uint64, "looks": np.int32}
+"""Of the arrays that are kept. (Those of before 0.1 had ``key`` or ``voxel``, made otherwise.)"""
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
@@ -95,8 +96,9 @@ class FreeSpace:
                 self._edge = EDGE * float(np.median(known))
                 break
         for part in np.split(rows, range(BATCH, len(rows), BATCH)) if self._edge else ():
-            starts = np.concatenate([[0], np.cumsum(_steps(views, part, self._edge))])
-            keys, counts, medians = _looked_through(views.depth, views.K, views.c2w, part, self._edge, starts)  # fmt: skip
+            depth, K, c2w = _without_holes(views.depth, part), views.K[part], views.c2w[part]
+            starts = np.concatenate([[0], np.cumsum(_steps(depth, K, self._edge))])
+            keys, counts, medians = _looked_through(depth, K, c2w, self._edge, starts)
             medians = np.sort(medians[medians > 0])
             at = np.searchsorted(self._depths, medians)
             if times > 0:
@@ -114,7 +116,7 @@ class FreeSpace:
         return {
             "edge": np.array([self._edge]),
             "depths": self._depths,
-            "voxel": self._table[seen],
+            "through": self._table[seen],
             "looks": self._looks[seen],
         }
 
@@ -186,25 +188,62 @@ class FreeSpace:
 
 
 def _walls(projection: Projection, stride: int) -> F32:
-    """The share of surfaces seen from behind about each of the samples."""
-    y, x = (int(cells(n, stride)[0][0]) for n in projection.mask.shape[1:])
-    depth, mask = (image[:, y::stride, x::stride].cpu().numpy() for image in (projection.depth, projection.mask))  # fmt: skip
-    sums = np.pad(((depth > 0) & ~mask).cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-    rows, columns = depth.shape[1:]
-    near = max(1, round(rows / ABOUT))
-    row, column = np.arange(rows)[:, None], np.arange(columns)
-    top, bottom = (row - near).clip(0), (row + near + 1).clip(max=rows)
-    left, right = (column - near).clip(0), (column + near + 1).clip(max=columns)
-    behind = sums[:, bottom, right] - sums[:, top, right]
-    behind += sums[:, top, left] - sums[:, bottom, left]
-    share: F32 = (behind / ((bottom - top) * (right - left))).astype(np.float32)
+    """The share of surfaces seen from behind about each of the samples that are ``stride`` pixels apart."""
+    h, w = projection.mask.shape[1:]
+    fine = stride_of(1, h, w)  # as of a single camera, however many there are
+    y, x = cells(h, fine)[0], cells(w, fine)[0]
+    depth, mask = (image[:, y[0] :: fine, x[0] :: fine].cpu().numpy() for image in (projection.depth, projection.mask))  # fmt: skip
+    behind = (depth > 0) & ~mask
+    behind = _grown(~_grown(~behind))
+    sums = np.pad(behind.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+    near, at = max(1, round(len(y) / ABOUT)), [cells(n, stride)[0] // fine for n in (h, w)]
+    row, column = at[0].clip(max=len(y) - 1)[:, None], at[1].clip(max=len(x) - 1)
+    top, bottom = (row - near).clip(0), (row + near + 1).clip(max=len(y))
+    left, right = (column - near).clip(0), (column + near + 1).clip(max=len(x))
+    inside = sums[:, bottom, right] - sums[:, top, right]
+    inside += sums[:, top, left] - sums[:, bottom, left]
+    share: F32 = (inside / ((bottom - top) * (right - left))).astype(np.float32)
     return share
 
 
-def _steps(views: Views, rows: I64, edge: float) -> I64:
+def _grown(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The masks ``[t, h, w]`` and all that touches them."""
+    for axis in (1, 2):
+        one, other = ((slice(None),) * axis + (part,) for part in (np.s_[1:], np.s_[:-1]))
+        grown = masks.copy()
+        grown[one] |= masks[other]
+        grown[other] |= masks[one]
+        masks = grown
+    return masks
+
+
+@njit(parallel=True)
+def _without_holes(depth: F32, rows: I64) -> F32:
+    """Of these rows, how far each pixel surely looked: where it has no depth, as far as the nearest one beside it that has.
+
+    Beside it are four, in its row and in its column, and the least of their depths counts.
+    """
+    whole = depth[rows]
+    for i in prange(len(rows)):
+        given = depth[rows[i]]
+        for flip in range(2):
+            of, to = (given.T, whole[i].T) if flip else (given, whole[i])
+            for y in range(of.shape[0]):
+                for step in (1, -1):
+                    last = np.float32(0)
+                    for n in range(of.shape[1]):
+                        x = n if step > 0 else of.shape[1] - 1 - n
+                        if of[y, x] > 0:
+                            last = of[y, x]
+                        elif last > 0 and (to[y, x] == 0 or last < to[y, x]):
+                            to[y, x] = last
+    return whole
+
+
+def _steps(depth: F32, K: F32, edge: float) -> I64:
     """How many steps of half a voxel the rays of each view take at most."""
     near = np.s_[STRIDE // 2 :: STRIDE]
-    depth, K = views.depth[rows][:, near, near], views.K[rows]
+    depth = depth[:, near, near]
     y, x = np.mgrid[: THUMB[0], : THUMB[1]][:, near, near] + 0.5
     right = (x - K[:, 0, 2, None, None]) / K[:, 0, 0, None, None]
     down = (y - K[:, 1, 2, None, None]) / K[:, 1, 1, None, None]
@@ -214,19 +253,16 @@ def _steps(views: Views, rows: I64, edge: float) -> I64:
 
 
 @njit(parallel=True)
-def _looked_through(
-    depth: F32, K: F32, c2w: F32, rows: I64, edge: float, starts: I64
-) -> tuple[U64, I64, F64]:
+def _looked_through(depth: F32, K: F32, c2w: F32, edge: float, starts: I64) -> tuple[U64, I64, F64]:
     """The voxels that each view looked through, each once, how many they are, and the view's median depth (0 = none).
 
     Those of the i-th view begin at ``starts[i]``.
     """
-    keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(rows), np.int64)
-    medians = np.zeros(len(rows))
-    for i in prange(len(rows)):
-        v = rows[i]
-        medians[i] = _median(depth[v])
-        counts[i] = _of_view(depth[v], K[v], c2w[v], edge, keys[starts[i] : starts[i + 1]])
+    keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(depth), np.int64)
+    medians = np.zeros(len(depth))
+    for i in prange(len(depth)):
+        medians[i] = _median(depth[i])
+        counts[i] = _of_view(depth[i], K[i], c2w[i], edge, keys[starts[i] : starts[i + 1]])
     return keys, counts, medians
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
-from spmem.kernels.jit import njit
+from spmem.kernels.jit import njit, prange
 from spmem.retrieval.views import THUMB, Views
 from spmem.retrieval.visibility import F32, I64, Points
 
@@ -58,7 +58,7 @@ def _looked_at(position: F32, K: F32, c2w: F32) -> tuple[F32, F32]:
     return K[..., 0, 0] * K[..., 1, 1] / z**2, line
 
 
-@njit()
+@njit(parallel=True)
 def _sharpness(
     position: F32, offsets: I64, K: F32, c2w: F32, view_K: F32, view_c2w: F32, rows: I64, seen: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:  # fmt: skip
@@ -72,7 +72,7 @@ def _sharpness(
             far = np.sqrt(x * x + y * y + z * z)
             lines[0, p], lines[1, p], lines[2, p] = x / far, y / far, z / far
             area[p] = depth * depth / f
-    for i in range(len(rows)):
+    for i in prange(len(rows)):
         f, pose = view_K[rows[i], 0, 0] * view_K[rows[i], 1, 1], view_c2w[rows[i]]
         for p in range(n):
             if seen[i, p]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.kernels.jit import njit
+from spmem.kernels.jit import njit, prange
 from spmem.retrieval.views import THUMB, Views
 from spmem.types import Projection
 
@@ -162,55 +162,52 @@ def _points(
     return position[:n], facing[:n], weight[:n], offsets
 
 
-@njit()
-def _seen(
-    position: NDArray[np.float32],
-    normal: NDArray[np.float32],
-    K: NDArray[np.float32],
-    c2w: NDArray[np.float32],
-    depth: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    tolerance: np.float32,
-) -> NDArray[np.bool_]:
-    n, height, width = len(position), depth.shape[1], depth.shape[2]
+@njit(parallel=True)
+def _seen(position: F32, normal: F32, K: F32, c2w: F32, depth: F32, rows: I64, tolerance: np.float32) -> NDArray[np.bool_]:  # fmt: skip
     X, N = np.ascontiguousarray(position.T), np.ascontiguousarray(normal.T)
+    seen = np.zeros((len(rows), len(position)), np.bool_)
+    for i in prange(len(rows)):
+        v = rows[i]
+        _seen_by(X, N, K[v], c2w[v], depth[v], tolerance, seen[i])
+    return seen
+
+
+@njit()
+def _seen_by(X: F32, N: F32, K: F32, c2w: F32, depth: F32, tolerance: np.float32, inside: NDArray[np.bool_]) -> None:  # fmt: skip
+    """Tells of the points ``X [3, p]`` which one view saw."""
+    n, height, width, thumb = X.shape[1], depth.shape[0], depth.shape[1], depth.ravel()
     zero, half = np.float32(0), np.float32(0.5)
     right, bottom = np.float32(width), np.float32(height)
-    seen = np.zeros((len(rows), n), np.bool_)
     U, W, Z = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
     listed = np.empty(n, np.uint32)
-    for i in range(len(rows)):
-        v = rows[i]
-        fx, fy, cx, cy = K[v, 0, 0], K[v, 1, 1], K[v, 0, 2], K[v, 1, 2]
-        ax, ay, az, px = c2w[v, 0, 0], c2w[v, 1, 0], c2w[v, 2, 0], c2w[v, 0, 3]
-        bx, by, bz, py = c2w[v, 0, 1], c2w[v, 1, 1], c2w[v, 2, 1], c2w[v, 1, 3]
-        gx, gy, gz, pz = c2w[v, 0, 2], c2w[v, 1, 2], c2w[v, 2, 2], c2w[v, 2, 3]
-        thumb, inside = depth[v].ravel(), seen[i]
-        # Neither loop over all points branches, so the compiler makes vector instructions of the first, and the second
-        # lists what is left to look up.
-        for p in range(n):
-            dx, dy, dz = X[0, p] - px, X[1, p] - py, X[2, p] - pz
-            z = dx * gx + dy * gy + dz * gz
-            u = fx * (dx * ax + dy * ay + dz * az) / z + cx
-            w = fy * (dx * bx + dy * by + dz * bz) / z + cy
-            facing = N[0, p] * dx + N[1, p] * dy + N[2, p] * dz <= zero
-            inside[p] = (z > zero) & (u >= zero) & (u < right) & (w >= zero) & (w < bottom) & facing
-            U[p], W[p], Z[p] = u, w, z
-        count = 0
-        for p in range(n):
-            listed[count] = p
-            count += inside[p]
-        for j in range(count):
-            p = listed[j]
-            left, top = np.int32(np.floor(U[p] - half)), np.int32(np.floor(W[p] - half))
-            row, column = max(top, 0), max(left, 0)
-            first = np.uint32(row * width + column)
-            across = np.uint32(min(left + 1, width - 1) - column)
-            below = np.uint32((min(top + 1, height - 1) - row) * width)
-            hit = _at(thumb, first, Z, p, tolerance) | _at(thumb, first + across, Z, p, tolerance)
-            hit |= _at(thumb, first + below, Z, p, tolerance)
-            inside[p] = hit | _at(thumb, first + below + across, Z, p, tolerance)
-    return seen
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    ax, ay, az, px = c2w[0, 0], c2w[1, 0], c2w[2, 0], c2w[0, 3]
+    bx, by, bz, py = c2w[0, 1], c2w[1, 1], c2w[2, 1], c2w[1, 3]
+    gx, gy, gz, pz = c2w[0, 2], c2w[1, 2], c2w[2, 2], c2w[2, 3]
+    # Neither loop over all points branches, so the compiler makes vector instructions of the first, and the second
+    # lists what is left to look up.
+    for p in range(n):
+        dx, dy, dz = X[0, p] - px, X[1, p] - py, X[2, p] - pz
+        z = dx * gx + dy * gy + dz * gz
+        u = fx * (dx * ax + dy * ay + dz * az) / z + cx
+        w = fy * (dx * bx + dy * by + dz * bz) / z + cy
+        facing = N[0, p] * dx + N[1, p] * dy + N[2, p] * dz <= zero
+        inside[p] = (z > zero) & (u >= zero) & (u < right) & (w >= zero) & (w < bottom) & facing
+        U[p], W[p], Z[p] = u, w, z
+    count = 0
+    for p in range(n):
+        listed[count] = p
+        count += inside[p]
+    for j in range(count):
+        p = listed[j]
+        left, top = np.int32(np.floor(U[p] - half)), np.int32(np.floor(W[p] - half))
+        row, column = max(top, 0), max(left, 0)
+        first = np.uint32(row * width + column)
+        across = np.uint32(min(left + 1, width - 1) - column)
+        below = np.uint32((min(top + 1, height - 1) - row) * width)
+        hit = _at(thumb, first, Z, p, tolerance) | _at(thumb, first + across, Z, p, tolerance)
+        hit |= _at(thumb, first + below, Z, p, tolerance)
+        inside[p] = hit | _at(thumb, first + below + across, Z, p, tolerance)
 
 
 @njit()

@@ -135,7 +135,7 @@ class RetrievalConfig:
 
     method: str = "covisibility"
     index: str = "voxels"
-    candidates: int = 32
+    candidates: int = 128
     dim: int = 256
     tolerance: float = 0.04
     reach: float | None = 1.0

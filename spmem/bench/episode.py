@@ -19,6 +19,8 @@ REVISIT = 0.3
 """Share of a target's pixels that stored frames must have seen for it to be a revisit."""
 OVERLAP = 0.25
 """A frame saw a target where it saw this share of the target's revisitable pixels."""
+THIN = 2
+"""The truth takes every so-many-th pixel of every so-many-th row, in frames of full size."""
 LONG = 4
 """Cameras of every second target; the others are single."""
 
@@ -43,7 +45,7 @@ class Size:
 class Target:
     """Cameras ``[T]`` about to be generated.
 
-    sight: What they will see, thinned by two.
+    sight: What they will see, thinned by ``THIN``.
     saw: ``[N, P]``, which of the target's P revisitable pixels each of the episode's N frames truly saw.
     again: ``[T * H * W]``, which of all pixels of ``sight`` those are.
     time: Seconds of the first camera.
@@ -56,6 +58,12 @@ class Target:
     again: Bool[Tensor, " q"]
     time: float
     gap: int
+
+    def known(self, mask: Bool[Tensor, "t h w"]) -> tuple[float, float]:
+        """Of its pixels that have depth: the share that a mask of its cameras' images claims, and that some frame saw."""
+        claimed, has = mask[:, THIN // 2 :: THIN, THIN // 2 :: THIN], self.sight.depth > 0
+        seen = self.again.view_as(has)[has]
+        return float(claimed[has].float().mean()), float(seen.float().mean())
 
     @property
     def rgb(self) -> Float[Tensor, "p 3"]:
@@ -91,10 +99,9 @@ def episode(
 ) -> Episode:
     """Choose as targets what comes back among the ``later`` cameras, spread evenly over their time.
 
-    Single cameras and runs of :data:`LONG` take turns. The truth takes every second pixel of every second row, in
-    frames of full size.
+    Single cameras and runs of :data:`LONG` take turns.
     """
-    thin = later.thinned(2)
+    thin = later.thinned(THIN)
     saw, valid = seen(thin, sight).flatten(2), (thin.depth > 0).flatten(1)
     again = saw.any(1)
     share = again.sum(1) / valid.sum(1).clamp(min=1)

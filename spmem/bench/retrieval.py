@@ -57,7 +57,8 @@ class Scope:
 class Findings:
     """All that was measured, one row a fact.
 
-    answers: Of each target, rule and k: the scene (``scenes``, ``seed``), ``gap``, and the measures.
+    answers: Of each target, rule and k: the scene (``scenes``, ``seed``), ``gap``, the measures, and the target's ``claimed``
+        and ``seen``, see :meth:`spmem.bench.episode.Target.known`.
     stores: Of each scene: frames, keyframes, bytes.
     changes: Of each target of a tampered memory; see :func:`spmem.bench.interventions.interventions`.
     claims: See :func:`spmem.bench.calibration.calibration`.
@@ -120,10 +121,17 @@ def ask(
                 for method in methods:
                     memory.retrieve(target.cameras, k=ks[0], method=method, given=())
             for number, target in enumerate(made.targets):
-                fact = {"scenes": made.family, "seed": made.seed, "target": number}
+                mask = memory.retrieve(target.cameras, k=0, given=()).projection.mask
+                fact = {
+                    "scenes": made.family,
+                    "seed": made.seed,
+                    "target": number,
+                    "gap": target.gap,
+                }
+                fact |= dict(zip(("claimed", "seen"), target.known(mask), strict=True))
                 colours = target.colours(made.sight, list(rows.values()))
                 answers += [
-                    fact | {"gap": target.gap} | row
+                    fact | row
                     for row in _answers(memory, rows, target, colours, number, methods, ks)
                 ]
             stored = _stored(memory, made)

@@ -35,6 +35,7 @@ def summary(found: Findings) -> list[Row]:
         *by_rule(found.answers),
         *lost(found.answers),
         *sizes(found.stores),
+        *claimed(found.answers),
         *changed(found.changes),
         *claims(found.claims),
     ]
@@ -117,6 +118,17 @@ def sizes(stores: Sequence[Row]) -> list[Row]:
             | {name: f"{mean:.1f}".removesuffix(".0") for name, mean in means.items()}
         )
     return rows
+
+
+def claimed(answers: Sequence[Row]) -> list[Row]:
+    """Of the targets' pixels that have depth, the shares that memory claims and that frames saw; how far apart they are."""
+    each = [row for row in answers if (row["rule"], row["k"]) == (OURS, K)]
+    each = [row | {"apart": abs(row["claimed"] - row["seen"])} for row in each]
+    parts = {name: grouped(_scenes(each, name)) for name in ("claimed", "seen", "apart")}
+    return [
+        {"scenes": scenes} | {name: mean_and_error(part[scenes]) for name, part in parts.items()}
+        for scenes in (parts["apart"] if each else ())
+    ]
 
 
 def changed(changes: Sequence[Row]) -> list[Row]:

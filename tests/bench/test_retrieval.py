@@ -11,7 +11,7 @@ from spmem.bench import calibration
 from spmem.bench.episode import Size
 from spmem.bench.publish import publish
 from spmem.bench.retrieval import KS, Findings, Scope, retrieval
-from spmem.bench.tables import aims, by_scenes, each_scene, per_scene, summary
+from spmem.bench.tables import aims, by_scenes, claimed, each_scene, per_scene, summary
 
 METHODS = ("covisibility", "recent", "none")
 SCOPE = Scope(
@@ -84,6 +84,16 @@ def test_aims_are_per_family_and_say_whether_they_are_met(found: Findings) -> No
     assert told["loop: coverage@4, beside recent"]["ok"]
     share = told["loop: coverage@4, share of the oracle's"]
     assert share["ok"] == (share["value"] >= 0.98)
+
+
+def test_claims_about_targets_are_held_against_what_frames_saw(found: Findings) -> None:
+    told = {row["scenes"]: row for row in claimed(found.answers)}
+    assert list(told) == ["loop", "all"]
+    seen, says, apart = (
+        float(told["loop"][name].split()[0]) for name in ("seen", "claimed", "apart")
+    )
+    assert 0.3 <= seen <= 1
+    assert abs(says - seen) - 0.001 <= apart < 0.25
 
 
 def test_scenes_as_numbers(found: Findings) -> None:

@@ -151,15 +151,17 @@ def unhidden(
 
 
 @njit(parallel=True, fastmath=True)
-def farthest(depth: F32, other: F32, width: int, height: int, beyond: float) -> F32:
-    """The largest depth (the lesser of the two) of each square of ``BLOCK`` pixels, and a share ``beyond`` it."""
+def farthest(planes: F32, width: int, height: int, beyond: float) -> F32:
+    """The largest depth (the least of all planes') of each square of ``BLOCK`` pixels, and a share ``beyond`` it."""
     down, across = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
     far = np.zeros((down, across), np.float32)
     for j in prange(down):
         line = np.zeros(width + LANES, np.float32)
         for y in range(j * BLOCK, min((j + 1) * BLOCK, height)):
             for x in range(0, width, LANES):
-                most, nearer = take(line, x), least(take(depth, y, x), take(other, y, x))
+                most, nearer = take(line, x), take(planes, 0, y, x)
+                for n in range(1, len(planes)):
+                    nearer = least(nearer, take(planes, n, y, x))
                 put(line, where(nearer > most, nearer, most), x)
         for i in range(across):
             for x in range(i * BLOCK, min((i + 1) * BLOCK, width)):

@@ -82,7 +82,7 @@ def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
 
     low, high = columns.chunks.low, columns.chunks.high
     chunks = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
-    far = discs_numba.farthest(planes[DEPTH], planes[DEPTH], width, height, how.merge)
+    far = discs_numba.farthest(planes[DEPTH : DEPTH + 1], width, height, how.merge)
     chunks = np.sort(discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far))
     record, box, span = discs_numba.Discs.room(len(chunks))
     known = columns.whole()

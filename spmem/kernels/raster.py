@@ -97,15 +97,15 @@ def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
     w2c, rows = discs_numba.world_to_camera(c2w), columns.whole()
     radius, confidence = rows["radius"], rows["confidence"]
     waiting = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
-    # what is as sure as the surest, or a level less, is never looked through, and hides what is behind
+    # never looked through, and so hiding what is behind: what is as sure as the surest or a level less, and what faces away
     top = raster_numba.surest(confidence, waiting)
-    front = np.full((top + 1, height + 1, width + PAD), np.inf, np.float32)
+    front = np.full((top + 2, height + 1, width + PAD), np.inf, np.float32)
     record, box, span = discs_numba.Discs.room(len(waiting))
     drawn, done, start, size = [], 0, 0, FIRST
     while start < len(waiting):
         chunks = waiting[start : start + size]
         if start:
-            far = discs_numba.farthest(front[top], front[max(top - 1, 0)], width, height, SLAB)
+            far = discs_numba.farthest(front[max(top - 1, 0) :], width, height, SLAB)
             chunks = discs_numba.unhidden(chunks, low, high, w2c, K, width, height, far)
         start, size = start + size, 2 * size
         discs_numba.describe(

@@ -101,9 +101,9 @@ def surest(confidence: F32, chunks: I32) -> int:
 def nearest(
     record: F32, box: I32, span: I32, chunks: I32, first: int, confidence: F32, front: F32
 ) -> None:
-    """Pass 1: lower ``front`` [levels, H + 1, W + PAD] to the z-depths of the nearest hits of chunks' discs, by level.
+    """Pass 1: lower ``front`` [levels + 1, H + 1, W + PAD] to the z-depths of the nearest hits of chunks' discs, by level.
 
-    The chunks' places are those from ``first`` on.
+    Those that face away lower the last plane. The chunks' places are those from ``first`` on.
     """
     height = front.shape[1] - 1
     bands = bands_of(height)
@@ -120,8 +120,10 @@ def nearest(
                     continue
                 if y1 == bottom and y0 > top and (y1 - y0) % 2 == 1:
                     y0 -= 1  # the last tile may not reach into the next band
-                level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
                 a, depth, lx = record[c, k, A], record[c, k, Z], record[c, k, LX]
+                level = len(front) - 1
+                if a <= ZERO:
+                    level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
                 nxx, nxy, nyy = record[c, k, NXX], record[c, k, NXY], record[c, k, NYY]
                 x0, x1 = box[c, X0, k], box[c, X1, k]
                 x, y = x0, y0
@@ -164,7 +166,7 @@ def blend(
     height, width = depth.shape
     bands = bands_of(height)
     rows = max((height + bands - 1) // bands, TALL)
-    thick, top_level = np.float32(slab), len(front) - 1
+    thick, backs = np.float32(slab), len(front) - 1
     for i in prange(bands):
         band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
@@ -181,13 +183,13 @@ def blend(
         which, middle = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
         for y in range(top, bottom, TALL):
             for x in range(0, width, WIDE):
-                at, of = load(front, top_level, y, x), spread(np.float32(top_level))
-                for level in range(top_level - 1, -1, -1):
+                back, at, of = load(front, backs, y, x), spread(INF), spread(ZERO)
+                for level in range(backs - 1, -1, -1):
                     other = load(front, level, y, x)
                     near = (of < np.float32(level + 2)) | (at >= INF)
-                    near = near & (other * (ONE + thick) < at)
+                    near = near & (other * (ONE + thick) < at) & (other <= back * (ONE + thick))
                     at, of = where(near, other, at), where(near, np.float32(level), of)
-                store(middle, at, y - top, x)
+                store(middle, where(back * (ONE + thick) < at, back, at), y - top, x)
         for c in order:
             if span[c, 0] >= bottom or span[c, 1] <= top:
                 continue

@@ -4,7 +4,8 @@ A disc of centre c, unit normal n and radius r (camera axes) is met by the pixel
 z = (n.c) / (n.d); it counts where |z d - c| <= r, with the weight (1 - |z d - c|^2 / r^2)^2 + 0.001, or, as discs
 may be thinner than a pixel, where c projects within 1/sqrt(2) pixel of the ray, at c's own depth with weight 0.001.
 A pixel mixes the hits within a slab about its front that face the camera, by weight x confidence / r^2. Its front is
-the nearest hit; but discs are looked through where a surface behind them has far more confidence (``LEVELS``).
+the nearest hit; but discs are looked through where a surface behind them has far more confidence (``LEVELS``), up to the
+nearest disc that faces away: from where the camera stands nobody saw it, or what lies behind it.
 
 Sources: surface splatting (Zwicker et al. 2001) for the two passes, 2D Gaussian Splatting (arXiv 2403.17888,
 section 4.2) for the ray-disc intersection and its screen-space floor.
@@ -76,10 +77,12 @@ def rasterize(
     """Colour [H, W, 3], depth [H, W], normal [H, W, 3] (camera axes), ids [H, W] of one camera's view."""
     kept, disc, box = cull(position, normal, radius, confidence, w2c, K, width, height, near)
     pixels = width * height
-    first = position.new_full((len(LEVELS) + 1, pixels), torch.inf)
-    level = torch.bucketize(confidence, confidence.new_tensor(LEVELS), right=True)
+    first = position.new_full((len(LEVELS) + 2, pixels), torch.inf)
+    facing = (disc[:, :3] * disc[:, 3:6]).sum(-1) <= 0
+    level = torch.bucketize(confidence[kept], confidence.new_tensor(LEVELS), right=True)
+    level = torch.where(facing, level, len(LEVELS) + 1)
     for m, pixel, z, _ in hits(disc, box, K, width):
-        at = level[kept[m]] * pixels + pixel
+        at = level[m] * pixels + pixel
         first.view(-1).scatter_reduce_(0, at, z, "amin")
     front = believed(first, slab)
 
@@ -87,8 +90,7 @@ def rasterize(
     mixed = position.new_zeros(pixels, 7)
     ids = kept.new_full((pixels,), -1)
     for m, pixel, z, off in hits(disc, box, K, width):
-        facing = (disc[m, :3] * disc[m, 3:6]).sum(-1) <= 0
-        use = facing & ((z - front[pixel]).abs() <= front[pixel] * slab)
+        use = facing[m] & ((z - front[pixel]).abs() <= front[pixel] * slab)
         m, pixel, z, off = m[use], pixel[use], z[use], off[use]
         surfel = kept[m]
         w = ((1 - off).square() + FAINT) * confidence[surfel] / disc[m, 6] ** 2
@@ -111,13 +113,15 @@ def rasterize(
     )
 
 
-def believed(first: Float[Tensor, "levels p"], slab: float) -> Float[Tensor, " p"]:
-    """The front, of the nearest hits of each level's discs (inf = none), from the surest down."""
-    front, of = first[-1], torch.full_like(first[-1], len(first) - 1)
-    for level in reversed(range(len(first) - 1)):
-        nearer = (first[level] * (1 + slab) < front) & ((of < level + 2) | torch.isinf(front))
-        front, of = torch.where(nearer, first[level], front), of.masked_fill(nearer, level)
-    return front
+def believed(first: Float[Tensor, "planes p"], slab: float) -> Float[Tensor, " p"]:
+    """The front, of the nearest hits of each level's discs (inf = none), from the surest down, and of discs that face away."""
+    *levels, back = first
+    front, of = torch.full_like(back, torch.inf), torch.zeros_like(back)
+    for level in reversed(range(len(levels))):
+        nearer = (of < level + 2) | torch.isinf(front)
+        nearer &= (levels[level] * (1 + slab) < front) & (levels[level] <= back * (1 + slab))
+        front, of = torch.where(nearer, levels[level], front), of.masked_fill(nearer, level)
+    return torch.where(back * (1 + slab) < front, back, front)
 
 
 def assign_first(which: Tensor, winner: Tensor, at: Tensor, index: Tensor) -> None:

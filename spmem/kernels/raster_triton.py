@@ -99,7 +99,7 @@ def rasterize(
     each = views // worlds
     voxels = torch.empty(worlds, device=device)  # matching reads them, drawing does not
     at_once = min(views, max(1, min(PIXELS // (width * height), ROWS // max(room, 1))))
-    front = torch.empty(len(LEVELS) + 1, at_once, height, width, dtype=torch.int32, device=device)
+    front = torch.empty(len(LEVELS) + 2, at_once, height, width, dtype=torch.int32, device=device)
     sums = torch.empty(at_once, height, width, 8, device=device)
     best = torch.empty(at_once, height, width, dtype=torch.long, device=device)
     K, c2w = K.contiguous(), c2w.contiguous()

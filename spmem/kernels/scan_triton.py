@@ -76,22 +76,27 @@ def describe(
 
 @jit
 def believed(front, plane, pixel, ok, slab):
-    """The front of pixels, infinity where nothing is met; the levels' nearest hits lie ``plane`` apart."""
-    at = tl.load(front + TOP * plane + pixel, mask=ok, other=0).to(tl.float32, bitcast=True)
-    of = tl.full(at.shape, TOP, tl.int32)
-    for down in tl.static_range(TOP):
-        level = TOP - 1 - down
+    """The front of pixels, infinity where nothing is met; the levels' nearest hits lie ``plane`` apart, and last those of
+    discs that face away.
+    """
+    back = tl.load(front + (TOP + 1) * plane + pixel, mask=ok, other=0).to(tl.float32, bitcast=True)
+    behind = back * (1.0 + slab)
+    at = tl.full(back.shape, float("inf"), tl.float32)
+    of = tl.zeros(back.shape, tl.int32)
+    for down in tl.static_range(TOP + 1):
+        level = TOP - down
         other = tl.load(front + level * plane + pixel, mask=ok, other=0).to(
             tl.float32, bitcast=True
         )
-        nearer = (other * (1.0 + slab) < at) & ((of < level + 2) | (at == float("inf")))
+        nearer = (of < level + 2) | (at == float("inf"))
+        nearer = nearer & (other * (1.0 + slab) < at) & (other <= behind)
         at, of = tl.where(nearer, other, at), tl.where(nearer, level, of)
-    return at
+    return tl.where(behind < at, back, at)
 
 
 @jit
 def touch(
-    pixel, hit, z, off, row, nx, ny, nz, trust, strength, red, green, blue, seen, front, plane, sums, best, slab,
+    pixel, hit, z, off, row, a, nx, ny, nz, trust, strength, red, green, blue, seen, front, plane, sums, best, slab,
     merge, MODE,
 ):  # fmt: skip
     """Do with hits of pixels what ``MODE`` says."""
@@ -100,7 +105,7 @@ def touch(
         level = (trust >= LEVELS[0]).to(tl.int32)
         for k in tl.static_range(1, TOP):
             level += (trust >= LEVELS[k]).to(tl.int32)
-        front += level * plane
+        front += tl.where(a > 0.0, TOP + 1, level) * plane
         nearer = hit & (depth < tl.load(front + pixel, mask=hit, other=0))
         tl.atomic_min(front + pixel, depth, mask=nearer, sem="relaxed")
     if MODE == BLEND:
@@ -173,7 +178,7 @@ def small(
         dx, dy = x.to(tl.float32) - u, y.to(tl.float32) - v
         hit, z, off = meet(dx, dy, level, lx, ly, nxx, nxy, nyy, a, Z)
         touch(
-            origin + y * width + x, hit & (step < area), z, off, row, nx, ny, nz, sure, strength, red, green, blue,
+            origin + y * width + x, hit & (step < area), z, off, row, a, nx, ny, nz, sure, strength, red, green, blue,
             seen, front, plane, sums, best, slab, merge, MODE,
         )  # fmt: skip
         x += 1
@@ -220,7 +225,7 @@ def large(
             dx, dy = x.to(tl.float32) - u, y.to(tl.float32) - v
             hit, z, off = meet(dx, dy, level, lx, ly, nxx, nxy, nyy, a, Z)
             touch(
-                origin + y * width + x, hit & (p < area), z, off, row, same + nx, same + ny, same + nz,
+                origin + y * width + x, hit & (p < area), z, off, row, same + a, same + nx, same + ny, same + nz,
                 same + sure, strength, red, green, blue, seen, front, plane, sums, best, slab, merge, MODE,
             )  # fmt: skip
         i += tl.num_programs(0)

@@ -265,6 +265,38 @@ def test_a_stray_disc_does_not_hide_what_is_far_surer(
     assert rgb[0, 4, 4, shown].item() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("kernel", ["numba", "torch"])
+@pytest.mark.parametrize(
+    ("confidence", "away", "shown"),
+    [
+        ([0.5, 64, 64], 1, 0),  # the other side of the wall that the first one is of
+        ([0.5, 0.5, 64], 1, 0),  # and what lies behind that
+        ([0.5, 64, 64], 0, None),  # a wall seen from the other side alone
+        ([0.5, 64, 64], 2, 1),  # behind all
+    ],
+)
+def test_what_faces_away_is_not_looked_through_nor_what_lies_before_it(
+    confidence: list[float], away: int, shown: int | None, kernel: str
+) -> None:
+    """Nobody saw from this side what faces away, or what lies behind it: neither tells that nothing stands before it."""
+    camera = Camera.look_at([0, 0, 0], [0, 0, 1], width=9, height=9)
+    columns, normal = Columns(torch.device("cpu")), torch.tensor([[0, 0, -1.0]]).repeat(3, 1)
+    normal[away] *= -1
+    columns.append(
+        {
+            "position": torch.tensor([[0, 0, 1.0], [0, 0, 1.2], [0, 0, 3.0]]),
+            "normal": normal,
+            "radius": torch.ones(3),
+            "colour": torch.eye(3),
+            "confidence": torch.tensor(confidence),
+        }
+    )
+    _, depth, _, mask, rows = raster.rasterize(columns, camera[None], kernel=kernel)
+    assert bool(mask[0, 4, 4]) == (shown is not None)
+    assert rows[0, 4, 4] == (-1 if shown is None else shown)
+    assert depth[0, 4, 4].item() == pytest.approx([1.0, 1.2, 3.0][shown or 0])
+
+
 @pytest.mark.gpu
 def test_a_map_lives_where_its_first_frame_was() -> None:
     room = BoxRoom()

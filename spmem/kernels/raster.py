@@ -99,7 +99,7 @@ def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
     waiting = discs_numba.in_view(low, high, w2c, K, width, height, NEAR)
     # never looked through, and so hiding what is behind: what is as sure as the surest or a level less, and what faces away
     top = raster_numba.surest(confidence, waiting)
-    front = np.full((top + 2, height + 1, width + PAD), np.inf, np.float32)
+    front = raster_numba.infinite(top + 2, height + 1, width + PAD)
     record, box, span = discs_numba.Discs.room(len(waiting))
     drawn, done, start, size = [], 0, 0, FIRST
     while start < len(waiting):

@@ -97,6 +97,15 @@ def surest(confidence: F32, chunks: I32) -> int:
     return level_of(float(most))
 
 
+@njit(parallel=True)
+def infinite(planes: int, height: int, width: int) -> F32:
+    """Planes of depths, nothing met yet."""
+    depth = np.empty((planes, height, width), np.float32)
+    for n in prange(planes * height):
+        depth[n // height, n % height] = INF
+    return depth
+
+
 @njit(parallel=True, fastmath=True)
 def nearest(
     record: F32, box: I32, span: I32, chunks: I32, first: int, confidence: F32, front: F32

@@ -112,7 +112,7 @@ def nearest(
 ) -> None:
     """Pass 1: lower ``front`` [levels + 1, H + 1, W + PAD] to the z-depths of the nearest hits of chunks' discs, by level.
 
-    Those that face away lower the last plane. The chunks' places are those from ``first`` on.
+    Those that face away, and are not of the lowest, lower the last plane. The chunks' places are those from ``first`` on.
     """
     height = front.shape[1] - 1
     bands = bands_of(height)
@@ -130,9 +130,9 @@ def nearest(
                 if y1 == bottom and y0 > top and (y1 - y0) % 2 == 1:
                     y0 -= 1  # the last tile may not reach into the next band
                 a, depth, lx = record[c, k, A], record[c, k, Z], record[c, k, LX]
-                level = len(front) - 1
-                if a <= ZERO:
-                    level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
+                level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
+                if a > ZERO and level > 0:
+                    level = len(front) - 1
                 nxx, nxy, nyy = record[c, k, NXX], record[c, k, NXY], record[c, k, NYY]
                 x0, x1 = box[c, X0, k], box[c, X1, k]
                 x, y = x0, y0

@@ -5,7 +5,8 @@ z = (n.c) / (n.d); it counts where |z d - c| <= r, with the weight (1 - |z d - c
 may be thinner than a pixel, where c projects within 1/sqrt(2) pixel of the ray, at c's own depth with weight 0.001.
 A pixel mixes the hits within a slab about its front that face the camera, by weight x confidence / r^2. Its front is
 the nearest hit; but discs are looked through where a surface behind them has far more confidence (``LEVELS``), up to the
-nearest disc that faces away: from where the camera stands nobody saw it, or what lies behind it.
+nearest disc that faces away: from where the camera stands nobody saw it, or what lies behind it. (Not those of the lowest
+level, which are specks as often as walls.)
 
 Sources: surface splatting (Zwicker et al. 2001) for the two passes, 2D Gaussian Splatting (arXiv 2403.17888,
 section 4.2) for the ray-disc intersection and its screen-space floor.
@@ -80,7 +81,7 @@ def rasterize(
     first = position.new_full((len(LEVELS) + 2, pixels), torch.inf)
     facing = (disc[:, :3] * disc[:, 3:6]).sum(-1) <= 0
     level = torch.bucketize(confidence[kept], confidence.new_tensor(LEVELS), right=True)
-    level = torch.where(facing, level, len(LEVELS) + 1)
+    level = torch.where(facing | (level == 0), level, len(LEVELS) + 1)
     for m, pixel, z, _ in hits(disc, box, K, width):
         at = level[m] * pixels + pixel
         first.view(-1).scatter_reduce_(0, at, z, "amin")

@@ -105,7 +105,7 @@ def touch(
         level = (trust >= LEVELS[0]).to(tl.int32)
         for k in tl.static_range(1, TOP):
             level += (trust >= LEVELS[k]).to(tl.int32)
-        front += tl.where(a > 0.0, TOP + 1, level) * plane
+        front += tl.where((a > 0.0) & (level > 0), TOP + 1, level) * plane
         nearer = hit & (depth < tl.load(front + pixel, mask=hit, other=0))
         tl.atomic_min(front + pixel, depth, mask=nearer, sem="relaxed")
     if MODE == BLEND:

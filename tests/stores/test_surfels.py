@@ -270,8 +270,9 @@ def test_a_stray_disc_does_not_hide_what_is_far_surer(
     ("confidence", "away", "shown"),
     [
         ([0.5, 64, 64], 1, 0),  # the other side of the wall that the first one is of
-        ([0.5, 0.5, 64], 1, 0),  # and what lies behind that
-        ([0.5, 64, 64], 0, None),  # a wall seen from the other side alone
+        ([0.5, 2, 64], 1, 0),  # and what lies behind that
+        ([2, 64, 64], 0, None),  # a wall seen from the other side alone
+        ([0.5, 64, 64], 0, 1),  # a speck
         ([0.5, 64, 64], 2, 1),  # behind all
     ],
 )
@@ -288,7 +289,7 @@ def test_what_faces_away_is_not_looked_through_nor_what_lies_before_it(
             "normal": normal,
             "radius": torch.ones(3),
             "colour": torch.eye(3),
-            "confidence": torch.tensor(confidence),
+            "confidence": torch.tensor(confidence, dtype=torch.float32),
         }
     )
     _, depth, _, mask, rows = raster.rasterize(columns, camera[None], kernel=kernel)

@@ -2,9 +2,9 @@
 
     python benchmarks/retrieval_speed.py [--quick] [--json] [--only search retrieve votes]
 
-- search: the 32 best keyframes for one camera, on one thread. The bank is copies of the views of 16 procedural houses,
+- search: the 128 best keyframes for one camera (as many as are scored), on one thread. The bank is copies of the views of 16 procedural houses,
   each copy a place of its own; queries are views that are not in it. The inverted index (``voxels``) against sketches
-  in faiss (a graph; lists cut by k-means) and all compared in torch (``flat``). Recall is of the 32 truly largest
+  in faiss (a graph; lists cut by k-means) and all compared in torch (``flat``). Recall is of the 128 truly largest
   coefficients, and of what comparing with all would have answered. Graph and lists are built up to 100,000; below
   10,000 faiss walks its graph and compares with all in turn, to show where the one passes the other.
 - retrieve: ``memory.retrieve(camera, k=4)`` without pixel reads at 320x240, 100,000 keyframes; with 5 million surfels,
@@ -30,7 +30,15 @@ from numpy.typing import NDArray
 from peers_retrieval import Surfel, SurfelMemory, choose
 from rich.progress import track
 
-from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory
+from spmem import (
+    Camera,
+    Frame,
+    FusionConfig,
+    KeyframeConfig,
+    MemoryConfig,
+    RetrievalConfig,
+    SpatialMemory,
+)
 from spmem.bench.report import aim, tell
 from spmem.retrieval.faiss_index import FaissIndex
 from spmem.retrieval.index import PlaceIndex, SketchIndex, make_index
@@ -43,7 +51,7 @@ from spmem.stores.surfels import SurfelMap
 from spmem.testing import worlds
 
 HOUSES, VIEWS, APART = 16, 128, 100.0
-K, DIM = 32, 256
+K, DIM = RetrievalConfig().candidates, RetrievalConfig().dim
 VOXEL = 0.11
 COARSE = 0.19
 """The voxel with which 100,000 keyframes have about 5 million surfels."""

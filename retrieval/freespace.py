@@ -16,6 +16,7 @@ from spmem.kernels.jit import njit, prange
 from spmem.retrieval.views import THUMB, Views
 from spmem.retrieval.visibility import cells, stride_of
 from spmem.retrieval.voxels import SEED, voxel_key
+from spmem.retrieval.walls import WALLS, walls
 from spmem.types import Projection
 
 EDGE = 0.15
@@ -27,11 +28,6 @@ STRIDE = 2
 BEYOND = 2
 """Unseen space that begins behind seen space counts so many times: a wall may stand there, since nobody looked past it,
 while a camera that stands in unseen space has at least nothing before its eyes."""
-
-WALLS, ABOUT = 12, 8
-"""Surfaces seen from behind are walls mostly, and walls go on where nobody looked. So unseen space counts ``1 + WALLS * share``
-times, with the share of such surfaces in a square about the pixel, as far to each side as an ``ABOUT``-th of the rows. Those
-count that are whole in squares of three samples: a real sensor's noise has specks that turn away."""
 
 STEPS = 256
 """A ray is followed over so many steps of half a voxel at most."""
@@ -151,14 +147,14 @@ class FreeSpace:
     def believed(self, projection: Projection) -> Projection:
         """The projection, not covering what is seen through more unseen space than ``reach``; depth and colour stay.
 
-        Beside surfaces that are seen from behind unseen space counts more (``WALLS``).
+        Beside surfaces that are seen from behind unseen space counts more (:mod:`spmem.retrieval.walls`).
         """
         if not len(self._depths) or self._reach is None:
             return projection
         n = len(self._depths)
         limit = self._reach * float(self._depths[(n - 1) // 2] + self._depths[n // 2]) / 2
         lengths, stride = self._lengths(projection)
-        lengths *= 1 + WALLS * _walls(projection, stride)
+        lengths *= 1 + WALLS * walls(projection, stride)
         near = _near(projection.mask.cpu().numpy(), lengths, stride, limit)
         return replace(projection, mask=torch.from_numpy(near).to(projection.mask.device))
 
@@ -185,36 +181,6 @@ class FreeSpace:
         depth = projection.depth[:, y[0] :: stride, x[0] :: stride].cpu().numpy()
         K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
         return _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge), stride
-
-
-def _walls(projection: Projection, stride: int) -> F32:
-    """The share of surfaces seen from behind about each of the samples that are ``stride`` pixels apart."""
-    h, w = projection.mask.shape[1:]
-    fine = stride_of(1, h, w)  # as of a single camera, however many there are
-    y, x = cells(h, fine)[0], cells(w, fine)[0]
-    depth, mask = (image[:, y[0] :: fine, x[0] :: fine].cpu().numpy() for image in (projection.depth, projection.mask))  # fmt: skip
-    behind = (depth > 0) & ~mask
-    behind = _grown(~_grown(~behind))
-    sums = np.pad(behind.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
-    near, at = max(1, round(len(y) / ABOUT)), [cells(n, stride)[0] // fine for n in (h, w)]
-    row, column = at[0].clip(max=len(y) - 1)[:, None], at[1].clip(max=len(x) - 1)
-    top, bottom = (row - near).clip(0), (row + near + 1).clip(max=len(y))
-    left, right = (column - near).clip(0), (column + near + 1).clip(max=len(x))
-    inside = sums[:, bottom, right] - sums[:, top, right]
-    inside += sums[:, top, left] - sums[:, bottom, left]
-    share: F32 = (inside / ((bottom - top) * (right - left))).astype(np.float32)
-    return share
-
-
-def _grown(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The masks ``[t, h, w]`` and all that touches them."""
-    for axis in (1, 2):
-        one, other = ((slice(None),) * axis + (part,) for part in (np.s_[1:], np.s_[:-1]))
-        grown = masks.copy()
-        grown[one] |= masks[other]
-        grown[other] |= masks[one]
-        masks = grown
-    return masks
 
 
 @njit(parallel=True)

@@ -130,7 +130,7 @@ class RetrievalConfig:
     dim: Length of the covisibility descriptor, where the index holds vectors.
     tolerance: Share of the depth within which a point is the one that a keyframe saw.
     reach: What memory renders is not believed (its mask is False) behind more space that no keyframe saw to be empty than
-        this, in median depths of the keyframes; None believes everything.
+        this, in median depths of the keyframes (less beside surfaces that it sees from behind); None believes everything.
     """
 
     method: str = "covisibility"

@@ -12,7 +12,8 @@ import spmem
 from spmem import MemoryConfig, RetrievalConfig
 from spmem.camera import Camera
 from spmem.errors import InputError
-from spmem.retrieval.freespace import ABOUT, BEYOND, STRIDE, WALLS, FreeSpace
+from spmem.retrieval.freespace import BEYOND, STRIDE, FreeSpace
+from spmem.retrieval.walls import ABOUT, WALLS
 from spmem.testing.box import BoxRoom
 from spmem.testing.retriever import TWO_ROOMS, query_of, stand, tour, views_of
 

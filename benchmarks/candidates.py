@@ -3,8 +3,8 @@
     python benchmarks/candidates.py [--quick] [--json]
 
 Every frame of a dense walk through a house is kept: the first keyframes that an index finds are then nearly the same
-one, which is where a search may miss what the choice needs. Cameras anywhere in the house are asked for four keyframes
-by the rule ``covisibility``, with all keyframes scored, and with so many candidates a search. *Covered* is the share of
+one, which is where a search may miss what the choice needs. Cameras of another walk through the house are asked for four
+keyframes by the rule ``covisibility``, with all keyframes scored, and with so many candidates a search. *Covered* is the share of
 the pixels that memory shows which the four saw, *lost* how much less that is than with all scored; errors are standard
 errors over houses.
 """

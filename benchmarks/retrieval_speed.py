@@ -2,8 +2,8 @@
 
     python benchmarks/retrieval_speed.py [--quick] [--json] [--only search retrieve votes]
 
-- search: the 128 best keyframes for one camera (as many as are scored), on one thread. The bank is copies of the views of 16 procedural houses,
-  each copy a place of its own; queries are views that are not in it. The inverted index (``voxels``) against sketches
+- search: the 128 best keyframes for one camera (as many as are scored), on one thread. The bank is copies of the views
+  of 16 procedural houses, each copy a place of its own; queries are views that are not in it. The inverted index (``voxels``) against sketches
   in faiss (a graph; lists cut by k-means) and all compared in torch (``flat``). Recall is of the 128 truly largest
   coefficients, and of what comparing with all would have answered. Graph and lists are built up to 100,000; below
   10,000 faiss walks its graph and compares with all in turn, to show where the one passes the other.

@@ -23,8 +23,8 @@ def walls(projection: Projection, stride: int) -> F32:
     h, w = projection.mask.shape[1:]
     fine = stride_of(1, h, w)  # as of a single camera, however many there are
     y, x = cells(h, fine)[0], cells(w, fine)[0]
-    depth, mask = (image[:, y[0] :: fine, x[0] :: fine].cpu().numpy() for image in (projection.depth, projection.mask))  # fmt: skip
-    behind = (depth > 0) & ~mask
+    depth, mask = (image[:, y[0] :: fine, x[0] :: fine] for image in (projection.depth, projection.mask))  # fmt: skip
+    behind = ((depth > 0) & ~mask).cpu().numpy()
     behind = _grown(~_grown(~behind))
     sums = np.pad(behind.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
     near, at = max(1, round(len(y) / ABOUT)), [cells(n, stride)[0] // fine for n in (h, w)]

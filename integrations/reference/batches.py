@@ -13,8 +13,9 @@ from torch import Tensor
 
 from spmem.errors import InputError
 from spmem.integrations.reference.conditioning import Clip, conditions, frames_in
+from spmem.integrations.reference.config import ModelConfig
 from spmem.integrations.reference.episodes import CHUNK, Episode
-from spmem.integrations.reference.model import Conditions, ModelConfig
+from spmem.integrations.reference.model import Conditions
 
 FORGET = 0.15
 """How often each form of memory is left out, by itself."""

@@ -47,7 +47,7 @@ class ReferenceGenerator:
         InputError: No steps, or an unknown form.
 
     Example:
-        >>> from spmem.integrations.reference.model import NANO
+        >>> from spmem.integrations.reference.config import NANO
         >>> generator = ReferenceGenerator(WorldModel(NANO), steps=2)
         >>> generator.spec.size, generator.spec.frames.most
         ((64, 64), 4)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spmem.integrations.reference.batches import Batch
 from spmem.integrations.reference.conditioning import rescaled
-from spmem.integrations.reference.model import ModelConfig
+from spmem.integrations.reference.config import ModelConfig
 
 WEIGHT_FLOOR = 0.3
 """Errors at noise level s weigh 1 / max(s, this)^2: flow matching's, without its pole."""

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spmem.errors import FormatError, MissingExtraError, UnknownNameError
-from spmem.integrations.reference.model import ModelConfig, WorldModel
+from spmem.integrations.reference.config import ModelConfig
+from spmem.integrations.reference.model import WorldModel
 
 SHIPPED = Path(__file__).parent / "pretrained"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -69,8 +69,9 @@ def train(
 
     import torch
 
+    from spmem.integrations.reference.config import SIZES
     from spmem.integrations.reference.episodes import Episodes
-    from spmem.integrations.reference.model import SIZES, WorldModel
+    from spmem.integrations.reference.model import WorldModel
     from spmem.integrations.reference.training import TrainConfig, Trainer
     from spmem.integrations.reference.weights import load, save
     from spmem.plugins import find

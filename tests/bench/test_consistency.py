@@ -26,8 +26,9 @@ from spmem.bench.matching import Matcher
 from spmem.bench.paired import aims, drift, paired, summary
 from spmem.bench.strips import curves, strips
 from spmem.errors import UnknownNameError
+from spmem.integrations.reference.config import NANO
 from spmem.integrations.reference.generator import ReferenceGenerator
-from spmem.integrations.reference.model import NANO, Conditions, WorldModel
+from spmem.integrations.reference.model import Conditions, WorldModel
 
 
 class ShowsMemory(WorldModel):

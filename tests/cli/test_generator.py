@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from spmem.bench.consistency import FULL, NONE, Scope
-from spmem.integrations.reference import model as reference
+from spmem.integrations.reference.config import NANO, SIZES
 from spmem.integrations.reference.generator import ReferenceGenerator
-from spmem.integrations.reference.model import NANO, WorldModel
+from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.writers import write_nerfstudio
 from spmem.testing.box import BoxRoom
 
@@ -22,7 +22,7 @@ TINY = replace(NANO, size=32, width=32, layers=1, heads=2, keyframes=2)
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(reference.SIZES, "nano", TINY)
+    monkeypatch.setitem(SIZES, "nano", TINY)
     scope = Scope(("rotate-and-return",), (0, 1), 1, (FULL, NONE))
     monkeypatch.setattr(Scope, "quick", staticmethod(lambda: scope))
 

@@ -10,8 +10,9 @@ import torch
 
 import spmem
 from spmem.errors import FormatError, InputError, UnknownNameError
+from spmem.integrations.reference.config import NANO, ModelConfig
 from spmem.integrations.reference.generator import FORMS, ReferenceGenerator
-from spmem.integrations.reference.model import NANO, ModelConfig, WorldModel
+from spmem.integrations.reference.model import WorldModel
 from spmem.protocols import Generator
 from spmem.testing.box import BoxRoom
 from spmem.testing.generator import GeneratorTests

@@ -9,16 +9,9 @@ import torch
 from torch import Tensor
 
 from spmem.errors import InputError
-from spmem.integrations.reference.model import (
-    NANO,
-    SIZES,
-    Conditions,
-    ModelConfig,
-    StateSpace,
-    WorldModel,
-    attend,
-    causal_window,
-)
+from spmem.integrations.reference.config import NANO, SIZES, ModelConfig
+from spmem.integrations.reference.layers import StateSpace, attend, causal_window
+from spmem.integrations.reference.model import Conditions, WorldModel
 
 TINY = replace(NANO, size=32, width=32, layers=2, heads=2, states=4, keyframes=2)
 

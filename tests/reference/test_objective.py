@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from spmem.integrations.reference.batches import Batch, batches
 from spmem.integrations.reference.conditioning import frames_out, rescaled
+from spmem.integrations.reference.config import NANO, ModelConfig
 from spmem.integrations.reference.episodes import Episode, in_house, remembered
-from spmem.integrations.reference.model import NANO, Conditions, ModelConfig, WorldModel
+from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.objective import Handed, descend, hand_on, loss
 from spmem.integrations.reference.training import TrainConfig
 from spmem.testing.box import BoxRoom

@@ -15,8 +15,9 @@ import torch
 from spmem.errors import FormatError, InputError
 from spmem.integrations.reference.batches import Look, batches, cut
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
+from spmem.integrations.reference.config import NANO, ModelConfig
 from spmem.integrations.reference.episodes import ARRAYS, Episode, Episodes, in_walk, remembered
-from spmem.integrations.reference.model import NANO, ModelConfig, WorldModel
+from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.reference.training import MEMORY, TrainConfig, Trainer
 from spmem.testing.box import BoxRoom
 
@@ -218,7 +219,8 @@ from dataclasses import replace
 from pathlib import Path
 import torch, torch.distributed as dist
 from spmem.integrations.reference.episodes import Episodes
-from spmem.integrations.reference.model import NANO, WorldModel
+from spmem.integrations.reference.config import NANO
+from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.reference.training import TrainConfig, Trainer
 torch.set_num_threads(1)
 dist.init_process_group("gloo")

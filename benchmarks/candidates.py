@@ -19,11 +19,11 @@ import numpy as np
 from rich.progress import track
 
 from spmem import Camera, KeyframeConfig, MemoryConfig, RetrievalConfig, SpatialMemory
-from spmem.bench.report import mean_and_error, tell
+from spmem.evaluation.report import mean_and_error, tell
 from spmem.opening import open as open_memory
-from spmem.retrieval.covisibility import Covisibility
-from spmem.retrieval.visibility import visibility, visible_points
-from spmem.testing.worlds import House, walk
+from spmem.retrieval.rules.covisibility import Covisibility
+from spmem.retrieval.visibility.exact import visibility, visible_points
+from spmem.worlds import House, walk
 
 ROOMS, ASKED = 6, 24
 CANDIDATES = (32, 64, 128)

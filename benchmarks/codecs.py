@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spmem import Camera, Frame
-from spmem.bench.report import ROOT, aim, tell, walks_folder
 from spmem.config import KeyframeConfig
-from spmem.stores.keyframes import ZarrKeyframes, codec
+from spmem.evaluation.report import ROOT, aim, tell, walks_folder
+from spmem.stores.keyframes.zarr import ZarrKeyframes, codec
 from spmem.testing.box import BoxRoom
 
 WALKS = {

@@ -3,7 +3,7 @@
     python benchmarks/consistency.py [--quick] [--json] [--out DIR] [--houses N] [--chunks N] [--families NAMES]
         [--moving N] [--rules NAMES] [--matches] [--lpips FILE …] [--rewrite] [--docs]
 
-Journeys and controls are those of ``spmem.bench``. --docs brings the tables into docs/benchmarks.md and the pictures into
+Journeys and controls are those of ``spmem.evaluation``. --docs brings the tables into docs/benchmarks.md and the pictures into
 docs/pictures: those of the controls, of rules or of things that move, each at its own place.
 """
 
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from spmem.bench.consistency import Scope, consistency
-from spmem.bench.paired import aims, drift, summary
-from spmem.bench.report import ROOT, markdown, tell
-from spmem.bench.strips import curves, strips
+from spmem.evaluation.consistency import Scope, consistency
+from spmem.evaluation.paired import aims, drift, summary
+from spmem.evaluation.report import ROOT, markdown, tell
+from spmem.evaluation.strips import curves, strips
 from spmem.integrations.reference.generator import ReferenceGenerator
 
 SHOWN = {

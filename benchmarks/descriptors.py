@@ -7,7 +7,7 @@ included. Of each descriptor: correlation with the truth among views of the same
 how many of the truly best 8 are among its first 32 in a bank of all houses.
 
 - voxels: the sets themselves (two grids), at several edges
-- count sketch of the sets (``spmem.retrieval.sketch``), which is what vector indices hold
+- count sketch of the sets (``spmem.retrieval.indices.sketch``), which is what vector indices hold
 - dense signs: every voxel adds a random sign to every entry (Alon, Matias, Szegedy 1996)
 - Fourier: random Fourier features of the points (Rahimi, Recht 2007), averaged, of unit length
 """
@@ -22,12 +22,19 @@ from numpy.typing import NDArray
 from retrieval_speed import VIEWS, views_of, walks_through_houses
 from rich.progress import track
 
-from spmem.bench.report import tell
-from spmem.retrieval.inverted import VoxelIndex
-from spmem.retrieval.sketch import sketch
-from spmem.retrieval.views import Views
-from spmem.retrieval.visibility import Points, visibility
-from spmem.retrieval.voxels import EDGE, GRIDS, VoxelSets, voxel_edge, voxels_of_views, world_points
+from spmem.evaluation.report import tell
+from spmem.retrieval.indices.inverted import VoxelIndex
+from spmem.retrieval.indices.sketch import sketch
+from spmem.retrieval.indices.voxels import (
+    EDGE,
+    GRIDS,
+    VoxelSets,
+    voxel_edge,
+    voxels_of_views,
+    world_points,
+)
+from spmem.retrieval.visibility.exact import Points, visibility
+from spmem.views import Views
 
 APART, BEST, FIRST = 10, 8, 32
 Matrix = NDArray[np.float32]

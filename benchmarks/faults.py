@@ -28,10 +28,10 @@ import torch
 from rich.progress import track
 
 import spmem
-from spmem.bench.report import aim, tell
 from spmem.errors import SpmemError, StoreError
-from spmem.stores.keyframes import ZarrKeyframes
-from spmem.stores.surfels import SurfelMap
+from spmem.evaluation.report import aim, tell
+from spmem.stores.keyframes.zarr import ZarrKeyframes
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
 from spmem.verification import flaws
 

@@ -32,18 +32,18 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from spmem.bench.report import ROOT, aim, mean_and_error, tell, walks_folder
-from spmem.bench.sight import Sight, seen
+from spmem import worlds
 from spmem.camera import Camera
+from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.sight import Sight, seen
 from spmem.integrations.readers import open_walk, track
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
-from spmem.integrations.reference.episodes import CHUNK, Episode, in_walk, remembered
+from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, remembered
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
 from spmem.integrations.reference.training import TrainConfig, Trainer
-from spmem.testing import worlds
 from spmem.types import Frame
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -63,8 +63,8 @@ class Scene:
     """Stretches to learn from and held-out ones, with the pixels of the latter's new frames that were seen before."""
 
     name: str
-    learn: Sequence[Episode]
-    held: Sequence[Episode]
+    learn: Sequence[TrainingEpisode]
+    held: Sequence[TrainingEpisode]
     revisited: Sequence[Bool[Tensor, "c t h w"]]
 
 
@@ -82,10 +82,10 @@ def daylight(seed: int, *, held: int = 6) -> Scene:
 
 def _stretches(
     seed: int, count: int, words: str, seen_as: Callable[[Frame], Frame]
-) -> list[Episode]:
+) -> list[TrainingEpisode]:
     house = worlds.House(seed=seed, rooms=2)
 
-    def stretch(i: int) -> Episode:
+    def stretch(i: int) -> TrainingEpisode:
         size = {"width": 64, "height": 64, "seed": 100 + i}
         way = (
             lambda: worlds.walk(house, LENGTH, stride=0.2, **size),
@@ -113,12 +113,12 @@ def kitchen() -> Scene:
     return _scene("recorded kitchen", made, round(0.6 * len(made)))
 
 
-def _scene(name: str, made: Sequence[Episode], learn: int) -> Scene:
+def _scene(name: str, made: Sequence[TrainingEpisode], learn: int) -> Scene:
     held = made[learn:]
     return Scene(name, made[:learn], held, [before(one) for one in held])
 
 
-def before(episode: Episode) -> Bool[Tensor, "c t h w"]:
+def before(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
     """Pixels of each chunk that an earlier frame of the episode saw."""
     size = episode.rgb.shape[1]
     cameras = Camera(
@@ -135,7 +135,7 @@ def before(episode: Episode) -> Bool[Tensor, "c t h w"]:
 
 
 def drawn(
-    model: WorldModel, episode: Episode, *, memory: bool = True, steps: int = 4
+    model: WorldModel, episode: TrainingEpisode, *, memory: bool = True, steps: int = 4
 ) -> tuple[Float[Tensor, "c t h w 3"], Float[Tensor, "c t h w 3"]]:
     """All chunks of an episode as a model makes them of the true recent frames, and the truth."""
     config = model.config

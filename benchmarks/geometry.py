@@ -43,9 +43,9 @@ from scenes import circle, frames, surfels
 
 import spmem
 from spmem import Camera, FusionConfig
-from spmem.bench.report import aim, tell
+from spmem.evaluation.report import aim, tell
 from spmem.kernels.columns import Columns
-from spmem.stores.surfels import SurfelMap
+from spmem.stores.maps.surfels import SurfelMap
 
 Rows = list[dict[str, Any]]
 Result = tuple[Rows, Rows]
@@ -181,8 +181,8 @@ def culling(quick: bool) -> Result:
 
 def store(quick: bool) -> Result:
     """memory.store over a long walk."""
+    from spmem import worlds
     from spmem.integrations.readers import track
-    from spmem.testing import worlds
 
     n = 500 if quick else 5000
     house = worlds.House(seed=2)
@@ -206,7 +206,7 @@ def store(quick: bool) -> Result:
 def start(quick: bool) -> Result:
     """Seconds until a new process has fused and rendered its first frame."""
     code = (
-        "from time import perf_counter\nimport spmem\nfrom spmem.stores.surfels import SurfelMap\n"
+        "from time import perf_counter\nimport spmem\nfrom spmem.stores.maps.surfels import SurfelMap\n"
         "from spmem.testing.box import BoxRoom\nroom = BoxRoom()\n"
         "frame = room.frames(room.walk(1, width=64, height=48))[0]\nstart = perf_counter()\n"
         "store = SurfelMap()\nstore.fuse(frame)\nstore.render(frame.camera[None])\nprint(perf_counter() - start)"

@@ -28,9 +28,9 @@ from peers import scatter
 from scenes import circle, frames, surfels
 
 from spmem import Camera, FusionConfig
-from spmem.bench.report import aim
-from spmem.stores.surfels import SurfelMap
-from spmem.stores.worlds import Worlds
+from spmem.evaluation.report import aim
+from spmem.stores.maps.batch import SurfelMapBatch
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.types import Surfels
 
 Rows = list[dict[str, Any]]
@@ -114,7 +114,7 @@ def drawing(quick: bool, copied: float) -> tuple[Rows, Rows]:
 def many_worlds(quick: bool, copied: float) -> tuple[Rows, Rows]:
     """64 worlds of 128 x 128."""
     b, side = 64, 128
-    worlds, poses = Worlds(b, FusionConfig(voxel=0.05)), circle(b, side, side, laps=1.0)
+    worlds, poses = SurfelMapBatch(b, FusionConfig(voxel=0.05)), circle(b, side, side, laps=1.0)
     batch = [frame.to("cuda") for frame in frames(poses)]
     rgb = torch.stack([frame.rgb for frame in batch])
     depth = torch.stack([frame.depth for frame in batch if frame.depth is not None])
@@ -151,7 +151,7 @@ def gsplat(repeats: int) -> float:
     """Milliseconds a view of the same million surfels, as 2D Gaussians made ready beforehand."""
     from gsplat import rasterization_2dgs
 
-    from spmem.integrations.gsplat import gaussians_from_surfels
+    from spmem.integrations.renderers.gsplat import gaussians_from_surfels
 
     gaussians = gaussians_from_surfels(on_cuda(surfels(1_000_000)))
     views = [view[None].to_gsplat() for view in circle(16, 640, 480, laps=1.0).to("cuda")]

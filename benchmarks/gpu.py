@@ -50,7 +50,7 @@ def main() -> int:
             f"no CUDA device: torch {torch.__version__} of {sys.executable} finds none; nothing to do"
         )
         return 0
-    from spmem.bench.report import tell
+    from spmem.evaluation.report import tell
 
     tests, failed = run_tests()
     rows, aims = [tests], []
@@ -139,7 +139,7 @@ def parts(quick: bool) -> list[tuple[str, Callable[[], Measured]]]:
 
 def map_speed(repeats: int) -> list[Row]:
     """Fusing and rendering on both devices, and whether they agree."""
-    from spmem.stores.surfels import SurfelMap
+    from spmem.stores.maps.surfels import SurfelMap
     from spmem.testing.box import BoxRoom
 
     room, fused, rendered, depth = BoxRoom(), {}, {}, {}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fine_tuning import Scene, torchlight, tuned
 
-from spmem.bench.report import aim, mean_and_error, tell
+from spmem.evaluation.report import aim, mean_and_error, tell
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out, rescaled
 from spmem.integrations.reference.generator import ReferenceGenerator

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import spmem
 from spmem import Camera, Frame
-from spmem.bench.report import mean_and_error
+from spmem.evaluation.report import mean_and_error
 from spmem.integrations.readers import track
 from spmem.pictures import depth_image, rgb_image, save
 from spmem.pictures.canvas import Page

@@ -19,7 +19,7 @@ from real_walks import WALKS, K, best_cover
 
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig
-from spmem.bench.report import mean_and_error, tell, walks_folder
+from spmem.evaluation.report import mean_and_error, tell, walks_folder
 from spmem.integrations.readers import open_walk, track
 from spmem.testing.truth import covisibility
 

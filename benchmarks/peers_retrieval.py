@@ -1,6 +1,6 @@
 """VMem's retrieval in the structure of its code: an object a surfel, a dictionary of keyframes, a loop over pixels.
 
-What ``spmem.retrieval.surfel_votes`` is raced against, and the plain form that its test compares it with. Written
+What ``spmem.retrieval.rules.surfel_votes`` is raced against, and the plain form that its test compares it with. Written
 anew from the paper (arXiv 2506.18903) and the facts of its code; scales, cameras and ties are those of our rule.
 """
 

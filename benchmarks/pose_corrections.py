@@ -22,12 +22,11 @@ from typing import Any
 import torch
 
 import spmem
-from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory
-from spmem.bench.report import aim, tell
+from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory, worlds
+from spmem.evaluation.report import aim, tell
 from spmem.geometry import matrix_from_quaternion
 from spmem.integrations.readers import track
-from spmem.stores.surfels import SurfelMap
-from spmem.testing import worlds
+from spmem.stores.maps.surfels import SurfelMap
 
 WIDTH, HEIGHT, VOXEL = 320, 240, 0.02
 SHIFT, DEGREES, SHARE = 0.02, 1.0, 0.05

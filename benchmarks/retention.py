@@ -17,19 +17,19 @@ import numpy as np
 from rich.progress import track
 
 import spmem
-from spmem.bench.episode import Episode, Size
-from spmem.bench.measures import best, coverage
-from spmem.bench.report import ROOT, aim, tell
-from spmem.bench.scenes import room_to_room, round_again
+from spmem.evaluation.episode import BenchEpisode, Size
+from spmem.evaluation.measures import best, coverage
+from spmem.evaluation.report import ROOT, aim, tell
+from spmem.evaluation.scenes import room_to_room, round_again
 from spmem.stores.retention import POLICIES
-from spmem.testing.worlds.house import FRAME_RATE
+from spmem.worlds.house import FRAME_RATE
 
 FAMILIES = {"round again": round_again, "room to room": room_to_room}
 BUDGETS = (4, 8, 16, 32, 64)
 K = 4
 
 
-def share(episode: Episode, budget: int | None, policy: str) -> tuple[float, float]:
+def share(episode: BenchEpisode, budget: int | None, policy: str) -> tuple[float, float]:
     """Of what the best four frames saw: what four retrieved keyframes saw, and what the best four that were kept saw."""
     config = spmem.MemoryConfig(
         check_poses=False,

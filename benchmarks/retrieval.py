@@ -2,7 +2,7 @@
 
     python benchmarks/retrieval.py [--quick] [--json] [--out DIR] [--docs]
 
-Scenes, measures and rules are those of ``spmem.bench``; walks are read from SPMEM_TEST_DATA. --docs brings the tables into
+Scenes, measures and rules are those of ``spmem.evaluation``; walks are read from SPMEM_TEST_DATA. --docs brings the tables into
 docs/benchmarks.md and the plots into docs/pictures.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image
 from real_walks import WALKS
 
-from spmem.bench.publish import publish
-from spmem.bench.report import ROOT, tell, walks_folder
-from spmem.bench.retrieval import Scope, retrieval
-from spmem.bench.tables import aims, each_scene, summary
+from spmem.evaluation.publish import publish
+from spmem.evaluation.report import ROOT, tell, walks_folder
+from spmem.evaluation.retrieval import Scope, retrieval
+from spmem.evaluation.tables import aims, each_scene, summary
 
 MARKS = ("<!-- retrieval: begin -->\n", "<!-- retrieval: end -->")
 

@@ -38,17 +38,17 @@ from spmem import (
     MemoryConfig,
     RetrievalConfig,
     SpatialMemory,
+    worlds,
 )
-from spmem.bench.report import aim, tell
-from spmem.retrieval.faiss_index import FaissIndex
-from spmem.retrieval.index import PlaceIndex, SketchIndex, make_index
-from spmem.retrieval.inverted import VoxelIndex
-from spmem.retrieval.rules import retriever
-from spmem.retrieval.views import THUMB, Views
-from spmem.retrieval.voxels import VoxelSets, voxel_edge, voxels_of_views
+from spmem.evaluation.report import aim, tell
+from spmem.retrieval.indices.faiss import FaissIndex
+from spmem.retrieval.indices.inverted import VoxelIndex
+from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
+from spmem.retrieval.indices.voxels import VoxelSets, voxel_edge, voxels_of_views
+from spmem.retrieval.rules.named import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
-from spmem.stores.surfels import SurfelMap
-from spmem.testing import worlds
+from spmem.stores.maps.surfels import SurfelMap
+from spmem.views import THUMB, Views
 
 HOUSES, VIEWS, APART = 16, 128, 100.0
 K, DIM = RetrievalConfig().candidates, RetrievalConfig().dim

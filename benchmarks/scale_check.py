@@ -16,11 +16,10 @@ from typing import Any
 
 from real_walks import WALKS
 
-from spmem import Frame
-from spmem.bench.report import aim, tell, walks_folder
+from spmem import Frame, worlds
+from spmem.evaluation.report import aim, tell, walks_folder
 from spmem.geometry.consistency import ScaleCheck
 from spmem.integrations.readers import open_walk
-from spmem.testing import worlds
 
 FACTORS = (1.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 1000.0)
 SIZE = {"width": 96, "height": 72}

@@ -25,10 +25,10 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 import spmem
 from spmem import Frame, KeyframeConfig
-from spmem.bench.report import aim, tell, walks_folder
+from spmem.evaluation.report import aim, tell, walks_folder
 from spmem.integrations.readers import open_walk
-from spmem.stores.keyframes import ZarrKeyframes
-from spmem.stores.keyframes.reading import read_records
+from spmem.stores.keyframes.zarr import ZarrKeyframes
+from spmem.stores.keyframes.zarr.decode import read_records
 from spmem.testing.box import BoxRoom
 from spmem.types import Surfels
 

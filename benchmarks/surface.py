@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from peers import VoxelBlockGrid
 from torch import Tensor
 
-from spmem import Camera, Frame, FusionConfig
-from spmem.bench.report import aim
+from spmem import Camera, Frame, FusionConfig, worlds
+from spmem.evaluation.report import aim
 from spmem.integrations.readers import track
-from spmem.stores.surfels import SurfelMap
-from spmem.testing import worlds
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.types import Surfels
 
 VOXEL = 0.02

@@ -10,8 +10,8 @@ from time import perf_counter
 
 import numpy as np
 
-from spmem.bench.report import aim, tell
-from spmem.testing import worlds
+from spmem import worlds
+from spmem.evaluation.report import aim, tell
 
 
 def main() -> None:

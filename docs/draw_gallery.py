@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 
 import spmem
-from spmem import Camera
+from spmem import Camera, worlds
 from spmem.pictures import contact_sheet, save, top_down
 from spmem.pictures.panels import coverage_image, rgb_image
-from spmem.testing import worlds
 
 PICTURES = Path(__file__).parent / "pictures"
 RULES = ("covisibility", "pose-nearest", "recent", "random")

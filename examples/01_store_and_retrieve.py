@@ -1,7 +1,7 @@
 """Store a walk, close the memory, open it again, and ask about the way back."""
 
 import spmem
-from spmem.testing import worlds
+from spmem import worlds
 
 house = worlds.House(seed=1, rooms=2)
 cameras = worlds.reverse(house, 24, turn=False, width=64, height=48)  # to another room, and back

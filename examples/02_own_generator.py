@@ -3,8 +3,8 @@
 import torch
 
 import spmem
-from spmem.integrations.depth import ProjectionDepth
-from spmem.testing import worlds
+from spmem import worlds
+from spmem.integrations.depth.projection import ProjectionDepth
 
 
 class NoisyModel:

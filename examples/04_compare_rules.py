@@ -3,8 +3,8 @@
 import torch
 
 import spmem
-from spmem.retrieval.rules import METHODS
-from spmem.testing import worlds
+from spmem import worlds
+from spmem.retrieval.rules.named import METHODS
 from spmem.testing.truth import covisibility
 
 house = worlds.House(seed=2, rooms=2)

@@ -1,7 +1,7 @@
 """Keep what moves out of the map: a box crosses the view, with and without a segmenter."""
 
 import spmem
-from spmem.integrations.segmentation import DepthChange
+from spmem.integrations.segmentation.depth_change import DepthChange
 from spmem.testing.box import BoxRoom
 
 empty = BoxRoom()

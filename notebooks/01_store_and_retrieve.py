@@ -32,9 +32,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import spmem
+from spmem import worlds
 from spmem.integrations.readers import open_walk
 from spmem.pictures import contact_sheet, coverage_image, rgb_image
-from spmem.testing import worlds
 
 plt.rcParams["figure.dpi"] = 72
 

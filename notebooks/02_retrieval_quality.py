@@ -33,17 +33,17 @@ import matplotlib.pyplot as plt
 import torch
 
 import spmem
-from spmem.bench import measures, plots, tables
-from spmem.bench.episode import Size, episode
-from spmem.bench.report import mean_and_error
-from spmem.bench.retrieval import METHODS, ask, store
-from spmem.bench.scenes import FAMILIES, recorded
-from spmem.bench.sight import Sight, sight_of
+from spmem import worlds
+from spmem.evaluation import measures, plots, tables
+from spmem.evaluation.episode import Size, episode
+from spmem.evaluation.report import mean_and_error
+from spmem.evaluation.retrieval import METHODS, ask, store
+from spmem.evaluation.scenes import FAMILIES, recorded
+from spmem.evaluation.sight import Sight, sight_of
 from spmem.integrations.readers import open_walk
 from spmem.pictures.canvas import FAINT, QUERIES, Page
 from spmem.pictures.panels import coverage_image, rgb_image
 from spmem.pictures.plan import draw_plan, ground_plan
-from spmem.testing import worlds
 
 plt.rcParams["figure.dpi"] = 80
 K = 4

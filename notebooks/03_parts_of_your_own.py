@@ -35,15 +35,15 @@ import pytest
 import torch
 
 import spmem
-from spmem.integrations.embedding import ColourLayout
+from spmem import worlds
+from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.integrations.readers import open_walk
 from spmem.memory import SpatialMemory
 from spmem.pictures import contact_sheet, rgb_image
-from spmem.retrieval.query import Selection
-from spmem.retrieval.rules import retriever
-from spmem.stores.keyframes import RamKeyframes
-from spmem.stores.surfels import SurfelMap
-from spmem.testing import worlds
+from spmem.query import Selection
+from spmem.retrieval.rules.named import retriever
+from spmem.stores.keyframes.ram import RamKeyframes
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.keyframe_store import KeyframeStoreTests
 from spmem.testing.retriever import RetrieverTests
 from spmem.testing.view_index import ViewIndexTests

@@ -29,10 +29,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import spmem
-from spmem.bench import measures
-from spmem.bench.episode import Size
-from spmem.bench.retrieval import store
-from spmem.bench.scenes import recorded, room_to_room
+from spmem.evaluation import measures
+from spmem.evaluation.episode import Size
+from spmem.evaluation.retrieval import store
+from spmem.evaluation.scenes import recorded, room_to_room
 from spmem.stores.retention import POLICIES
 
 plt.rcParams["figure.dpi"] = 80

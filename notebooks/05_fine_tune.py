@@ -31,12 +31,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
+from spmem import worlds
 from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.episodes import in_walk, remembered
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.samples import sheet
 from spmem.integrations.reference.training import TrainConfig, Trainer
-from spmem.testing import worlds
 
 plt.rcParams["figure.dpi"] = 80
 torch.set_num_threads(2)

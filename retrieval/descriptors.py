@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.errors import InputError, MissingExtraError
-from spmem.integrations.embedding import ColourLayout
+from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
-from spmem.retrieval.index import make_index
+from spmem.retrieval.indices.places import make_index
 from spmem.types import Frame
 
 BATCH = 16
@@ -34,7 +34,7 @@ class Descriptors:
     """Unit vectors ``[dim]`` of keyframes by id, with an index over them (``faiss`` where installed, else ``flat``).
 
     Where an embedder is given, keyframes are described as they are stored (:meth:`add`), and asking reads no pixels.
-    Otherwise :class:`spmem.integrations.embedding.ColourLayout` is taken, and they are read from the bank when first
+    Otherwise :class:`spmem.integrations.embedding.colour_layout.ColourLayout` is taken, and they are read from the bank when first
     asked about (:meth:`complete`).
 
     What was kept (:meth:`arrays`) is taken back where its embedder is the same: of one class and length, and with the

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from spmem.query import Query, Selection
 from spmem.retrieval.greedy import shown
-from spmem.retrieval.query import Query, Selection
-from spmem.retrieval.views import Views
-from spmem.retrieval.visibility import visibility, visible_points
+from spmem.retrieval.visibility.exact import visibility, visible_points
 from spmem.types import Contribution
+from spmem.views import Views
 
 
 def contributions(
@@ -14,7 +14,7 @@ def contributions(
 ) -> list[Contribution]:
     """Per chosen keyframe, in the selection's order, the share of the query's pixels that it saw, and it alone.
 
-    Seen is what :func:`spmem.retrieval.visibility.visibility` says; ``alone`` is against the other chosen keyframes,
+    Seen is what :func:`spmem.retrieval.visibility.exact.visibility` says; ``alone`` is against the other chosen keyframes,
     not against what the generator holds already.
 
     Raises:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.retrieval.covisibility import Covisibility
-from spmem.retrieval.freespace import FreeSpace
-from spmem.retrieval.views import Views
+from spmem.retrieval.rules.covisibility import Covisibility
+from spmem.retrieval.visibility.free_space import KnownFreeSpace
+from spmem.views import Views
 
 if TYPE_CHECKING:
     from spmem.protocols import Retriever
@@ -44,7 +44,7 @@ class Followers:
         self,
         views: Views,
         rule: Callable[[str], Retriever],
-        free: tuple[FreeSpace, int],
+        free: tuple[KnownFreeSpace, int],
         index: tuple[Covisibility, int] | None = None,
     ) -> None:
         self._views, self._rule, self._free = views, rule, free[0]
@@ -60,7 +60,7 @@ class Followers:
         self._show(name, self._rules[name])
         return name.partition(" at ")[0], self._rules[name]
 
-    def free(self) -> FreeSpace:
+    def free(self) -> KnownFreeSpace:
         """The free space that all views saw."""
         self._show(FREE, self._free)
         return self._free
@@ -106,7 +106,7 @@ class Followers:
     def _of(self, shown: int) -> dict[str, Any]:
         return {"views": shown, "digest": digest(self._views, shown)}
 
-    def _show(self, name: str, follower: FreeSpace | Retriever) -> None:
+    def _show(self, name: str, follower: KnownFreeSpace | Retriever) -> None:
         shown = self._shown.get(name, 0)
         if shown < len(self._views):
             follower.observe(self._views, slice(shown, len(self._views)))

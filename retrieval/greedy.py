@@ -25,7 +25,7 @@ class Terms:
         that see most), until there are k: generators take a fixed number of references, and another view of the same place
         steadies them. Off, fewer are returned.
     sharpness: A view whose gain is less than the best one's by at most this share is taken in its place where it shows
-        more sharply (:func:`spmem.retrieval.sharpness.sharpness`); so it costs coverage at most that share, and mostly
+        more sharply (:func:`spmem.retrieval.visibility.sharpness.sharpness`); so it costs coverage at most that share, and mostly
         nothing. The answer is in the order of what each shows, and how sharply. 0 is off: only what is seen counts.
     """
 

@@ -12,26 +12,25 @@ from spmem.config import (
 from spmem.generating import FrameCount, Generated, GeneratorSpec, from_function
 from spmem.memory import SpatialMemory
 from spmem.opening import open
-from spmem.retrieval.where import Where
 from spmem.rollout import Chunk, rollout
 from spmem.types import (
     Contribution,
-    Found,
     Frame,
     Keyframe,
+    Match,
     Pointmaps,
     Projection,
     Retrieval,
     Snapshot,
     Surfels,
 )
+from spmem.where import Where
 
 __version__ = "0.1.0"
 __all__ = [
     "Camera",
     "Chunk",
     "Contribution",
-    "Found",
     "Frame",
     "FrameCount",
     "FusionConfig",
@@ -39,6 +38,7 @@ __all__ = [
     "GeneratorSpec",
     "Keyframe",
     "KeyframeConfig",
+    "Match",
     "MemoryConfig",
     "Pointmaps",
     "Projection",

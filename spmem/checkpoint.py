@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import CorruptMemoryError
-from spmem.retrieval.covisibility import Covisibility
 from spmem.retrieval.followers import digest
-from spmem.retrieval.freespace import FreeSpace
-from spmem.retrieval.views import Views
+from spmem.retrieval.rules.covisibility import Covisibility
+from spmem.retrieval.visibility.free_space import KnownFreeSpace
 from spmem.types import Frame
+from spmem.views import Views
 
 if TYPE_CHECKING:
     from spmem.config import RetrievalConfig
@@ -95,13 +95,13 @@ def restore_views(bank: KeyframeStore) -> Views:
 
 def restore_free(
     bank: KeyframeStore, views: Views, reach: float | None
-) -> tuple[FreeSpace, int] | None:
+) -> tuple[KnownFreeSpace, int] | None:
     """The known free space and how many of the views it is from, where it is from these."""
     stored = _of_these(bank, FREE, views)
     if stored is None:
         return None
     try:
-        return FreeSpace.restore(stored[0], reach), stored[1]
+        return KnownFreeSpace.restore(stored[0], reach), stored[1]
     except _WRONG:
         return None
 

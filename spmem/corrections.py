@@ -72,7 +72,7 @@ def mark(time: float | None, camera: Camera) -> tuple[float, bytes]:
     return float(time or 0.0), camera.c2w.cpu().numpy().tobytes()
 
 
-class Twice:
+class RereadCache:
     """Reads frames that are needed a second time; what fits into ``ROOM`` is kept until then."""
 
     def __init__(self, read: Callable[[int], Frame]) -> None:

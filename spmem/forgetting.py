@@ -15,8 +15,8 @@ from spmem import checkpoint
 from spmem.corrections import mark, named
 from spmem.errors import InputError
 from spmem.lifecycle import Lifecycle
-from spmem.retrieval.where import Where
 from spmem.types import Frame
+from spmem.where import Where
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

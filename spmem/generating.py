@@ -162,7 +162,7 @@ def spec_of(generator: Any) -> GeneratorSpec:
     return GeneratorSpec() if spec is None else spec
 
 
-def made_by(
+def run_generator(
     generator: Any,
     conditioning: Any,
     cameras: Camera,
@@ -288,7 +288,7 @@ def from_function(function: FrameFunction, spec: GeneratorSpec | None = None) ->
     return FunctionGenerator(function, GeneratorSpec() if spec is None else spec)
 
 
-def fitted(
+def retrieve_for(
     retrieve: Callable[[Camera], Retrieval], cameras: Camera, spec: GeneratorSpec
 ) -> tuple[Retrieval, int]:
     """What memory says about cameras ``[T]``, made up by the last one to a number that the generator can make.

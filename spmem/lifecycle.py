@@ -16,7 +16,7 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
-from spmem.stores.names import checked_name
+from spmem.stores.keyframes.names import checked_name
 from spmem.types import Snapshot
 
 if TYPE_CHECKING:

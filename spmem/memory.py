@@ -19,7 +19,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.corrections import Twice, moves, named, replaced
+from spmem.corrections import RereadCache, moves, named, replaced
 from spmem.errors import InputError, StoreError
 from spmem.forgetting import Forgetting
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
@@ -31,17 +31,17 @@ from spmem.protocols import (
     KeyframeStore,
     Retriever,
 )
-from spmem.retrieval.covisibility import Covisibility
+from spmem.query import Query, Selection, number, trajectory
 from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.explain import contributions
-from spmem.retrieval.finding import Asked, matches
+from spmem.retrieval.find import FindQuery, matches
 from spmem.retrieval.followers import Followers
-from spmem.retrieval.freespace import FreeSpace
-from spmem.retrieval.query import Query, Selection, number, trajectory
-from spmem.retrieval.views import Views
-from spmem.retrieval.where import Where
-from spmem.stores.retention import Held, Policy, choose, coverage
-from spmem.types import Found, Frame, Retrieval
+from spmem.retrieval.rules.covisibility import Covisibility
+from spmem.retrieval.visibility.free_space import KnownFreeSpace
+from spmem.stores.retention import Policy, RetentionCandidates, choose, coverage
+from spmem.types import Frame, Match, Retrieval
+from spmem.views import Views
+from spmem.where import Where
 
 
 class SpatialMemory(Forgetting):
@@ -59,7 +59,7 @@ class SpatialMemory(Forgetting):
         config: MemoryConfig,
         *,
         views: Views | None = None,
-        free: tuple[FreeSpace, int] | None = None,
+        free: tuple[KnownFreeSpace, int] | None = None,
         index: tuple[Covisibility, int] | None = None,
         policy: Policy = coverage,
         recent: Sequence[Frame] = (),
@@ -79,7 +79,7 @@ class SpatialMemory(Forgetting):
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry = geometry
         self._followers = Followers(
-            self.views, rule, free or (FreeSpace(config.retrieval.reach), 0), index
+            self.views, rule, free or (KnownFreeSpace(config.retrieval.reach), 0), index
         )
         self._policy = policy
         self._depth, self._segmenter = depth, segmenter
@@ -166,7 +166,9 @@ class SpatialMemory(Forgetting):
         """Let keyframes go that the budget has no room for. What they showed stays in the map."""
         if self.config.retention.budget is None:
             return
-        held = Held(self.views.ids, self.views.times, self._bank.sizes(), self._geometry)
+        held = RetentionCandidates(
+            self.views.ids, self.views.times, self._bank.sizes(), self._geometry
+        )
         ids = choose(held, self.config.retention.budget, self._policy)
         if len(ids):
             self._geometry.unobserve(ids.tolist())
@@ -272,11 +274,11 @@ class SpatialMemory(Forgetting):
         text: str | None = None,
         where: Where | None = None,
         k: int = 8,
-    ) -> list[Found]:
+    ) -> list[Match]:
         """The keyframes that match what is asked, best first: by one thing or by several.
 
         Where ``retrieve`` chooses keyframes that together show what a generator needs, each is found here for itself.
-        :func:`spmem.retrieval.finding.matches` says how several are joined.
+        :func:`spmem.retrieval.find.matches` says how several are joined.
 
         Args:
             camera: Single or a trajectory ``[T]``: scored by the share of what memory renders there that each keyframe
@@ -291,12 +293,12 @@ class SpatialMemory(Forgetting):
             FrameError: No image.
         """
         self._require_open()
-        k, asked = number(k), Asked(camera, image, text, where)
+        k, asked = number(k), FindQuery(camera, image, text, where)
         looks = asked.vectors(self.descriptors)
         if looks and self.descriptors.complete(self.views.ids, self._bank.read):
             self._changed = self._writable  # so that the next commit keeps them
         found = matches(asked, looks, self.views, k, self.descriptors, self._saw)
-        return [Found(self.keyframes[one.id], one.score, one.by) for one in found]
+        return [Match(self.keyframes[one.id], one.score, one.by) for one in found]
 
     def _saw(self, camera: Camera, hidden: NDArray[np.int64], k: int) -> Selection:
         cameras = trajectory(camera, "find")
@@ -339,7 +341,7 @@ class SpatialMemory(Forgetting):
         moved = moves(poses, self._bank)
         if not moved:
             return
-        frames = Twice(self._read)
+        frames = RereadCache(self._read)
         self._geometry.unfuse(list(moved), frames.first)
         self._changed = self._corrected = True
         ids, c2w = np.array(list(moved)), np.stack([pose.numpy() for pose in moved.values()])

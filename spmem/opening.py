@@ -12,11 +12,11 @@ import torch
 from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
-from spmem.integrations.depth import DEPTH_ESTIMATORS
-from spmem.integrations.embedding import EMBEDDERS
-from spmem.integrations.gsplat import GsplatRenderer
-from spmem.integrations.pytorch3d import PointRenderer
-from spmem.integrations.segmentation import DYNAMIC_SEGMENTERS
+from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
+from spmem.integrations.embedding.colour_layout import EMBEDDERS
+from spmem.integrations.renderers.gsplat import GsplatRenderer
+from spmem.integrations.renderers.pytorch3d import PointRenderer
+from spmem.integrations.segmentation.depth_change import DYNAMIC_SEGMENTERS
 from spmem.memory import SpatialMemory
 from spmem.plugins import find
 from spmem.protocols import (
@@ -27,11 +27,11 @@ from spmem.protocols import (
     KeyframeStore,
 )
 from spmem.retrieval.descriptors import Descriptors
-from spmem.retrieval.rules import retriever
-from spmem.stores.points import PointCloud
-from spmem.stores.rendering import DiscRenderer
+from spmem.retrieval.rules.named import retriever
+from spmem.stores.maps.points import PointCloud
+from spmem.stores.maps.rendering import DiscRenderer
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.stores.retention import POLICIES, Policy
-from spmem.stores.surfels import SurfelMap
 
 GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
 RENDERERS = {"discs": DiscRenderer, "gsplat": GsplatRenderer, "pytorch3d": PointRenderer}
@@ -96,11 +96,14 @@ def open(
         raise InputError(
             'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
         )
-    from spmem.stores.keyframes import RamKeyframes, ZarrKeyframes  # a map alone needs no Zarr
 
     if path is None:
+        from spmem.stores.keyframes.ram import RamKeyframes
+
         bank: KeyframeStore = RamKeyframes()
     else:
+        from spmem.stores.keyframes.zarr import ZarrKeyframes
+
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
     where = torch.device(device or "cpu")
@@ -111,7 +114,7 @@ def open(
         kept = replace(kept, budget=kept.budget if budget is None else budget)
         kept = replace(kept, policy=retention if isinstance(retention, str) else kept.policy)
         settings = replace(settings, retention=kept)
-        if isinstance(bank, ZarrKeyframes):
+        if hasattr(bank, "configure"):
             bank.configure(settings.keyframes)
         geometry = _geometry(settings)
         checkpoint.restore_geometry(geometry, bank, where)

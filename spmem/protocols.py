@@ -19,9 +19,9 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.generating import Generated
-from spmem.retrieval.query import Query, Selection
-from spmem.retrieval.views import Views
+from spmem.query import Query, Selection
 from spmem.types import Frame, Pointmaps, Projection, Retrieval, Snapshot, Surfels
+from spmem.views import Views
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import FrameError, InputError
-from spmem.generating import fitted, made_by, spec_of
-from spmem.integrations.depth import DEPTH_ESTIMATORS
+from spmem.generating import retrieve_for, run_generator, spec_of
+from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
 from spmem.plugins import find
 from spmem.protocols import DepthEstimator, Generator, Memory
 from spmem.types import Frame, Retrieval
@@ -90,7 +90,7 @@ def rollout(
         prompt: For the generator, the same in all chunks.
         chunk: Cameras a chunk; the last one may be shorter.
         depth: Lifts the frames to depth: an estimator, or the name of one; None takes the generator's own depth, and
-            where it gives none carries on the map's surfaces (:class:`spmem.integrations.depth.ProjectionDepth`), which
+            where it gives none carries on the map's surfaces (:class:`spmem.integrations.depth.projection.ProjectionDepth`), which
             suits small steps into the unknown.
         seed: The chunk that begins at camera i is generated with ``seed + i``.
         k: Keyframes to retrieve.
@@ -139,12 +139,12 @@ def rollout(
         carried = state
         for first in range(start, len(cameras), chunk):
             ahead = cameras[first : first + chunk]
-            context, echoed = fitted(
+            context, echoed = retrieve_for(
                 lambda asked: memory.retrieve(asked, k=wanted, method=method), ahead, spec
             )
             asked = context.cameras
             conditioning = generator.condition(context, prompt)
-            made = made_by(
+            made = run_generator(
                 generator,
                 conditioning,
                 asked,
@@ -170,7 +170,7 @@ def rollout(
                 )  # what was made for added cameras is dropped
             )
             if not rewrite:
-                frames = tuple(map(news, frames, context.projection.depth))
+                frames = tuple(map(confident_only_in_new, frames, context.projection.depth))
             keyframes = tuple(map(memory.store, frames))
             if keep is not None:
                 keep(f"cameras {first} to {first + len(frames) - 1}")
@@ -179,7 +179,7 @@ def rollout(
     return _counted(chunks(), len(cameras), start) if progress else chunks()
 
 
-def news(frame: Frame, known: Float[Tensor, "h w"]) -> Frame:
+def confident_only_in_new(frame: Frame, known: Float[Tensor, "h w"]) -> Frame:
     """A generated frame with confidence only in what memory did not know, or knew to lie elsewhere.
 
     Pixels whose depth agrees with the depth that memory renders there (0 = none) within :data:`SAME` tell nothing new.

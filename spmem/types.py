@@ -16,9 +16,9 @@ from spmem.errors import DeviceError, DTypeError, FrameError
 __all__ = [
     "Camera",
     "Contribution",
-    "Found",
     "Frame",
     "Keyframe",
+    "Match",
     "Pointmaps",
     "Projection",
     "Retrieval",
@@ -145,7 +145,7 @@ class Keyframe:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Match:
     """A keyframe that matches what memory was asked, and how well."""
 
     keyframe: Keyframe

@@ -14,9 +14,9 @@ from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.errors import SpmemError
 from spmem.protocols import GeometryStore, KeyframeStore
-from spmem.retrieval.freespace import FreeSpace
-from spmem.retrieval.inverted import VoxelIndex
-from spmem.retrieval.views import thumbnail
+from spmem.retrieval.indices.inverted import VoxelIndex
+from spmem.retrieval.visibility.free_space import KnownFreeSpace
+from spmem.views import thumbnail
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _descriptors(bank: KeyframeStore) -> str | None:
 def _free(bank: KeyframeStore) -> str | None:
     stored = bank.read_arrays(checkpoint.FREE)
     if stored is not None and stored[0]:
-        FreeSpace.restore(stored[0])
+        KnownFreeSpace.restore(stored[0])
     return None
 
 

@@ -16,7 +16,7 @@ I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Held:
+class RetentionCandidates:
     """What a policy chooses from: n keyframes by ascending id.
 
     ids ``[n]``; times ``[n]`` seconds; bytes ``[n]`` that each takes in the bank; ``geometry`` knows which keyframes saw
@@ -29,16 +29,16 @@ class Held:
     geometry: GeometryStore
 
 
-Policy = Callable[[Held, int], I64]
+Policy = Callable[[RetentionCandidates, int], I64]
 """Names at least so many keyframes to drop (``policy(held, count)`` gives ``count`` ids of ``held.ids``)."""
 
 
-def recency(held: Held, count: int) -> I64:
+def recency(held: RetentionCandidates, count: int) -> I64:
     """Drop the oldest."""
     return held.ids[np.lexsort((held.ids, held.times))[:count]]
 
 
-def uniform(held: Held, count: int) -> I64:
+def uniform(held: RetentionCandidates, count: int) -> I64:
     """Drop, one after the other, the keyframe whose neighbours in time are closest together; the ends stay."""
     order = np.lexsort((held.ids, held.times))
     ids, times = held.ids[order].tolist(), held.times[order].tolist()
@@ -51,7 +51,7 @@ def uniform(held: Held, count: int) -> I64:
     return np.array(dropped + ids[: count - len(dropped)], np.int64)
 
 
-def reservoir(held: Held, count: int) -> I64:
+def reservoir(held: RetentionCandidates, count: int) -> I64:
     """Keep a random sample in which every keyframe ever stored is as likely: each id draws one number, for ever.
 
     Vitter 1985, Random Sampling with a Reservoir; with a number for each item, the sample is those with the smallest.
@@ -60,7 +60,7 @@ def reservoir(held: Held, count: int) -> I64:
     return held.ids[np.argsort(drawn)[::-1][:count]]
 
 
-def coverage(held: Held, count: int) -> I64:
+def coverage(held: RetentionCandidates, count: int) -> I64:
     """Drop, one after the other, the keyframe of which others saw most: the fewest surfels that it alone saw.
 
     Among those that lose as little, the oldest goes.
@@ -100,7 +100,7 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def over(held: Held, budget: int | str) -> int:
+def over(held: RetentionCandidates, budget: int | str) -> int:
     """How many keyframes are too many; where any is, a sixteenth more than needed, so that not every one costs a search."""
     size, n = budget_bytes(budget), len(held.ids)
     if size is None:
@@ -111,7 +111,7 @@ def over(held: Held, budget: int | str) -> int:
     return min(excess + n // 16, n - 1) if excess > 0 else 0
 
 
-def choose(held: Held, budget: int | str, policy: Policy) -> I64:
+def choose(held: RetentionCandidates, budget: int | str, policy: Policy) -> I64:
     """The keyframes to drop so that what stays keeps to the budget. Raises InputError where a policy names others."""
     dropped = held.ids[:0]
     while count := over(held, budget):
@@ -121,5 +121,7 @@ def choose(held: Held, budget: int | str, policy: Policy) -> I64:
                 f"the retention policy was to name {count} of the keyframes it was given, got {named.tolist()}"
             )
         dropped, stays = np.concatenate([dropped, named]), ~np.isin(held.ids, named)
-        held = Held(held.ids[stays], held.times[stays], held.bytes[stays], held.geometry)
+        held = RetentionCandidates(
+            held.ids[stays], held.times[stays], held.bytes[stays], held.geometry
+        )
     return dropped

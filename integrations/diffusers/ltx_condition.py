@@ -12,7 +12,7 @@ from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
 from spmem.integrations.diffusers.pixels import image, remembered, tail, video
 from spmem.integrations.diffusers.text_to_video import strides
-from spmem.retrieval.pose_nearest import turns
+from spmem.retrieval.rules.pose_nearest import turns
 from spmem.types import Retrieval
 
 

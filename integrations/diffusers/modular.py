@@ -8,7 +8,7 @@ import torch
 
 from spmem.camera import Camera
 from spmem.errors import InputError, MissingExtraError
-from spmem.generating import FrameCount, GeneratorSpec, fitted
+from spmem.generating import FrameCount, GeneratorSpec, retrieve_for
 from spmem.integrations.diffusers.helios import HeliosHistory
 from spmem.integrations.diffusers.wan_vace import controls
 from spmem.protocols import Memory
@@ -166,7 +166,7 @@ def asked(block: Any, spec: GeneratorSpec) -> tuple[Retrieval, int]:
     if not isinstance(block.cameras, Camera) or len(block.cameras.shape) != 1:
         raise InputError("cameras are a spmem.Camera, a trajectory [T]")
     spec.check_size(block.cameras)
-    return fitted(
+    return retrieve_for(
         lambda cameras: block.memory.retrieve(cameras, k=block.k, method=block.method),
         block.cameras,
         spec,

@@ -14,7 +14,7 @@ from torch import Tensor
 from spmem.errors import InputError
 from spmem.integrations.reference.conditioning import Clip, conditions, frames_in
 from spmem.integrations.reference.config import ModelConfig
-from spmem.integrations.reference.episodes import CHUNK, Episode
+from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode
 from spmem.integrations.reference.model import Conditions
 
 FORGET = 0.15
@@ -68,7 +68,7 @@ AS_IT_IS = Look()
 
 
 def batches(
-    episodes: Sequence[Episode],
+    episodes: Sequence[TrainingEpisode],
     config: ModelConfig,
     size: int,
     *,
@@ -96,7 +96,7 @@ def batches(
     return [_noisy(stacked(row), config, rng) for row in zip(*clips, strict=True)]
 
 
-def check_chunks(episode: Episode, chunks: int) -> None:
+def check_chunks(episode: TrainingEpisode, chunks: int) -> None:
     """So many in a row are there.
 
     Raises:
@@ -122,7 +122,7 @@ def _noisy(clip: Clip, config: ModelConfig, rng: np.random.Generator) -> Batch:
     return Batch(noisy, level, clean, given, (clip.depth > 0).float(), scale)
 
 
-def cut(episode: Episode, chunk: int, config: ModelConfig, look: Look = AS_IT_IS) -> Clip:
+def cut(episode: TrainingEpisode, chunk: int, config: ModelConfig, look: Look = AS_IT_IS) -> Clip:
     """One clip ``[1, F, ...]`` of an episode: its ``chunk``-th chunk after the first, and the frames just before it."""
     if config.chunk != CHUNK or config.history > CHUNK or config.size != episode.rgb.shape[1]:
         raise InputError(

@@ -21,8 +21,8 @@ from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.errors import FormatError, InputError
 from spmem.opening import open as open_memory
-from spmem.testing.worlds import House, loop, reverse, rotate_and_return, walk
 from spmem.types import Frame
+from spmem.worlds import House, loop, reverse, rotate_and_return, walk
 
 FRAMES = 48
 """Of an episode."""
@@ -37,7 +37,7 @@ MOVING = 1 / 6
 
 
 @dataclass(frozen=True, eq=False)
-class Episode:
+class TrainingEpisode:
     """N frames of a walk and, for its C chunks of four frames but the first, what memory answered before them.
 
     rgb ``[N, H, W, 3]`` uint8; depth ``[N, H, W]`` float16 z-depth, 0 = none; K ``[N, 3, 3]`` in pixels; c2w
@@ -56,12 +56,12 @@ class Episode:
     keyframes: NDArray[np.int16]
 
 
-ARRAYS = tuple(field.name for field in fields(Episode))
+ARRAYS = tuple(field.name for field in fields(TrainingEpisode))
 
 
 def remembered(
     frames: Sequence[Frame], spoiled: Callable[[int, Frame], Frame] | None = None
-) -> Episode:
+) -> TrainingEpisode:
     """The episode of frames with depth: each chunk is asked about, then stored.
 
     Args:
@@ -90,7 +90,7 @@ def remembered(
                 if id is not None:
                     ids[id] = i
     kept = frames[:count]
-    return Episode(
+    return TrainingEpisode(
         np.stack([frame.rgb_uint8().numpy() for frame in kept]).astype(np.uint8),
         np.stack([_depth(frame).half().numpy() for frame in kept]),
         np.stack([frame.camera.K.numpy() for frame in kept]),
@@ -99,7 +99,9 @@ def remembered(
     )
 
 
-def in_house(seed: int, *, size: int = 64, frames: int = FRAMES, moving: float = MOVING) -> Episode:
+def in_house(
+    seed: int, *, size: int = 64, frames: int = FRAMES, moving: float = MOVING
+) -> TrainingEpisode:
     """An episode in a house of one to four rooms: loop, rotate and return, there and back, or a wander; all by the seed.
 
     A share ``moving`` of the houses has one to three moving things; half of their memories are told which pixels these
@@ -149,7 +151,7 @@ def _still(house: House, cameras: Camera) -> torch.Tensor:
 
 def in_walk(
     frames: Iterable[Frame], *, size: int = 64, stride: int = 1, length: int = FRAMES
-) -> Iterator[Episode]:
+) -> Iterator[TrainingEpisode]:
     """Episodes of a recorded walk: its middle square at ``size`` pixels, cut into stretches of ``length`` frames.
 
     Frames without depth are skipped; a shorter stretch at the end is left out.
@@ -197,8 +199,8 @@ def _spoiled(frame: Frame, rng: np.random.Generator) -> Frame:
     return frame.replace(rgb=rgb.clamp(0, 1), depth=depth * (1 + wave))
 
 
-class Episodes(Sequence[Episode]):
-    """A Zarr group of episodes of one size: an array for each field of :class:`Episode`, one chunk an episode."""
+class Episodes(Sequence[TrainingEpisode]):
+    """A Zarr group of episodes of one size: an array for each field of :class:`TrainingEpisode`, one chunk an episode."""
 
     def __init__(self, path: str | Path) -> None:
         try:
@@ -213,10 +215,12 @@ class Episodes(Sequence[Episode]):
         return int(self._arrays["rgb"].shape[0])
 
     def __getitem__(self, index: Any) -> Any:
-        return Episode(**{name: np.asarray(array[index]) for name, array in self._arrays.items()})
+        return TrainingEpisode(
+            **{name: np.asarray(array[index]) for name, array in self._arrays.items()}
+        )
 
     @staticmethod
-    def write(path: str | Path, episodes: Iterable[Episode]) -> int:
+    def write(path: str | Path, episodes: Iterable[TrainingEpisode]) -> int:
         """Write episodes, each as it comes; returns how many there are."""
         group, count = zarr.open_group(Path(path), mode="w"), 0
         for episode in episodes:

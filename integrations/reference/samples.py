@@ -12,13 +12,13 @@ from torch import Tensor
 
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
-from spmem.integrations.reference.episodes import Episode
+from spmem.integrations.reference.episodes import TrainingEpisode
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
 
 
 def sheet(
-    model: WorldModel, episodes: Sequence[Episode], *, steps: int = 4, clips: int = 4
+    model: WorldModel, episodes: Sequence[TrainingEpisode], *, steps: int = 4, clips: int = 4
 ) -> tuple[NDArray[np.uint8], dict[str, float]]:
     """Clips of episodes as the model makes them.
 

@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from spmem.errors import FormatError, InputError, MissingExtraError
 from spmem.integrations.readers import track
 from spmem.integrations.reference.batches import Batch, batches, check_chunks
-from spmem.integrations.reference.episodes import Episode
+from spmem.integrations.reference.episodes import TrainingEpisode
 from spmem.integrations.reference.lora import adapt, merged
 from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.reference.objective import descend
@@ -116,7 +116,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: WorldModel, config: TrainConfig, episodes: Sequence[Episode], out: Path
+        self, model: WorldModel, config: TrainConfig, episodes: Sequence[TrainingEpisode], out: Path
     ) -> None:
         if not len(episodes):
             raise InputError("there are no episodes to train on")

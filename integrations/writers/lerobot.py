@@ -30,7 +30,7 @@ _AXES = ["fx", "fy", "cx", "cy"]
 
 
 @dataclass(frozen=True, eq=False)
-class Episode:
+class LeRobotEpisode:
     """Frames that belong together, and what was done in them.
 
     frames: In order, evenly spaced in time; keyframes are read one at a time.
@@ -45,7 +45,7 @@ class Episode:
 
 def write_lerobot(
     folder: str | Path,
-    episodes: Iterable[Episode],
+    episodes: Iterable[LeRobotEpisode],
     *,
     fps: int,
     camera: str = "observation.images.main",
@@ -103,7 +103,7 @@ class _Rows:
         self.has_depth = False
         self._colours: list[tuple[int, NDArray[np.float64]]] = []
 
-    def frames(self, episodes: Iterable[Episode]) -> Iterator[Frame]:
+    def frames(self, episodes: Iterable[LeRobotEpisode]) -> Iterator[Frame]:
         """All frames of all episodes; afterwards the columns are complete."""
         for number, episode in enumerate(episodes):
             rows: dict[str, list[Any]] = {POSE: [], INTRINSICS: []}
@@ -132,7 +132,7 @@ class _Rows:
         write_depth(path, frame.depth, self.depth_scale)
         self.has_depth = True
 
-    def _add(self, number: int, n: int, rows: Mapping[str, Any], episode: Episode) -> None:
+    def _add(self, number: int, n: int, rows: Mapping[str, Any], episode: LeRobotEpisode) -> None:
         task = self.tasks.setdefault(episode.task, len(self.tasks))
         start = sum(self.lengths)
         table: dict[str, NDArray[Any]] = {

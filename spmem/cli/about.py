@@ -49,8 +49,8 @@ def _stored(memory: str) -> dict[str, Any]:
     """Schema, writer, and bytes by part; ``history`` is all but the latest state and what Icechunk keeps about it."""
     import zarr
 
-    from spmem.stores.keyframes.place import place
-    from spmem.stores.keyframes.repository import held, open_repository
+    from spmem.stores.keyframes.zarr.location import place
+    from spmem.stores.keyframes.zarr.repository import held, open_repository
 
     where = place(memory)
     session = open_repository(where, "r", lambda root: None).readonly_session("main")

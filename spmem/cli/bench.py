@@ -28,10 +28,10 @@ def retrieval(
     as_json: Json = False,
 ) -> None:
     """Compare the rules of retrieval with the truth, on drawn houses and recorded walks."""
-    from spmem.bench.publish import publish
-    from spmem.bench.report import tell
-    from spmem.bench.retrieval import Scope, retrieval
-    from spmem.bench.tables import aims, each_scene, summary
+    from spmem.evaluation.publish import publish
+    from spmem.evaluation.report import tell
+    from spmem.evaluation.retrieval import Scope, retrieval
+    from spmem.evaluation.tables import aims, each_scene, summary
 
     found = retrieval(Scope.quick() if quick else Scope(), walk or ())
     publish(found, out)
@@ -71,10 +71,10 @@ def consistency(
     """Does the bundled generator keep a place as it was? With memory, with parts of it, and without."""
     from dataclasses import replace
 
-    from spmem.bench.consistency import Scope, consistency
-    from spmem.bench.paired import aims, drift, summary
-    from spmem.bench.report import markdown, tell
-    from spmem.bench.strips import curves, strips
+    from spmem.evaluation.consistency import Scope, consistency
+    from spmem.evaluation.paired import aims, drift, summary
+    from spmem.evaluation.report import markdown, tell
+    from spmem.evaluation.strips import curves, strips
     from spmem.integrations.reference.generator import ReferenceGenerator
 
     scope = Scope.quick() if quick else Scope(seeds=tuple(range(houses)))

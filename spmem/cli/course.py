@@ -11,9 +11,9 @@ import numpy as np
 from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.integrations.readers import open_walk
-from spmem.testing.worlds import House, loop
-from spmem.testing.worlds.house import FRAME_RATE
 from spmem.types import Frame
+from spmem.worlds import House, loop
+from spmem.worlds.house import FRAME_RATE
 
 ROOMS = 3
 HELD = 10

@@ -12,8 +12,8 @@ from spmem.cli.shell import Json, Memory, tell
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spmem.retrieval.where import Where
-    from spmem.types import Found
+    from spmem.types import Match
+    from spmem.where import Where
 
 
 def find(
@@ -57,7 +57,7 @@ def find(
 
 
 def _where(time: str | None, region: str | None) -> Where | None:
-    from spmem.retrieval.where import Where
+    from spmem.where import Where
 
     if time is None and region is None:
         return None
@@ -92,7 +92,7 @@ def _read(path: Path) -> Tensor:
         return torch.from_numpy(np.array(picture.convert("RGB")))
 
 
-def _show(found: list[Found], out: Path | None) -> None:
+def _show(found: list[Match], out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

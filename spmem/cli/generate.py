@@ -35,8 +35,8 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate video side by side: the truth, with memory, without memory."""
-    from spmem.bench.consistency import FULL, measured, play
-    from spmem.bench.journeys import FAMILIES, journey
+    from spmem.evaluation.consistency import FULL, measured, play
+    from spmem.evaluation.journeys import FAMILIES, journey
     from spmem.integrations.readers import track
     from spmem.integrations.reference.generator import ReferenceGenerator
     from spmem.pictures import rgb_image, write_video

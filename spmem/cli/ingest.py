@@ -49,8 +49,8 @@ def ingest(
     """Store the frames of a data set in a memory."""
     from spmem.integrations.readers import open_walk, track
     from spmem.opening import open as open_memory
-    from spmem.stores.keyframes.place import place
-    from spmem.stores.keyframes.repository import held, taken
+    from spmem.stores.keyframes.zarr.location import place
+    from spmem.stores.keyframes.zarr.repository import held, taken
 
     walk = open_walk(source, format, **_options(option or []))[::stride][:limit]
     where = place(out)

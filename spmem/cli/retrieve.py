@@ -35,7 +35,7 @@ def retrieve(
     """Find the keyframes to look at for cameras, and how much of their view memory covers."""
     from spmem.cli.cameras import like, read_path
     from spmem.opening import open as open_memory
-    from spmem.retrieval.where import Where
+    from spmem.where import Where
 
     if (camera is None) == (frame is None):
         raise typer.BadParameter("give either --camera or --frame", param_hint="--camera / --frame")

@@ -11,7 +11,7 @@ import typer
 from spmem.cli.shell import Json, show, tell
 
 if TYPE_CHECKING:
-    from spmem.integrations.reference.episodes import Episode
+    from spmem.integrations.reference.episodes import TrainingEpisode
     from spmem.integrations.reference.training import Trainer
 
 SHOWN = 4
@@ -120,7 +120,7 @@ def train(
                 show("Trained", shown | {"samples": str(out / "samples")})
 
 
-def _sample(run: Trainer, held: list[Episode]) -> dict[str, float]:
+def _sample(run: Trainer, held: list[TrainingEpisode]) -> dict[str, float]:
     """Draw the sheet of this step."""
     from PIL import Image
 
@@ -147,7 +147,7 @@ def _stages(text: str) -> tuple[int, ...]:
         raise InputError(f"stages are numbers of chunks, as 1,2,4; got {text!r}") from error
 
 
-def _drawn(houses: int, moving: float | None, size: int) -> Iterator[Episode]:
+def _drawn(houses: int, moving: float | None, size: int) -> Iterator[TrainingEpisode]:
     """An episode in each house."""
     from spmem.integrations.readers import track
     from spmem.integrations.reference.episodes import MOVING, in_house
@@ -157,7 +157,7 @@ def _drawn(houses: int, moving: float | None, size: int) -> Iterator[Episode]:
         yield in_house(seed, size=size, moving=share)
 
 
-def _walked(walks: list[Path], stride: int, size: int) -> Iterator[Episode]:
+def _walked(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpisode]:
     """The episodes of recorded walks."""
     from spmem.integrations.readers import open_walk, track
     from spmem.integrations.reference.episodes import in_walk
@@ -167,7 +167,7 @@ def _walked(walks: list[Path], stride: int, size: int) -> Iterator[Episode]:
         yield from in_walk(frames, size=size, stride=stride)
 
 
-def _write(path: Path, made: Iterator[Episode]) -> None:
+def _write(path: Path, made: Iterator[TrainingEpisode]) -> None:
     """The episodes to train on, written whole or not at all."""
     import os
     import shutil

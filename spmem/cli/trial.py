@@ -16,9 +16,9 @@ from spmem.cli.course import Course
 from spmem.errors import FrameError
 from spmem.memory import SpatialMemory
 from spmem.pictures import agreement
-from spmem.retrieval.views import THUMB, Views, thumbnail
 from spmem.testing.truth import covisibility
 from spmem.types import Frame, Retrieval
+from spmem.views import THUMB, Views, thumbnail
 
 SEEN = 0.5
 """Share of a frame's pixels that the way out must have seen for it to be a revisit."""

@@ -25,8 +25,8 @@ def verify(
 
     from spmem import verification
     from spmem.opening import open as open_memory
-    from spmem.stores.keyframes import ZarrKeyframes
-    from spmem.stores.surfels import SurfelMap
+    from spmem.stores.keyframes.zarr import ZarrKeyframes
+    from spmem.stores.maps.surfels import SurfelMap
 
     bank = ZarrKeyframes.open(memory, "a" if repair else "r", branch=branch)
     parts = len(bank) + 6
@@ -83,7 +83,7 @@ def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
 
 def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
     """List the commits, branches and tags of a memory."""
-    from spmem.stores.keyframes import ZarrKeyframes
+    from spmem.stores.keyframes.zarr import ZarrKeyframes
 
     bank = ZarrKeyframes.open(memory, "r", branch=branch)
     commits, branches, tags = bank.snapshots(), bank.branches(), bank.tags()

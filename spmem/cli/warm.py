@@ -14,9 +14,9 @@ def warm(as_json: Json = False) -> None:
     """
     import spmem
     from spmem.integrations.readers import track
-    from spmem.retrieval.rules import METHODS
+    from spmem.retrieval.rules.named import METHODS
     from spmem.testing.box import BoxRoom
-    from spmem.testing.worlds import House, walk
+    from spmem.worlds import House, walk
 
     room, start = BoxRoom(), perf_counter()
     frames = room.frames(room.walk(2, width=80, height=60), time=0.0)

@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 from spmem.pictures.canvas import FAINT, Page
 from spmem.pictures.panels import rgb_image
-from spmem.types import Found
+from spmem.types import Match
 
 COLUMNS, CELL, GAP, MARGIN = 4, 3.7, 0.12, 0.35
 HEADER, CAPTION = 0.6, 0.42
 
 
-def found_sheet(found: Sequence[Found], *, title: str = "") -> Figure:
+def found_sheet(found: Sequence[Match], *, title: str = "") -> Figure:
     """Keyframes in the order found, four a row, with their scores.
 
     Returns:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.pictures.canvas import GROUND, INK, PATH, QUERIES, Page
-from spmem.retrieval.views import THUMB
+from spmem.views import THUMB
 
 if TYPE_CHECKING:
     from spmem.memory import SpatialMemory

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import spmem
 from spmem.camera import Camera
-from spmem.generating import Generated, GeneratorSpec, fitted, made_by, spec_of
+from spmem.generating import Generated, GeneratorSpec, retrieve_for, run_generator, spec_of
 from spmem.protocols import Generator
 from spmem.testing.box import BoxRoom
 from spmem.testing.room_memory import RoomMemory
@@ -60,7 +60,7 @@ class GeneratorTests:
     def context(self, generator: Generator, memory: RoomMemory, n: int | None = None) -> Retrieval:
         """What memory says about n cameras, or as many more as the generator has to make at once."""
         cameras = self.cameras(self.lengths[0] if n is None else n)
-        return fitted(memory.retrieve, cameras, spec_of(generator))[0]
+        return retrieve_for(memory.retrieve, cameras, spec_of(generator))[0]
 
     def made(
         self,
@@ -74,7 +74,9 @@ class GeneratorTests:
         """What a context gives, without echoed frames and in [0, 1]."""
         conditioning = generator.condition(context, prompt)
         echoed = spec_of(generator).echoes(len(context.recent))
-        return made_by(generator, conditioning, context.cameras, echoed=echoed, seed=seed, **more)
+        return run_generator(
+            generator, conditioning, context.cameras, echoed=echoed, seed=seed, **more
+        )
 
     def test_is_a_generator(self, generator: Generator) -> None:
         assert isinstance(generator, Generator)

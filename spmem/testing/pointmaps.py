@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from spmem.camera import Camera
-from spmem.integrations.pointmaps import placed
+from spmem.integrations.depth.pointmaps import placed
 from spmem.protocols import PointmapEstimator
 from spmem.testing.box import BoxRoom
 from spmem.types import Projection

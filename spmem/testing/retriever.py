@@ -23,10 +23,10 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.protocols import Retriever
-from spmem.retrieval.query import Observers, Query, Selection
-from spmem.retrieval.views import Views
+from spmem.query import Observers, Query, Selection
 from spmem.testing.box import BoxRoom, voxel_ids
 from spmem.types import Frame, Projection
+from spmem.views import Views
 
 TWO_ROOMS = BoxRoom(
     room=((-4.0, -1.5, -2.5), (4.0, 1.2, 2.5)),

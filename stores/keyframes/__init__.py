@@ -32,8 +32,3 @@ The codecs are ours to call, not Zarr codecs: Zarr sees bytes, with its own Zsta
 registered with Zarr would make files that nobody opens without spmem; here any Zarr library gives the JPEG file of a
 keyframe, and a few lines of NumPy its depth, as the attributes of the group tell.
 """
-
-from spmem.stores.keyframes.durable import ZarrKeyframes
-from spmem.stores.keyframes.ram import RamKeyframes
-
-__all__ = ["RamKeyframes", "ZarrKeyframes"]

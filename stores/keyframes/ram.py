@@ -19,10 +19,9 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.protocols import Arrays
-from spmem.stores.keyframes.branches import MAIN
-from spmem.stores.keyframes.groups import Parted, checked_group
-from spmem.stores.keyframes.record import copied, require_complete, size
-from spmem.stores.names import checked_name
+from spmem.stores.keyframes.names import MAIN, checked_name
+from spmem.stores.keyframes.zarr.groups import Parted, checked_group
+from spmem.stores.keyframes.zarr.record import copied, require_complete, size
 from spmem.types import Frame, Snapshot
 
 

@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from spmem import Camera
+from spmem import Camera, worlds
 from spmem.cli import app
 from spmem.opening import open as open_memory
-from spmem.testing import worlds
 from spmem.types import Frame
 
 Run = Callable[..., Any]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from spmem.bench.episode import Size
-from spmem.bench.retrieval import Scope
+from spmem.evaluation.episode import Size
+from spmem.evaluation.retrieval import Scope
 
 AIM = {"name", "value", "target", "unit", "better", "ok"}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spmem.bench.consistency import FULL, NONE, Scope
+from spmem.evaluation.consistency import FULL, NONE, Scope
 from spmem.integrations.reference.config import NANO, SIZES
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import WorldModel

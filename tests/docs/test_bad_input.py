@@ -136,7 +136,7 @@ def full_disk(place: Path) -> None:
     memory = reopened(place)
     memory.store(ROOM.frames(WALK)[3])
     full = OSError(28, os.strerror(28))
-    with patch("spmem.stores.keyframes.durable.write_records", side_effect=full):
+    with patch("spmem.stores.keyframes.zarr.bank.write_records", side_effect=full):
         memory.commit()
 
 

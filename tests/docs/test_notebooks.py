@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from spmem import worlds
 from spmem.integrations.writers import write_nerfstudio
-from spmem.testing import worlds
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))

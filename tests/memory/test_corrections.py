@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spmem
-from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory
+from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory, worlds
 from spmem.errors import InputError, KeyframeNotFoundError, ReadOnlyError, StoreError
 from spmem.geometry.se3 import matrix_from_quaternion
-from spmem.testing import worlds
 from spmem.testing.box import BoxRoom
 
 WIDTH, HEIGHT = 96, 72
@@ -222,7 +221,7 @@ def test_retrieval_answers_as_the_rebuilt_memory_does() -> None:
 def test_index_of_a_large_bank_follows_corrections() -> None:
     """Where candidates come from the index, too: nothing is scanned."""
     from spmem.config import RetrievalConfig
-    from spmem.retrieval.covisibility import Covisibility
+    from spmem.retrieval.rules.covisibility import Covisibility
 
     frames = in_the_box(16, sweep=5.0)
     memory, right = (
@@ -335,7 +334,7 @@ def test_a_damaged_keyframe_stops_a_correction_before_it_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from spmem.errors import CorruptMemoryError
-    from spmem.stores.keyframes import RamKeyframes
+    from spmem.stores.keyframes.ram import RamKeyframes
 
     frames = in_the_box(4)
     memory, read = built(frames), RamKeyframes.read

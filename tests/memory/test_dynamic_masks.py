@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import spmem
-from spmem import KeyframeConfig, MemoryConfig
-from spmem.integrations.segmentation import DepthChange
-from spmem.testing import worlds
+from spmem import KeyframeConfig, MemoryConfig, worlds
+from spmem.integrations.segmentation.depth_change import DepthChange
 
 N = 10
 EVERY = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0))

@@ -13,7 +13,7 @@ import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, SpatialMemory
 from spmem.errors import InputError, KeyframeNotFoundError, ReadOnlyError, StoreError
 from spmem.forgetting import within
-from spmem.stores.keyframes import record
+from spmem.stores.keyframes.zarr import record
 from spmem.testing.box import BoxRoom
 
 EVERY = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))

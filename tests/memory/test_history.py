@@ -280,7 +280,7 @@ def test_two_writers_of_one_branch(tmp_path: Path, frames: list[Frame]) -> None:
 def test_what_goes_wrong_in_the_background_is_told(
     tmp_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spmem.stores.keyframes import record
+    from spmem.stores.keyframes.zarr import record
 
     memory = spmem.open(tmp_path / "walk.spmem", config=EVERY)
     store(memory, frames[:1])

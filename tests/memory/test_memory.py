@@ -16,13 +16,13 @@ from spmem.errors import (
     UnknownNameError,
 )
 from spmem.geometry.consistency import pose_agreement
-from spmem.retrieval.baseline import Baseline
-from spmem.retrieval.oracle import Oracle
-from spmem.retrieval.query import Query, Selection
-from spmem.retrieval.rules import METHODS
-from spmem.retrieval.views import Views
+from spmem.query import Query, Selection
+from spmem.retrieval.rules.baseline import Baseline
+from spmem.retrieval.rules.named import METHODS
+from spmem.retrieval.rules.oracle import Oracle
 from spmem.testing.box import BoxRoom
 from spmem.testing.memory import CorrectableMemoryTests, MemoryTests
+from spmem.views import Views
 
 WIDTH, HEIGHT = 80, 60
 ROOM = BoxRoom()

@@ -91,7 +91,7 @@ def test_a_new_process_answers_the_same_and_says_nothing_else(tmp_path: Path) ->
 def test_views_are_a_cache(tmp_path: Path) -> None:
     """Without the stored views (and index) the same keyframes come back."""
     from spmem.checkpoint import VIEWS
-    from spmem.stores.keyframes import ZarrKeyframes
+    from spmem.stores.keyframes.zarr import ZarrKeyframes
 
     frames = walk()
     with spmem.open(tmp_path / "m.spmem") as memory:

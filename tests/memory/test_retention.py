@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetentionConfig
 from spmem.errors import InputError, UnknownNameError
-from spmem.stores.retention import POLICIES, Held, choose, recency, reservoir, uniform
-from spmem.stores.surfels import SurfelMap
+from spmem.stores.maps.surfels import SurfelMap
+from spmem.stores.retention import (
+    POLICIES,
+    RetentionCandidates,
+    choose,
+    recency,
+    reservoir,
+    uniform,
+)
 from spmem.testing.box import BoxRoom
 
 EVERY = KeyframeConfig(novelty=0.0, commit_every=3)
@@ -26,9 +33,11 @@ def frames() -> list[Frame]:
     return room.frames(room.walk(24, width=48, height=36, sweep=6.0), time=0.0)
 
 
-def held(times: list[float]) -> Held:
+def held(times: list[float]) -> RetentionCandidates:
     ids = np.arange(len(times), dtype=np.int64) * 3
-    return Held(ids, np.array(times, np.float64), np.full(len(times), 1000), SurfelMap())
+    return RetentionCandidates(
+        ids, np.array(times, np.float64), np.full(len(times), 1000), SurfelMap()
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,7 @@ def test_coverage_drops_what_others_saw(frames: list[Frame]) -> None:
     store = SurfelMap()
     for id, frame in enumerate([frames[0], frames[12], frames[0]]):
         store.observe(id, store.fuse(frame).reshape(-1))
-    three = Held(np.arange(3), np.arange(3.0), np.full(3, 1000), store)
+    three = RetentionCandidates(np.arange(3), np.arange(3.0), np.full(3, 1000), store)
     assert POLICIES["coverage"](three, 1).tolist() == [0]
     assert set(POLICIES["coverage"](three, 2).tolist()) in ({0, 1}, {0, 2})
 

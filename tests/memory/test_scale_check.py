@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spmem
-from spmem import Frame, MemoryConfig
+from spmem import Frame, MemoryConfig, worlds
 from spmem.geometry.consistency import ScaleCheck
 from spmem.integrations.readers import open_walk
-from spmem.testing import worlds
 
 SIZE = {"width": 64, "height": 48}
 HOUSE = worlds.House(seed=1, rooms=2)

@@ -15,9 +15,9 @@ import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetrievalConfig, checkpoint
 from spmem.cli import app
 from spmem.errors import CorruptMemoryError
-from spmem.retrieval.covisibility import Covisibility
-from spmem.stores.keyframes import ZarrKeyframes
-from spmem.stores.surfels import SurfelMap
+from spmem.retrieval.rules.covisibility import Covisibility
+from spmem.stores.keyframes.zarr import ZarrKeyframes
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
 from spmem.verification import flaws
 

@@ -19,8 +19,8 @@ import torch
 import spmem.testing.box
 from spmem.kernels import columns, fuse, raster
 from spmem.kernels.fuse_torch import Fusing
-from spmem.stores.surfels import SurfelMap
-from spmem.stores.worlds import Worlds
+from spmem.stores.maps.surfels import SurfelMap
+from spmem.stores.maps.batch import SurfelMapBatch
 
 room = spmem.testing.box.BoxRoom()
 cameras = room.walk(1, width=48, height=36)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spmem.query import Query, Selection
 from spmem.retrieval.explain import contributions
-from spmem.retrieval.query import Query, Selection
-from spmem.retrieval.random import Random
-from spmem.retrieval.views import Views
+from spmem.retrieval.rules.random import Random
 from spmem.testing.retriever import query_of, stand, tour, views_of
+from spmem.views import Views
 
 VIEWS = views_of(tour(12), first_id=5)
 QUERY = query_of([stand(-2.0, -1.2, 0.1), stand(-1.8, -1.0, 0.3)])

@@ -11,9 +11,9 @@ import torch
 import spmem
 from spmem.camera import Camera
 from spmem.errors import InputError
-from spmem.retrieval.views import THUMB
-from spmem.retrieval.where import Where
 from spmem.testing.retriever import TWO_ROOMS, tour, views_of
+from spmem.views import THUMB
+from spmem.where import Where
 
 LEFT_BOX = ((-3.1, -0.3, -0.6), (-2.1, 1.1, -0.4))
 """Around the front of the box in the left room."""

@@ -21,9 +21,9 @@ from spmem import Frame, KeyframeConfig, MemoryConfig
 from spmem.errors import SpmemError
 from spmem.integrations import writers
 from spmem.integrations.readers import open_walk
-from spmem.integrations.writers import Episode
-from spmem.stores.keyframes import ZarrKeyframes
-from spmem.stores.surfels import SurfelMap
+from spmem.integrations.writers import LeRobotEpisode
+from spmem.stores.keyframes.zarr import ZarrKeyframes
+from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*made anew")
@@ -249,7 +249,9 @@ FORMATS = {
         partial(writers.write_realestate10k, url="https://example.org/video"),
         partial(opened, within="clip.txt", images="clip"),
     ),
-    "lerobot": Format(lambda to, frames: writers.write_lerobot(to, [Episode(frames)], fps=1)),
+    "lerobot": Format(
+        lambda to, frames: writers.write_lerobot(to, [LeRobotEpisode(frames)], fps=1)
+    ),
     "video": Format(partial(writers.write_video, fps=1), partial(opened, depth="depth")),
     "ply": Format(write_surfels, lambda folder: writers.read_ply(folder / "map.ply")),
 }

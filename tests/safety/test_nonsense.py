@@ -11,7 +11,7 @@ import pytest
 
 import spmem
 from spmem.errors import CorruptMemoryError, SpmemError
-from spmem.stores.keyframes import ZarrKeyframes
+from spmem.stores.keyframes.zarr import ZarrKeyframes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*made anew")
 

@@ -24,7 +24,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 import spmem
 from spmem.errors import CorruptMemoryError, InputError, SnapshotNotFoundError
-from spmem.stores.keyframes import ZarrKeyframes
+from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.testing.sample_frames import sample_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*made anew", "ignore:.*Zarr V3 specification")

@@ -1,0 +1,1 @@
+"""Further renderers of surfels."""

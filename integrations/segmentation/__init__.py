@@ -1,0 +1,1 @@
+"""Segmenters of what moves."""

@@ -1,0 +1,1 @@
+"""Indices that find candidate views in sub-linear time."""

@@ -1,0 +1,1 @@
+"""The rules of retrieval: each published method in a file of its own."""

@@ -1,0 +1,1 @@
+"""What a view shows of a place, and which space is known to be empty."""

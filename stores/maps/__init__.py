@@ -1,0 +1,1 @@
+"""Maps: surfels, points, and how they are drawn."""

@@ -179,8 +179,10 @@ class SpatialMemory(Forgetting):
 
     def _novelty(self, surfel_ids: Int[Tensor, "h w"]) -> float:
         """Share of the pixels that show surfels which no keyframe saw."""
-        new = (surfel_ids >= 0) & ~self._geometry.observed(surfel_ids)
-        return float(new.sum()) / surfel_ids.numel()
+        parts = surfel_ids, self._geometry.observed(surfel_ids)
+        # numpy counts on this thread alone, torch wakes all
+        shown, seen = (part.numpy() if part.device.type == "cpu" else part for part in parts)
+        return float(((shown >= 0) & ~seen).sum()) / surfel_ids.numel()
 
     def _dated(self, frame: Frame) -> Frame:
         if not isinstance(frame, Frame):

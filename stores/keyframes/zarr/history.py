@@ -22,6 +22,7 @@ from spmem.stores.keyframes.zarr.background import BackgroundWriter
 from spmem.stores.keyframes.zarr.branches import found, history, require_branch
 from spmem.stores.keyframes.zarr.commits import Commits, WriterLock, locked
 from spmem.stores.keyframes.zarr.errors import store_errors
+from spmem.stores.keyframes.zarr.forks import require_icechunk
 from spmem.stores.keyframes.zarr.location import StoreLocation
 from spmem.stores.keyframes.zarr.reader import ReaderAddress, reopened
 from spmem.types import Snapshot
@@ -266,6 +267,7 @@ class Versions(ABC):
     def _require_open(self) -> None:
         if self._closed:
             raise StoreError(f"{self._place}: this memory is closed; open it again")
+        require_icechunk(self._place)
 
     def _require_writable(self) -> None:
         self._require_open()

@@ -54,7 +54,7 @@ def require_complete(frame: Frame) -> None:
 
 def copied(frame: Frame) -> Frame:
     """The frame on the CPU, with tensors of its own."""
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in frame.tensors().items()}
+    tensors = {name: _copy(tensor) for name, tensor in frame.tensors().items()}
     return frame.replace(camera=frame.camera.to("cpu"), **tensors)
 
 
@@ -101,6 +101,12 @@ def decode(
         latent=load(latent.tobytes())["latent"] if len(latent) else None,
         validate=False,
     )
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, by numpy: it copies on this thread alone, torch wakes all."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return torch.from_numpy(flat.numpy().copy()).view(tensor.dtype).reshape(tensor.shape)
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

@@ -12,13 +12,7 @@ import torch
 from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
-from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
-from spmem.integrations.embedding.colour_layout import EMBEDDERS
-from spmem.integrations.renderers.gsplat import GsplatRenderer
-from spmem.integrations.renderers.pytorch3d import PointRenderer
-from spmem.integrations.segmentation.depth_change import DYNAMIC_SEGMENTERS
 from spmem.memory import SpatialMemory
-from spmem.plugins import find
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
@@ -26,15 +20,10 @@ from spmem.protocols import (
     GeometryStore,
     KeyframeStore,
 )
+from spmem.registry import SHIPPED, find, make
 from spmem.retrieval.descriptors import Descriptors
-from spmem.retrieval.rules.named import retriever
-from spmem.stores.maps.points import PointCloud
-from spmem.stores.maps.rendering import DiscRenderer
-from spmem.stores.maps.surfels import SurfelMap
-from spmem.stores.retention import POLICIES, Policy
-
-GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
-RENDERERS = {"discs": DiscRenderer, "gsplat": GsplatRenderer, "pytorch3d": PointRenderer}
+from spmem.retrieval.rules import retriever
+from spmem.stores.retention import Policy
 
 
 def open(
@@ -119,11 +108,7 @@ def open(
         geometry = _geometry(settings)
         checkpoint.restore_geometry(geometry, bank, where)
         views = checkpoint.restore_views(bank)
-        policy = (
-            retention
-            if callable(retention)
-            else find("retention", settings.retention.policy, POLICIES)
-        )
+        policy = retention if callable(retention) else find("retention", settings.retention.policy)
         return SpatialMemory(
             geometry,
             bank,
@@ -134,10 +119,10 @@ def open(
             index=checkpoint.restore_index(bank, views, settings.retrieval),
             policy=policy,
             recent=checkpoint.restore_recent(bank, where),
-            depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
-            segmenter=_named("dynamic_segmenter", segmenter, DYNAMIC_SEGMENTERS),
+            depth=make("depth_estimator", depth),
+            segmenter=make("dynamic_segmenter", segmenter),
             descriptors=Descriptors(
-                _named("embedder", embedder, EMBEDDERS), checkpoint.restore_descriptors(bank)
+                make("embedder", embedder), checkpoint.restore_descriptors(bank)
             ),
             save=lambda memory: checkpoint.save(memory, bank),
             again=opened,
@@ -152,21 +137,17 @@ def open(
         raise
 
 
-def _named(seam: str, part: Any, builtin: Mapping[str, Callable[..., Any]]) -> Any:
-    return find(seam, part, builtin)() if isinstance(part, str) else part
-
-
 def _geometry(config: MemoryConfig) -> GeometryStore:
     """The configured store; a map that is drawn as discs does so itself, without copying its surfels."""
-    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry, GEOMETRY)
+    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry)
     if config.renderer == "discs":
         return store(config.fusion)
-    if config.geometry not in GEOMETRY:
+    if config.geometry not in SHIPPED["geometry_store"]:
         raise InputError(
             f"the geometry store {config.geometry!r} draws itself; renderer={config.renderer!r} goes with "
-            f"{' or '.join(GEOMETRY)}"
+            f"{' or '.join(SHIPPED['geometry_store'])}"
         )
-    return store(config.fusion, renderer=find("renderer", config.renderer, RENDERERS)())
+    return store(config.fusion, renderer=make("renderer", config.renderer))
 
 
 def _configuration(

@@ -1,7 +1,7 @@
 """The seams: what a part must do to be used in place of ours (structural; nothing to inherit).
 
 Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part. Parts that a
-configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.plugins`):
+configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.registry`):
 geometry_store, renderer, retriever, view_index, depth_estimator, dynamic_segmenter, embedder. The others are handed over as
 objects.
 """

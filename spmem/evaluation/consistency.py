@@ -20,8 +20,8 @@ from spmem.evaluation.matching import Matcher
 from spmem.integrations.readers import track
 from spmem.integrations.reference.generator import FORMS, ReferenceGenerator
 from spmem.opening import open as open_memory
-from spmem.plugins import find
-from spmem.retrieval.rules.named import METHODS, retriever
+from spmem.registry import require_known
+from spmem.retrieval.rules import METHODS, retriever
 from spmem.rollout import Chunk, rollout
 from spmem.types import Retrieval
 
@@ -85,7 +85,7 @@ class Scope:
         """
         families = tuple(filter(None, names.split(",")))
         for name in families:
-            find("family", name, FAMILIES)
+            require_known("family", name, FAMILIES)
         return replace(self, families=families)
 
     def with_rules(self, names: str) -> Scope:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -95,20 +95,42 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
-    where = torch.device(device or "cpu")
+    opened = Opening(config, device or "cpu", depth, segmenter, embedder, budget, retention)
+    try:
+        return opened(bank, mode != "r")
+    except BaseException:
+        bank.close()
+        raise
 
-    def opened(bank: KeyframeStore, writable: bool) -> SpatialMemory:
-        settings = _configuration(bank, config, writable=writable)
-        kept = settings.retention
-        kept = replace(kept, budget=kept.budget if budget is None else budget)
-        kept = replace(kept, policy=retention if isinstance(retention, str) else kept.policy)
-        settings = replace(settings, retention=kept)
+
+@dataclass(frozen=True)
+class Opening:
+    """How the parts of a memory are put together over a bank: :func:`open`'s arguments of the same names.
+
+    Pickles where the parts that it was given do; a memory travels between processes as this and its bank.
+    """
+
+    config: MemoryConfig | None
+    device: torch.device | str
+    depth: DepthEstimator | str | None
+    segmenter: DynamicSegmenter | str | None
+    embedder: Embedder | str | None
+    budget: int | str | None
+    retention: str | Policy | None
+
+    def __call__(self, bank: KeyframeStore, writable: bool) -> SpatialMemory:
+        """The memory that a bank holds, to write or to read."""
+        settings, where = self._settings(bank, writable), torch.device(self.device)
         if hasattr(bank, "configure"):
             bank.configure(settings.keyframes)
         geometry = _geometry(settings)
         checkpoint.restore_geometry(geometry, bank, where)
         views = checkpoint.restore_views(bank)
-        policy = retention if callable(retention) else find("retention", settings.retention.policy)
+        policy = (
+            self.retention
+            if callable(self.retention)
+            else find("retention", settings.retention.policy)
+        )
         return SpatialMemory(
             geometry,
             bank,
@@ -119,22 +141,23 @@ def open(
             index=checkpoint.restore_index(bank, views, settings.retrieval),
             policy=policy,
             recent=checkpoint.restore_recent(bank, where),
-            depth=make("depth_estimator", depth),
-            segmenter=make("dynamic_segmenter", segmenter),
+            depth=make("depth_estimator", self.depth),
+            segmenter=make("dynamic_segmenter", self.segmenter),
             descriptors=Descriptors(
-                make("embedder", embedder), checkpoint.restore_descriptors(bank)
+                make("embedder", self.embedder), checkpoint.restore_descriptors(bank)
             ),
             save=lambda memory: checkpoint.save(memory, bank),
-            again=opened,
+            again=self,
             device=where,
             writable=writable,
         )
 
-    try:
-        return opened(bank, mode != "r")
-    except BaseException:
-        bank.close()
-        raise
+    def _settings(self, bank: KeyframeStore, writable: bool) -> MemoryConfig:
+        settings = _configuration(bank, self.config, writable=writable)
+        kept, named = settings.retention, self.retention
+        kept = replace(kept, budget=kept.budget if self.budget is None else self.budget)
+        kept = replace(kept, policy=named if isinstance(named, str) else kept.policy)
+        return replace(settings, retention=kept)
 
 
 def _geometry(config: MemoryConfig) -> GeometryStore:

@@ -226,6 +226,18 @@ class KeyframeStore(Protocol):
 
 
 @runtime_checkable
+class RefreshableStore(Protocol):
+    """A keyframe store whose readers can go on to commits that came after they were opened."""
+
+    def refreshed(self) -> KeyframeStore | None:
+        """A reader of the branch's last commit; None if this one shows it already.
+
+        Raises StoreError if this store is open for writing or at a snapshot.
+        """
+        ...
+
+
+@runtime_checkable
 class ViewIndex(Protocol):
     """Nearest descriptors by inner product. Speaks numpy; a cache that can be rebuilt."""
 

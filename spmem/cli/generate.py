@@ -37,10 +37,10 @@ def generate(
     """Generate video side by side: the truth, with memory, without memory."""
     from spmem.evaluation.consistency import FULL, measured, play
     from spmem.evaluation.journeys import FAMILIES, journey
-    from spmem.integrations.readers import track
     from spmem.integrations.reference.generator import ReferenceGenerator
     from spmem.pictures import rgb_image, write_video
     from spmem.plugins import find
+    from spmem.progress import track
 
     find("path", path, FAMILIES)
     full = ReferenceGenerator.from_pretrained(model, steps=steps)

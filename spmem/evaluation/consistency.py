@@ -17,10 +17,10 @@ from spmem.evaluation.fidelity import ms_ssim, psnr, ssim
 from spmem.evaluation.journeys import CHUNK, FAMILIES, Journey, journey
 from spmem.evaluation.lpips import Lpips, load
 from spmem.evaluation.matching import Matcher
-from spmem.integrations.readers import track
 from spmem.integrations.reference.generator import FORMS, ReferenceGenerator
 from spmem.opening import open as open_memory
 from spmem.plugins import find
+from spmem.progress import track
 from spmem.retrieval.rules.named import METHODS, retriever
 from spmem.rollout import Chunk, rollout
 from spmem.types import Retrieval

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track as rich_track
 from torch import Tensor
 
 from spmem.camera import Camera
@@ -22,7 +20,6 @@ from spmem.types import Frame
 
 Cameras = Camera | tuple[Camera, ...]
 Pixels = tuple[Tensor, Tensor | None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,14 +94,3 @@ def walk_of_files(
 
     rows = range(len(images))
     return Walk(path, cameras, times, read, rows, skipped, applied_transform)
-
-
-def track(items: Iterable[T], description: str = "Reading") -> Iterator[T]:
-    """Iterate with a progress bar on standard error; no bar where that is not a terminal.
-
-    Example:
-        >>> list(track(range(3)))
-        [0, 1, 2]
-    """
-    console = Console(stderr=True)
-    yield from rich_track(items, description, console=console, disable=not console.is_terminal)

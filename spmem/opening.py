@@ -133,7 +133,7 @@ def open(
             free=checkpoint.restore_free(bank, views, settings.retrieval.reach),
             index=checkpoint.restore_index(bank, views, settings.retrieval),
             policy=policy,
-            recent=checkpoint.restore_recent(bank, where),
+            recent=checkpoint.restore_recent(bank, where, settings.recent),
             depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
             segmenter=_named("dynamic_segmenter", segmenter, DYNAMIC_SEGMENTERS),
             descriptors=Descriptors(

@@ -18,6 +18,7 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
+from spmem.protocols import RefreshableStore
 from spmem.stores.keyframes.names import checked_name
 from spmem.types import Snapshot
 
@@ -84,6 +85,50 @@ class Lifecycle(ABC):
         """Committed states of this branch, latest first."""
         self._require_open()
         return self._bank.snapshots()
+
+    # -- readers ------------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Go on to the last commit of the branch: a memory opened with ``mode="r"`` shows one commit until then.
+
+        What was handed out before (retrievals, keyframes) stays as it is. If the new commit cannot be read, the memory
+        stays where it was.
+
+        Returns:
+            True if there was a new commit, False if the memory shows the last one already.
+
+        Raises:
+            StoreError: The memory is open for writing, at a snapshot, or in RAM.
+            SnapshotNotFoundError: The branch was dropped.
+            CorruptMemoryError: The new commit is damaged.
+        """
+        self._require_open()
+        if not isinstance(self._bank, RefreshableStore):
+            raise StoreError('refresh() is for a memory on disk that was opened with mode="r"')
+        bank = self._bank.refreshed()
+        if bank is None:
+            return False
+        try:
+            opened = self._opened(bank, writable=False)
+        except BaseException:
+            bank.close()
+            raise
+        vars(self).update(vars(opened))
+        return True
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A memory that is open to read travels to another process as its address, and opens there at the same commit.
+
+        Raises:
+            StoreError: The memory is open for writing, or in RAM.
+        """
+        self._require_open()
+        if self._writable:
+            raise StoreError(
+                "a memory that is open for writing stays in its process: commit, and send a reader, "
+                'spmem.open(path, mode="r"); of a memory in RAM send what retrieve() returns'
+            )
+        return self._opener(), (self._bank, False)
 
     # -- history ------------------------------------------------------------------------------------
 
@@ -352,12 +397,15 @@ class Lifecycle(ABC):
         vars(self).update(vars(self._opened(self._bank, writable=True)))
 
     def _opened(self, bank: Any, *, writable: bool) -> Self:
+        opened: Self = self._opener()(bank, writable)
+        return opened
+
+    def _opener(self) -> Callable[[KeyframeStore, bool], Any]:
         if self._again is None:
             raise StoreError(
                 "this memory was put together by hand; open it with spmem.open for its history"
             )
-        opened: Self = self._again(bank, writable)
-        return opened
+        return self._again
 
     def _require_open(self) -> None:
         if self._closed:

@@ -1,7 +1,7 @@
 """The seams: what a part must do to be used in place of ours (structural; nothing to inherit).
 
 Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part. Parts that a
-configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.plugins`):
+configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.registry`):
 geometry_store, renderer, retriever, view_index, depth_estimator, dynamic_segmenter, embedder. The others are handed over as
 objects.
 """
@@ -235,6 +235,18 @@ class KeyframeStore(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class RefreshableStore(Protocol):
+    """A keyframe store whose readers can go on to commits that came after they were opened."""
+
+    def refreshed(self) -> KeyframeStore | None:
+        """A reader of the branch's last commit; None if this one shows it already.
+
+        Raises StoreError if this store is open for writing or at a snapshot.
+        """
+        ...
 
 
 @runtime_checkable

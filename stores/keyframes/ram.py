@@ -250,6 +250,13 @@ class RamKeyframes:
             self._named.states = {id: states[id] for id in states if id in kept}
         return 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Raises StoreError: what is in RAM is in one process."""
+        raise StoreError(
+            "a memory in RAM stays in its process: store it at a path and send a reader, "
+            'spmem.open(path, mode="r"), or send what retrieve() returns'
+        )
+
     def close(self) -> None:
         """Let go of all frames; the bank takes and gives nothing more."""
         self._closed = True

@@ -23,6 +23,7 @@ from spmem.stores.keyframes.zarr.branches import found, history, require_branch
 from spmem.stores.keyframes.zarr.commits import Commits, WriterLock, locked
 from spmem.stores.keyframes.zarr.errors import store_errors
 from spmem.stores.keyframes.zarr.location import StoreLocation
+from spmem.stores.keyframes.zarr.reader import ReaderAddress, reopened
 from spmem.types import Snapshot
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ class Versions(ABC):
         *,
         branch: str = MAIN,
         snapshot: str | None = None,
+        fixed: bool = True,
         read_only: bool = False,
     ) -> None:
         self.branch = branch
         self._place, self._repository = place, repository
         self._read_only = read_only or snapshot is not None
+        self._fixed = fixed and snapshot is not None  # else a reader may go on to the branch's last
         self._closed = False
         self._writer = BackgroundWriter(_ROOM)
         self.configure(config)
@@ -116,6 +119,26 @@ class Versions(ABC):
         with store_errors(self._place):
             forked._take_over(self)
         return forked
+
+    def refreshed(self) -> Self | None:
+        """A reader of the branch's last commit; None if this one shows it already.
+
+        Raises:
+            StoreError: This bank is open for writing, or at a snapshot.
+            SnapshotNotFoundError: The branch was dropped.
+        """
+        self._require_open()
+        if not self._read_only or self._fixed:
+            how = "at a snapshot, which stays as it is" if self._fixed else "for writing"
+            raise StoreError(
+                f'{self._place} is open {how}; refresh() is for a memory opened with mode="r"'
+            )
+        require_branch(self._place, self._repository, self.branch)
+        with store_errors(self._place):
+            if self._repository.lookup_branch(self.branch) == self._tip:
+                return None
+        kind = type(self)
+        return kind(self._place, self._repository, self._config, branch=self.branch, read_only=True)
 
     def on(self, branch: str) -> Self:
         """The bank on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
@@ -191,6 +214,17 @@ class Versions(ABC):
         self._writer.stop()
         if self._writing is not None:
             self._writing.end()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A reader travels to another process as its address. Raises StoreError if it is open for writing."""
+        self._require_open()
+        if not self._read_only:
+            raise StoreError(
+                f"{self._place} is open for writing, which stays in one process: commit, and send "
+                'a reader, spmem.open(path, mode="r")'
+            )
+        where = (self._place, self.branch, self._tip, self._fixed, self._config)
+        return reopened, (type(self), ReaderAddress(*where))
 
     # -- below ----------------------------------------------------------------------------------------
 

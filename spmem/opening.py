@@ -140,7 +140,7 @@ class Opening:
             free=checkpoint.restore_free(bank, views, settings.retrieval.reach),
             index=checkpoint.restore_index(bank, views, settings.retrieval),
             policy=policy,
-            recent=checkpoint.restore_recent(bank, where),
+            recent=checkpoint.restore_recent(bank, where, settings.recent),
             depth=make("depth_estimator", self.depth),
             segmenter=make("dynamic_segmenter", self.segmenter),
             descriptors=Descriptors(

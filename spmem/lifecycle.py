@@ -8,6 +8,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from spmem.arguments import whole
 from spmem.corrections import mark
 from spmem.errors import (
     ConflictError,
@@ -189,8 +190,7 @@ class Lifecycle(ABC):
             StoreError: The memory is open for writing elsewhere, a fork of this one included.
         """
         self._require_writable()
-        if keep is not None and keep < 1:
-            raise InputError(f"reclaim keeps at least 1 commit, got {keep}")
+        keep = None if keep is None else whole(keep, "reclaim's keep", 1)
         self.commit("reclaimed")
         return self._bank.reclaim(keep)
 

@@ -11,6 +11,7 @@ import torch
 
 from spmem import checkpoint
 from spmem.config import MemoryConfig
+from spmem.device import as_device
 from spmem.errors import InputError
 from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
 from spmem.integrations.embedding.colour_layout import EMBEDDERS
@@ -32,11 +33,13 @@ from spmem.stores.maps.points import PointCloud
 from spmem.stores.maps.rendering import DiscRenderer
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.stores.retention import POLICIES, Policy
+from spmem.torch_modes import out_of_modes
 
 GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
 RENDERERS = {"discs": DiscRenderer, "gsplat": GsplatRenderer, "pytorch3d": PointRenderer}
 
 
+@out_of_modes
 def open(
     path: str | PathLike[str] | None = None,
     *,
@@ -59,7 +62,8 @@ def open(
         mode: ``a`` opens or makes; ``r`` only reads; ``w`` makes anew in place of the memory there.
         config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
             with (``geometry``, ``fusion``) cannot be changed by opening.
-        device: Where a stored map is to live (default CPU); a new map goes where its first frame is.
+        device: Where a stored map is to live (default CPU; ``"cuda"`` is the current CUDA device); a new map goes where
+            its first frame is.
         depth: Lifts frames that come without depth: an estimator or the name of one.
         segmenter: Keeps what moves out of the map: a segmenter or the name of one.
         embedder: Describes keyframes as they are stored, for ``find`` by image and text: an embedder or the name of
@@ -81,6 +85,7 @@ def open(
         SnapshotNotFoundError: There is no such branch.
         ReadOnlyError: The folder cannot be written and mode is not ``r``.
         UnknownNameError: A part that the configuration names does not exist.
+        DeviceError: A device that this machine has not.
         InputError: An unknown mode, a configuration that the stored map was not built with, or a renderer for a
             geometry store that draws itself.
 
@@ -106,7 +111,7 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
-    where = torch.device(device or "cpu")
+    where = as_device(device or "cpu")
 
     def opened(bank: KeyframeStore, writable: bool) -> SpatialMemory:
         settings = _configuration(bank, config, writable=writable)

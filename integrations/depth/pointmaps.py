@@ -21,6 +21,7 @@ from spmem.errors import CameraError, FrameError, InputError
 from spmem.integrations.depth.alignment import ENOUGH
 from spmem.integrations.depth.network import InverseDepth
 from spmem.protocols import PointmapEstimator
+from spmem.returned import pointmaps_from
 from spmem.types import Pointmaps, Projection
 
 STANDING = 0.01
@@ -166,10 +167,10 @@ class PointmapDepth:
         """
         if known is not None and float(known.mask.float().mean()) >= ENOUGH:
             return self._fitted(rgb, cameras, known)
-        return _sampled(placed(self.estimator(rgb, cameras), cameras).depth, rgb)
+        return _sampled(placed(pointmaps_from(self.estimator, rgb, cameras), cameras).depth, rgb)
 
     def _inverse(self, rgb: Float[Tensor, "t h w 3"], cameras: Camera) -> Float[Tensor, "t h w"]:
-        depth = _sampled(self.estimator(rgb, cameras).depth, rgb)
+        depth = _sampled(pointmaps_from(self.estimator, rgb, cameras).depth, rgb)
         return torch.where(depth > 0, 1 / depth.clamp(min=1e-12), 0.0)
 
 

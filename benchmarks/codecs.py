@@ -24,7 +24,7 @@ from PIL import Image
 
 from spmem import Camera, Frame
 from spmem.config import KeyframeConfig
-from spmem.evaluation.report import ROOT, aim, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, print_report, walks_folder
 from spmem.stores.keyframes.zarr import ZarrKeyframes, codec
 from spmem.testing.box import BoxRoom
 
@@ -310,7 +310,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -326,7 +326,7 @@ def main() -> None:
     rendered = room.render(room.walk(8, width=640, height=480)).depth.numpy()
     rows += compare("box room", list(rendered), DEPTH, "depth")
     map_row = checkpoint(3 if options.quick else 9)
-    tell([*rows, *banks, map_row], aims(banks, map_row), as_json=options.json)
+    print_report([*rows, *banks, map_row], aims(banks, map_row), as_json=options.json)
     if not options.json:
         plot(rows, ROOT / "out" / "bench" / "codecs.png")
 

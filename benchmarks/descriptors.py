@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from retrieval_speed import VIEWS, views_of, walks_through_houses
 from rich.progress import track
 
-from spmem.evaluation.report import tell
+from spmem.evaluation.report import print_report
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.sketch import sketch
 from spmem.retrieval.indices.voxels import (
@@ -106,7 +106,7 @@ def row(name: str, dim: int | str, likeness: Matrix, share: Matrix, queries: NDA
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three houses")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -124,7 +124,7 @@ def main() -> None:
         made = {"count sketch": sketch(sets, dim), "dense signs": dense_signs(sets, dim)}
         made["Fourier, width 0.23"] = fourier(views, dim, 0.23 * scale)
         rows += [row(name, dim, d[queries] @ d.T, share, queries) for name, d in made.items()]
-    tell(rows, [], as_json=options.json)
+    print_report(rows, [], as_json=options.json)
 
 
 if __name__ == "__main__":

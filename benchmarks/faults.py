@@ -29,7 +29,7 @@ from rich.progress import track
 
 import spmem
 from spmem.errors import SpmemError, StoreError
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
@@ -298,7 +298,7 @@ def _after_damage(path: Path, truth: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -328,7 +328,7 @@ def main() -> None:
         aim(f"{row['fault']}: lost, wrong or unclear", count, 0, "trials", "lower")
         for row, count in zip(rows, worst, strict=True)
     ]
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from spmem import worlds
 from spmem.camera import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
 from spmem.evaluation.sight import Sight, seen
 from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
@@ -313,7 +313,7 @@ def rates(steps: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Fine-tune, draw and tell."""
+    """Fine-tune, draw and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
     options = parser.parse_args()
     if options.rates:
-        tell(rates(options.steps), [], as_json=options.json)
+        print_report(rates(options.steps), [], as_json=options.json)
         return
     scenes: list[Callable[[], Scene]] = [lambda: torchlight(7)]
     if options.quick:
@@ -350,7 +350,7 @@ def main() -> None:
         for way in WAYS:
             gain = np.mean(np.subtract(ways[way][FIRST], ways[UNTUNED][FIRST]))
             aims.append(aim(f"{name}: {way} over {UNTUNED}", float(gain), 0.0, "dB", "higher"))
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main() -> int:
             f"no CUDA device: torch {torch.__version__} of {sys.executable} finds none; nothing to do"
         )
         return 0
-    from spmem.evaluation.report import tell
+    from spmem.evaluation.report import print_report
 
     tests, failed = run_tests()
     rows, aims = [tests], []
@@ -64,7 +64,7 @@ def main() -> int:
             traceback.print_exc()
             rows.append(row(what, note=f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"))  # fmt: skip
             failed = True
-    tell(rows, aims, as_json=asked.json)
+    print_report(rows, aims, as_json=asked.json)
     return 1 if failed else 0
 
 

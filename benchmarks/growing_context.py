@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fine_tuning import Scene, torchlight, tuned
 
-from spmem.evaluation.report import aim, mean_and_error, tell
+from spmem.evaluation.report import aim, mean_and_error, print_report
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out, rescaled
 from spmem.integrations.reference.generator import ReferenceGenerator
@@ -56,7 +56,7 @@ def closed(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[
 
 
 def main() -> None:
-    """Train, draw and tell."""
+    """Train, draw and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -83,7 +83,7 @@ def main() -> None:
             gain = np.subtract(own[name, memory], own["single chunks", memory]).tolist()
             rows.append({"over single chunks": name, "memory": words, "own, dB": mean_and_error(gain)})  # fmt: skip
             aims.append(aim(f"{name} over single chunks, {words}", float(np.mean(gain)), 0.0, "dB", "higher"))  # fmt: skip
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 
 import spmem
 from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory, worlds
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.geometry import matrix_from_quaternion
 from spmem.progress import track
 from spmem.stores.maps.surfels import SurfelMap
@@ -37,7 +37,7 @@ Rows = list[dict[str, Any]]
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="100 keyframes, exact depth")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -53,7 +53,7 @@ def main() -> None:
             rows.append(found)
             aims.append(aim(f"{found['corrected']}: times rebuilding", found["times as fast"], 10, "x", "higher"))  # fmt: skip
         rows += yardsticks(frames, list(scattered), depth)
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 def corrected(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from torch import Tensor
 
 import spmem
 from spmem import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.progress import track
 from spmem.retrieval.rules import METHODS
@@ -149,7 +149,7 @@ def hit_share(rows: list[int], share: Tensor) -> float:
 
 
 def main() -> None:
-    """Measure and tell; with --query, the part of the new process."""
+    """Measure and print; with --query, the part of the new process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -192,7 +192,7 @@ def main() -> None:
             best = (max if better == "higher" else min)(number(row[measure]) for row in others)
             value = number(ours[measure])
             aims.append(aim(f"{name}: {measure}, beside Open3D", value, best, "", better))
-    tell([*stores, *projections, *beside, *methods], aims, as_json=options.json)
+    print_report([*stores, *projections, *beside, *methods], aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.progress import track
 import spmem
 from spmem.evaluation.episode import BenchEpisode, Size
 from spmem.evaluation.measures import best, coverage
-from spmem.evaluation.report import ROOT, aim, tell
+from spmem.evaluation.report import ROOT, aim, print_report
 from spmem.evaluation.scenes import room_to_room, round_again
 from spmem.registry import SHIPPED
 from spmem.worlds.house import FRAME_RATE
@@ -113,7 +113,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, draw and tell."""
+    """Measure, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -138,7 +138,7 @@ def main() -> None:
         aims.append(
             aim(f"coverage over the next best policy, {budget} kept", gain, 0.0, "", "higher")
         )
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from spmem import (
     SpatialMemory,
     worlds,
 )
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
@@ -365,7 +365,7 @@ def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small banks only, under a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -405,7 +405,7 @@ def main() -> None:
                 "faster than surfel votes as objects", found[-1]["times faster"], 100, "x", "higher"
             )
         )
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

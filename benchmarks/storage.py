@@ -25,7 +25,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 import spmem
 from spmem import Frame, KeyframeConfig
-from spmem.evaluation.report import aim, tell, walks_folder
+from spmem.evaluation.report import aim, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.keyframes.zarr.decode import read_records
@@ -302,7 +302,7 @@ def _timed(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -325,7 +325,7 @@ def main() -> None:
         rows.append(large)
         what = f"opening {large['keyframes']:,} keyframes, {large['surfels']:,} surfels"
         aims.append(aim(what, large["open s"], 2, "s", "lower"))
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import torch
 
 import spmem
 from spmem import Camera, Frame, SpatialMemory, worlds
-from spmem.evaluation.report import aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import aim, mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.integrations.tracking import Followed, follow, trajectory_error
 from spmem.pictures.canvas import INK, PATH, QUERIES, Page, save
@@ -133,7 +133,7 @@ def from_above(memory: SpatialMemory, found: Camera, truth: Camera) -> Any:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short walk of each kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -158,7 +158,7 @@ def main() -> None:
     told = [carried_off(seed, 40 if options.quick else 80) for seed in seeds]
     lost = sum(row["reported lost"] for row in told) / sum(row["foreign frames"] for row in told)
     aims.append(aim("foreign frames reported lost", round(100 * lost, 1), 100, "%", "higher"))
-    tell([*rows, *told], aims, as_json=options.json)
+    print_report([*rows, *told], aims, as_json=options.json)
 
 
 if __name__ == "__main__":

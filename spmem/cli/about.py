@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from spmem.cli.shell import Json, Memory, show, size, tell
+from spmem.cli.shell import Json, Memory, format_bytes, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +21,7 @@ def info(memory: Memory, as_json: Json = False) -> None:
     with open_memory(memory, mode="r") as opened:
         told = _contents(opened) | _stored(memory)
         if as_json:
-            tell({"memory": str(memory)} | told)
+            print_json({"memory": str(memory)} | told)
             return
         _show(memory, told, _picture(opened))
 
@@ -107,8 +108,8 @@ def _show(path: str, told: dict[str, Any], picture: Text | None) -> None:
     if told["voxel"]:
         rows["voxel"] = f"{told['voxel']:.4g} world units"
     parts = dict(told["bytes"])
-    rows["on disk"] = f"{size(parts.pop('total'))}: " + ", ".join(
-        f"{name} {size(count)}" for name, count in parts.items()
+    rows["on disk"] = f"{format_bytes(parts.pop('total'))}: " + ", ".join(
+        f"{name} {format_bytes(count)}" for name, count in parts.items()
     )
     rows["written by"] = f"spmem {told['version']}, schema {told['schema']}"
     rows["snapshots"] = "\n".join(
@@ -118,7 +119,7 @@ def _show(path: str, told: dict[str, Any], picture: Text | None) -> None:
     more = len(told["snapshots"]) - 5
     rows["snapshots"] += f"\nand {more} older" if more > 0 else ""
     rows["configuration"] = "\n".join(_settings(told["config"]))
-    show(str(path), rows)
+    print_table(str(path), rows)
     console = Console()
     if picture is not None and console.color_system and console.width >= 72:
         console.print(picture)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spmem.cli.ingest import Format
-from spmem.cli.shell import Json, show, size, tell
+from spmem.cli.shell import Json, format_bytes, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +68,9 @@ def demo(
     figures["seconds"] = perf_counter() - start
     files = {"memory": str(place), "sheet": str(sheet), "video": str(video)}
     if as_json:
-        tell({"course": course.name} | figures | {"files": files})
+        print_json({"course": course.name} | figures | {"files": files})
     else:
-        show(f"{course.name}: remembered, left and seen again", _told(figures, k) | files)
+        print_table(f"{course.name}: remembered, left and seen again", _told(figures, k) | files)
 
 
 def _come_back(trial: Trial, memory: SpatialMemory, out: Path) -> tuple[Path, list[Answer]]:
@@ -165,7 +166,7 @@ def _told(figures: dict[str, Any], k: int) -> dict[str, str]:
     again, held = figures[which], figures["held_back"]
     return {
         "frames remembered": f"{figures['frames']}",
-        "keyframes": f"{figures['keyframes']}, {size(figures['bytes'])} on disk",
+        "keyframes": f"{figures['keyframes']}, {format_bytes(figures['bytes'])} on disk",
         "surfels": f"{figures['surfels']:,}",
         "store / retrieve": f"{figures['store_ms']:.0f} ms / {figures['retrieve_ms']:.0f} ms",
         "revisits" if which == "revisits" else "later frames, no revisits": f"{again['frames']}",

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, size, tell
+from spmem.cli.shell import Json, format_bytes, print_table
 from spmem.errors import InputError
+from spmem.evaluation.printing import print_json
 
 Format = Annotated[
     str | None,
@@ -71,7 +72,7 @@ def ingest(
     seconds = perf_counter() - start
     stored = held(where)
     if as_json:
-        tell(
+        print_json(
             {
                 "memory": str(out),
                 "frames": len(walk),
@@ -83,13 +84,13 @@ def ingest(
             }
         )
         return
-    show(
+    print_table(
         str(out),
         {
             "frames": f"{len(walk)} in {seconds:.1f} s",
             "keyframes": f"{keyframes} ({keyframes - before} new)",
             "surfels": f"{surfels:,}",
-            "on disk": size(stored),
+            "on disk": format_bytes(stored),
         },
     )
 

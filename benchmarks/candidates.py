@@ -52,13 +52,13 @@ def in_house(seed: int, frames: int) -> dict[str, tuple[float, float]]:
         for frame in house.frames(walk(house, frames, seed=seed, stride=0.12, **size)):
             memory.store(frame)
         cameras = walk(house, ASKED, seed=seed + 1000, stride=1.0, **size)
-        told: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        answers: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for rule in ways.values():
             answer(memory, cameras[0], rule)  # indexes all
         for camera in cameras:
             for name, rule in ways.items():
-                told[name].append(answer(memory, camera, rule))
-    columns = {name: tuple(zip(*each, strict=True)) for name, each in told.items()}
+                answers[name].append(answer(memory, camera, rule))
+    columns = {name: tuple(zip(*each, strict=True)) for name, each in answers.items()}
     return {
         name: (float(np.mean(shares)), float(np.median(ms))) for name, (shares, ms) in columns.items()
     }  # fmt: skip

@@ -197,14 +197,14 @@ def compare(walk: str, images: list[NDArray[Any]], codecs: list[Codec], part: st
     rows = []
     for c in codecs:
         worst = min(quality[c.name]) if part == "colour" else 100 * max(quality[c.name])
-        told = f"{worst:.1f} dB" if part == "colour" else f"{worst:.3f} %"
+        worst_text = f"{worst:.1f} dB" if part == "colour" else f"{worst:.3f} %"
         row: dict[str, Any] = {"walk": walk, "part": part, "codec": c.name}
         row["kB"], row["kB spread"] = spread(size[c.name])
         row["encode ms"], row["encode spread"] = spread(encode[c.name])
         row["decode ms"], row["decode spread"] = spread(decode[c.name])
         if part == "colour":
             row["psnr dB"] = round(float(np.mean(quality[c.name])), 1)
-        row["worst"] = "lossless" if worst in (99, 0) else told
+        row["worst"] = "lossless" if worst in (99, 0) else worst_text
         rows.append(row)
     return rows
 
@@ -278,7 +278,7 @@ def checkpoint(rounds: int) -> dict[str, Any]:
 def aims(banks: list[dict[str, Any]], map_row: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures that were asked for, of the 640x480 walk (errors: of both)."""
     kitchen = banks[0]
-    asked = [
+    expected = [
         ("bytes a 640x480 keyframe", kitchen["kB a keyframe"], 250, "kB", "lower"),
         ("worst colour", min(b["worst psnr dB"] for b in banks), 42, "dB", "higher"),
         ("worst depth error", max(b["worst depth %"] for b in banks), 0.1, "%", "lower"),
@@ -286,7 +286,7 @@ def aims(banks: list[dict[str, Any]], map_row: dict[str, Any]) -> list[dict[str,
         ("reading 8 of 640x480", kitchen["read 8 ms"], 10, "ms", "lower"),
         ("map of 1 M rows, written", map_row["write s"], 1, "s", "lower"),
     ]
-    return [aim(*row) for row in asked]
+    return [aim(*row) for row in expected]
 
 
 # -- telling ------------------------------------------------------------------------------------------

@@ -74,12 +74,12 @@ def main() -> None:
     rows, shown = consistency(ReferenceGenerator.from_pretrained("nano", steps=4), scope)
     strips(shown, options.out)
     curves(rows, options.out)
-    told = [*summary(rows), *drift(rows)]
+    summaries = [*summary(rows), *drift(rows)]
     if options.docs:
         part = ", rules" if options.rules else ", moving" if options.moving else ""
-        told_there = summary(rows) if part else [*told, *aims(rows)]
-        to_docs(options.out, f"consistency{part}", markdown(told_there))
-    print_report(told + (rows if options.json else []), aims(rows), as_json=options.json)
+        published = summary(rows) if part else [*summaries, *aims(rows)]
+        to_docs(options.out, f"consistency{part}", markdown(published))
+    print_report(summaries + (rows if options.json else []), aims(rows), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,10 @@ def exact(sets: VoxelSets, queries: NDArray[np.int64]) -> Matrix:
     index.add(np.arange(n), sets)
     out = np.zeros((len(queries), n), np.float32)
     for i, query in enumerate(queries.tolist()):
-        of = slice(*sets.offsets[query : query + 2])
-        one = VoxelSets(sets.key[of], sets.share[of], np.array([0, of.stop - of.start]))
+        voxels = slice(*sets.offsets[query : query + 2])
+        one = VoxelSets(
+            sets.key[voxels], sets.share[voxels], np.array([0, voxels.stop - voxels.start])
+        )
         scores, ids = (part[0] for part in index.search(one, n))
         out[i, ids[ids >= 0]] = scores[ids >= 0]
     return out

@@ -83,14 +83,14 @@ def memory(quick: bool) -> Result:
     """Megabytes at most while fusing."""
     rows, aims = [], []
     for voxel in (0.02, 0.01):
-        held = {}
+        megabytes = {}
         for who in ("spmem", "VoxelBlockGrid"):
             command = [sys.executable, __file__, "--hold", who, str(voxel)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            held[who] = float(done.stdout)
+            megabytes[who] = float(done.stdout)
         name = f"640x480, {voxel * 100:g} cm"
-        rows.append({"memory, MB": name, **{who: round(mb) for who, mb in held.items()}})
-        share = round(held["spmem"] / held["VoxelBlockGrid"], 2)
+        rows.append({"memory, MB": name, **{who: round(mb) for who, mb in megabytes.items()}})
+        share = round(megabytes["spmem"] / megabytes["VoxelBlockGrid"], 2)
         aims.append(aim(f"memory {name}: share of VoxelBlockGrid's", share, 0.5, "x", "lower"))
     store = SurfelMap()
     given = surfels(1_000_000)

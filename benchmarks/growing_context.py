@@ -38,8 +38,8 @@ def closed(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[
     """PSNR in dB of each held-out stretch's chunks but the first, after a model's own recent frames or after true ones."""
     config = model.config
     errors, last = [], None
-    for i in range(len(scene.held[0].keyframes)):
-        clip = stacked([cut(one, i, config) for one in scene.held])
+    for i in range(len(scene.held_out[0].keyframes)):
+        clip = stacked([cut(one, i, config) for one in scene.held_out])
         scale = clip.scale()
         video = frames_in(clip, scale)[:, :, : config.channels]
         given = conditions(clip, scale)
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of each training")
     options = parser.parse_args()
     steps = min(options.steps, 3) if options.quick else options.steps
-    scene = torchlight(7, learn=2, held=2) if options.quick else torchlight(7)
+    scene = torchlight(7, learn=2, held_out=2) if options.quick else torchlight(7)
     models, seconds, _ = tuned(scene, WAYS, steps, seed=0)
     models = {"no fine-tuning": ReferenceGenerator.from_pretrained("nano").model} | models
     rows, own = [], {}

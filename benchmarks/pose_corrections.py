@@ -75,13 +75,13 @@ def corrected(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any
         memory.update_poses(wrong)
         updating.append(timed(memory.update_poses, right))
         rebuilding.append(rebuild(memory)[1])
-        again = difference(memory.geometry, rebuilt, look)["depth %, mean"]
+        restored = difference(memory.geometry, rebuilt, look)["depth %, mean"]
         removing = timed(memory.remove, moved)
         memory.close()
     return {
         "corrected": name, "moved": len(moved), "update s": round(min(updating), 3),
         "rebuild s": round(min(rebuilding), 2), "times as fast": round(min(rebuilding) / min(updating), 1),
-        **found, "after wrong and right again": again, "remove s": round(removing, 3),
+        **found, "after wrong and right again": restored, "remove s": round(removing, 3),
     }  # fmt: skip
 
 

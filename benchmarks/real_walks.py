@@ -126,9 +126,9 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     return {"projection": projection, "methods": methods}
 
 
-def number(told: str | float) -> float:
+def leading_number(text: str | float) -> float:
     """The figure, without its standard error."""
-    return float(str(told).split()[0])
+    return float(str(text).split()[0])
 
 
 def best_cover(masks: Tensor) -> list[int]:
@@ -169,14 +169,14 @@ def main() -> None:
             path = Path(folder) / "walk.spmem"
             stores.append(store_walk(name, path, stop))
             command = [sys.executable, __file__, "--query", name, str(path)]
-            asked = subprocess.run(
+            answered = subprocess.run(
                 command + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True, check=True
             )
             if peers:
                 walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
                 picture = ROOT / "out" / "bench" / f"held-back-{name}.png"
                 beside += beside_open3d(name, path, walk, picture)
-        answer = json.loads(asked.stdout)
+        answer = json.loads(answered.stdout)
         projections.append(answer["projection"])
         methods += answer["methods"]
         others = [row["mean"] for row in answer["methods"] if row["method"] != "covisibility"]
@@ -189,8 +189,10 @@ def main() -> None:
     for name in WALKS if peers else ():
         ours, *others = (row for row in beside if row["walk"] == name)
         for measure, better in MEASURES.items():
-            best = (max if better == "higher" else min)(number(row[measure]) for row in others)
-            value = number(ours[measure])
+            best = (max if better == "higher" else min)(
+                leading_number(row[measure]) for row in others
+            )
+            value = leading_number(ours[measure])
             aims.append(aim(f"{name}: {measure}, beside Open3D", value, best, "", better))
     print_report([*stores, *projections, *beside, *methods], aims, as_json=options.json)
 

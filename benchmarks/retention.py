@@ -122,7 +122,7 @@ def main() -> None:
     plot(rows, ROOT / "out" / "bench" / "retention.png")
     aims = []
     for budget in (8, 16, 32):
-        of = {
+        coverage_of = {
             policy: np.mean(
                 [
                     r["share of the best 4"]
@@ -133,7 +133,8 @@ def main() -> None:
             for policy in SHIPPED["retention"]
         }
         gain = float(
-            of["coverage"] - max(share for name, share in of.items() if name != "coverage")
+            coverage_of["coverage"]
+            - max(share for name, share in coverage_of.items() if name != "coverage")
         )
         aims.append(
             aim(f"coverage over the next best policy, {budget} kept", gain, 0.0, "", "higher")

@@ -54,7 +54,7 @@ def ingest(
     from spmem.stores.keyframes.zarr.location import place
     from spmem.stores.keyframes.zarr.repository import held, taken
 
-    walk = open_walk(source, format, **_options(option or []))[::stride][:limit]
+    walk = open_walk(source, format, **_parse_options(option or []))[::stride][:limit]
     where = place(out)
     if not append and taken(where):
         raise InputError(
@@ -95,18 +95,18 @@ def ingest(
     )
 
 
-def _options(given: list[str]) -> dict[str, str | float]:
+def _parse_options(given: list[str]) -> dict[str, str | float]:
     """NAME=VALUE pairs; what reads as a number is one."""
     pairs = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--option")
-        pairs[name] = _number(value)
+        pairs[name] = _parse_value(value)
     return pairs
 
 
-def _number(value: str) -> str | float:
+def _parse_value(value: str) -> str | float:
     try:
         return float(value)
     except ValueError:

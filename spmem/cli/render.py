@@ -63,7 +63,7 @@ def render(
         else:
             way = cameras.read_path(Path(path), lens)
         coverage: list[float] = []
-        write_video(out, _images(opened, way, shown, coverage), fps)
+        write_video(out, _render_images(opened, way, shown, coverage), fps)
     mean = sum(coverage) / len(coverage)
     if as_json:
         print_json(
@@ -82,7 +82,7 @@ def render(
         )
 
 
-def _images(
+def _render_images(
     memory: SpatialMemory, way: Camera, shown: list[str], coverage: list[float]
 ) -> Iterator[NDArray[np.uint8]]:
     """A frame a camera; notes what memory covers."""
@@ -90,14 +90,14 @@ def _images(
 
     from spmem.progress import track
 
-    draw = _drawings(memory)
+    draw = _make_drawings(memory)
     for camera in track(way, "Rendering"):
         projection = memory.geometry.render(camera[None])
         coverage.append(float(projection.coverage))
         yield np.concatenate([draw[name](projection) for name in shown], 1)
 
 
-def _drawings(memory: SpatialMemory) -> dict[str, Callable[[Projection], NDArray[np.uint8]]]:
+def _make_drawings(memory: SpatialMemory) -> dict[str, Callable[[Projection], NDArray[np.uint8]]]:
     """Depth colours are the same in all frames: from near to far as the keyframes saw it."""
     import numpy as np
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from spmem.arguments import whole
+from spmem.arguments import seconds, whole
 from spmem.corrections import mark
 from spmem.errors import (
     ConflictError,
@@ -98,7 +98,7 @@ class Lifecycle(ABC):
         if (snapshot is None) == (time is None):
             raise InputError("at() takes a snapshot or a time")
         if time is not None:
-            commits = self.snapshots()
+            time, commits = seconds(time, "time"), self.snapshots()
             past = [one for one in commits if one.keyframes == 0 or _until(one) <= time]
             if not past:
                 raise SnapshotNotFoundError(

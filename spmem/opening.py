@@ -102,6 +102,7 @@ def open(
             'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
         )
 
+    where = as_device("cpu" if device is None else device)
     if path is None:
         from spmem.stores.keyframes.ram import RamKeyframes
 
@@ -111,7 +112,6 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
-    where = as_device(device or "cpu")
 
     def opened(bank: KeyframeStore, writable: bool) -> SpatialMemory:
         settings = _configuration(bank, config, writable=writable)

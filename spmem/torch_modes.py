@@ -42,7 +42,9 @@ def out_of_modes(function: Function) -> Function:
         if "torch._dynamo" not in sys.modules:  # a second to import, and nothing is compiled
             return plain(*args, **more)
         if "function" not in outside:
-            outside["function"] = torch.compiler.disable(plain, reason="kernels that are compiled already")
+            outside["function"] = torch.compiler.disable(
+                plain, reason="kernels that are compiled already"
+            )
         return outside["function"](*args, **more)
 
     return run  # type: ignore[return-value]

@@ -134,6 +134,8 @@ class SpatialMemory(Forgetting):
             FrameError: No depth and no estimator.
             ConventionError: The poses contradict the depth, and fit under another convention. (Where they fit under
                 another scale, there is a warning.)
+            InputError: The frame, or what an estimator, segmenter, embedder or retention policy returned for it, is not
+                what it must be (the error says which, and what came). Nothing of the frame is stored.
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
@@ -146,10 +148,11 @@ class SpatialMemory(Forgetting):
         surfel_ids = self._geometry.fuse(still)
         self._changed, self._device = True, frame.camera.device
         self._next_time = (frame.time or 0.0) + 1.0
+        id = None
+        if not self.keyframes or self._novelty(surfel_ids) >= self.config.keyframes.novelty:
+            id = self._keep(still, surfel_ids)
         self.recent.append(frame)
-        if len(self.keyframes) and self._novelty(surfel_ids) < self.config.keyframes.novelty:
-            return None
-        return self._keep(still, surfel_ids)
+        return id
 
     def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"]) -> int:
         assert frame.depth is not None
@@ -158,8 +161,12 @@ class SpatialMemory(Forgetting):
         self._geometry.observe(id, surfel_ids.reshape(-1))
         depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
-        self.descriptors.add(id, frame)
-        self._bound()
+        try:
+            self.descriptors.add(id, frame)
+            self._bound()
+        except BaseException:  # of an embedder, or a policy: nothing of the frame stays
+            self.remove(id)
+            raise
         self._uncommitted += 1
         if self._uncommitted == self.config.keyframes.commit_every:
             # Corrected keyframes and a map of before would contradict each other after a crash.

@@ -131,9 +131,9 @@ def test_a_cast_does_not_whiten_a_frame() -> None:
 
 
 def test_poses_in_bfloat16_are_refused_and_pictures_in_it_are_taken() -> None:
-    with pytest.raises(DTypeError, match="c2w is torch.bfloat16"):
+    with pytest.raises(DTypeError, match=r"c2w is torch\.bfloat16"):
         Camera(WAY.K[0], WAY.c2w[0].bfloat16(), width=64, height=48)
-    with pytest.raises(DTypeError, match="K is torch.bfloat16"):
+    with pytest.raises(DTypeError, match=r"K is torch\.bfloat16"):
         Camera(WAY.K[0].bfloat16(), WAY.c2w[0], width=64, height=48)
     frame = FRAMES[0]
     assert frame.depth is not None

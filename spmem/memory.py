@@ -135,7 +135,8 @@ class SpatialMemory(Forgetting):
             ConventionError: The poses contradict the depth, and fit under another convention. (Where they fit under
                 another scale, there is a warning.)
             InputError: The frame, or what an estimator, segmenter, embedder or retention policy returned for it, is not
-                what it must be (the error says which, and what came). Nothing of the frame is stored.
+                what it must be (the error says which, and what came). Nothing of the frame is stored; if an embedder or a
+                policy was wrong, the map is as after :meth:`remove`.
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()

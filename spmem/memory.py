@@ -134,6 +134,9 @@ class SpatialMemory(Forgetting):
             FrameError: No depth and no estimator.
             ConventionError: The poses contradict the depth, and fit under another convention. (Where they fit under
                 another scale, there is a warning.)
+            InputError: The frame, or what an estimator, segmenter, embedder or retention policy returned for it, is not
+                what it must be (the error says which, and what came). Nothing of the frame is stored; if an embedder or a
+                policy was wrong, the map is as after :meth:`remove`.
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
@@ -146,12 +149,12 @@ class SpatialMemory(Forgetting):
         surfel_ids = self._geometry.fuse(still)
         self._changed, self._device = True, frame.camera.device
         self._next_time = (frame.time or 0.0) + 1.0
-        if len(self.keyframes) and self._novelty(surfel_ids) < self.config.keyframes.novelty:
-            self.recent.append(frame)
-            return None
-        uid = new_uid()
+        id = uid = None
+        if not self.keyframes or self._novelty(surfel_ids) >= self.config.keyframes.novelty:
+            uid = new_uid()
+            id = self._keep(still, surfel_ids, uid)
         self.recent.append(frame, uid)
-        return self._keep(still, surfel_ids, uid)
+        return id
 
     def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"], uid: bytes) -> int:
         assert frame.depth is not None
@@ -160,8 +163,12 @@ class SpatialMemory(Forgetting):
         self._geometry.observe(id, surfel_ids.reshape(-1))
         depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
-        self.descriptors.add(id, frame)
-        self._bound()
+        try:
+            self.descriptors.add(id, frame)
+            self._bound()
+        except BaseException:  # of an embedder, or a policy: nothing of the frame stays
+            self.remove(id)
+            raise
         self._uncommitted += 1
         if self._uncommitted == self.config.keyframes.commit_every:
             # Corrected keyframes and a map of before would contradict each other after a crash.

@@ -27,7 +27,7 @@ from spmem.testing.truth import covisibility
 THRESHOLDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 
-def half(frame: Frame) -> Frame:
+def halve_frame(frame: Frame) -> Frame:
     """Every second pixel of every second row."""
     assert frame.depth is not None
     depth = frame.depth[::2, ::2]
@@ -40,7 +40,7 @@ def half(frame: Frame) -> Frame:
 def measure(name: str, stop: int | None) -> list[dict[str, Any]]:
     """A row for each threshold."""
     walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
-    frames = [half(frame) for frame in track(walk, f"Reading {name}")]
+    frames = [halve_frame(frame) for frame in track(walk, f"Reading {name}")]
     stored = [i for i in range(len(frames)) if not held_back(i)]
     queries = [i for i in range(len(frames)) if held_back(i)]
     views = [small(frames[i]) for i in stored]

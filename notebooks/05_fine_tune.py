@@ -61,19 +61,19 @@ if WALK is None:
 else:
     walk = open_walk(Path(WALK))
     episodes = list(in_walk(walk, length=min(48, len(walk) // 8 * 4)))
-*learn, held = episodes
+*learn, held_out = episodes
 print(f"{len(learn)} episodes to learn from, {sum(len(one.keyframes) for one in learn)} chunks")
 
 
 # %%
 def looked_at(model, title):
     """Chunks of the held-out episode: the truth, with memory, without."""
-    image, psnr = sheet(model, [held], steps=6, clips=5)
+    image, psnr = sheet(model, [held_out], steps=6, clips=5)
     plt.figure(figsize=(12, 5.3))
     plt.imshow(image)
     plt.axis("off")
-    told = ", ".join(f"{name} {value:.1f} dB" for name, value in psnr.items())
-    plt.title(f"{title}: truth, with memory, without ({told} where memory covers)", fontsize=9)
+    decibels = ", ".join(f"{name} {value:.1f} dB" for name, value in psnr.items())
+    plt.title(f"{title}: truth, with memory, without ({decibels} where memory covers)", fontsize=9)
     plt.show()
 
 

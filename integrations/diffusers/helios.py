@@ -93,7 +93,7 @@ class HeliosHistory:
         sizes: Slots in latents: long, middle, short.
         keep: Keyframes whose latents are kept.
         stride: Frames that a latent stands for.
-        held: Latents that one token of the long slots stands for: its patch is four times as long as others.
+        span: Latents that one token of the long slots stands for: its patch is four times as long as others.
     """
 
     def __init__(

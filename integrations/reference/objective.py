@@ -66,7 +66,7 @@ def descend(
         through: Chunks in a row that gradients pass through.
         bf16: Autocast forward passes to bfloat16.
     """
-    told, handed = 0.0, None
+    total, handed = 0.0, None
     for first in range(0, len(chunks), through):
         part, stop = chunks[0].clean.new_zeros(()), min(first + through, len(chunks))
         for i in range(first, stop):
@@ -78,8 +78,8 @@ def descend(
                     with torch.set_grad_enabled(i + 1 < stop):
                         handed = hand_on(model, config, one, drawn, handed and handed.state)
         torch.autograd.backward(part)
-        told += float(part.detach())
-    return told
+        total += float(part.detach())
+    return total
 
 
 def going_on(one: Batch, handed: Handed, history: int) -> Batch:

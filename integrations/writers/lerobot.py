@@ -159,7 +159,7 @@ class _Rows:
     def statistics(self, camera: str, episode: int | None = None) -> dict[str, Any]:
         """Minimum, maximum, mean, deviation and count of every feature; colour in [0, 1] with channels first."""
         which = slice(None) if episode is None else slice(episode, episode + 1)
-        told: dict[str, dict[str, Any]] = {
+        statistics: dict[str, dict[str, Any]] = {
             name: _summarize_column(np.concatenate(parts[which]))
             for name, parts in self.columns.items()
         }
@@ -167,11 +167,11 @@ class _Rows:
         mean = colours[:, 2].mean(0)
         deviation = np.sqrt(np.maximum(colours[:, 3].mean(0) - mean**2, 0))
         values = (colours[:, 0].min(0), colours[:, 1].max(0), mean, deviation)
-        told[camera] = {
+        statistics[camera] = {
             name: [[[float(v)]] for v in value]
             for name, value in zip(("min", "max", "mean", "std"), values, strict=True)
         } | {"count": [len(colours)]}
-        return told
+        return statistics
 
 
 def _check_column(name: str, values: Any, n: int) -> NDArray[Any]:

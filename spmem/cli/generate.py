@@ -70,10 +70,10 @@ def generate(
     if as_json:
         print_json({"video": str(video), "psnr_revisited": psnr})
     else:
-        told = {
+        lines = {
             f"PSNR, revisited pixels, {name}": f"{value:.1f} dB" for name, value in psnr.items()
         }
         print_table(
             f"{path}, house {seed}: truth | memory | recent frames alone",
-            told | {"video": str(video)},
+            lines | {"video": str(video)},
         )

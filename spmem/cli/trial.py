@@ -133,12 +133,12 @@ class Trial:
 
 def summary(answers: list[Answer]) -> dict[str, Any]:
     """How many, the means of their shares and the medians of their errors; None where there are none."""
-    told: dict[str, Any] = {"frames": len(answers)}
+    figures: dict[str, Any] = {"frames": len(answers)}
     for name in ("seen", "coverage", "recalled", "shown"):
-        told[name] = _reduce_known([getattr(answer, name) for answer in answers], np.mean)
+        figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.mean)
     for name in ("depth_error", "psnr", "seconds"):
-        told[name] = _reduce_known([getattr(answer, name) for answer in answers], np.median)
-    return told
+        figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.median)
+    return figures
 
 
 def _reduce_known(values: list[float], how: Callable[[list[float]], Any]) -> float | None:

@@ -90,8 +90,8 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     commits, branches, tags = bank.snapshots(), bank.branches(), bank.tags()
     bank.close()
     if as_json:
-        told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
-        print_json(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        listing: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
+        print_json(listing | {"tags": tags, "snapshots": [vars(one) for one in commits]})
         return
     names = {id: name for name, id in tags.items()}
     rows = {

@@ -73,8 +73,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Example:
         >>> rows = [{"world": w, "where": "other", "coverage": 0.5, "seen": s} for w, s in ((0, 0.4), (1, 0.6))]
-        >>> told = summary(rows)
-        >>> round(told["mean absolute error"], 3), round(told["bias"], 3)
+        >>> errors = summary(rows)
+        >>> round(errors["mean absolute error"], 3), round(errors["bias"], 3)
         (0.1, 0.0)
     """
     off = np.array([row["coverage"] - row["seen"] for row in rows])
@@ -169,8 +169,8 @@ def _sample_eye(
 
 
 if __name__ == "__main__":
-    told = [int(word) for word in sys.argv[1:]]
-    worlds, first = told[0] if told else 60, told[1] if len(told) > 1 else 0
+    numbers = [int(word) for word in sys.argv[1:]]
+    worlds, first = numbers[0] if numbers else 60, numbers[1] if len(numbers) > 1 else 0
     rows = calibration(range(first, first + worlds))
     for line in (summary(rows), *reliability(rows)):
         sys.stdout.write(f"{line}\n")

@@ -41,7 +41,7 @@ def interventions(
         A row for each memory, target and rule: ``coverage`` of the revisitable pixels by four keyframes, and
         ``claimed``, the share of the target's pixels that the memory says it knows (the same for all rules).
     """
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for name, frames in tampered(made, other):
         truth = other.sight if frames is other.frames else None
         with open_memory() as memory:
@@ -54,7 +54,7 @@ def interventions(
                         target.cameras, k=K, method=method, given=(), time=target.time, seed=number
                     )
                     chosen = [rows[keyframe.id] for keyframe in found.keyframes]
-                    told.append(
+                    results.append(
                         {
                             "scenes": made.family,
                             "seed": made.seed,
@@ -65,7 +65,7 @@ def interventions(
                             "claimed": float(found.coverage.mean()),
                         }
                     )
-    return told
+    return results
 
 
 def tampered(made: BenchEpisode, other: BenchEpisode) -> Iterator[tuple[str, Sequence[Frame]]]:

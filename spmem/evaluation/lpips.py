@@ -63,13 +63,13 @@ class Lpips(nn.Module):
             )
         total = torch.zeros(len(a))
         for weight, p, q in zip(
-            self.weights, self._activations(a), self._activations(b), strict=True
+            self.weights, self._compute_activations(a), self._compute_activations(b), strict=True
         ):
             difference = (_normalize_channels(p) - _normalize_channels(q)) ** 2
             total += torch.einsum("tchw,c->thw", difference, weight).mean((1, 2))
         return total
 
-    def _activations(self, rgb: Float[Tensor, "t h w 3"]) -> list[Tensor]:
+    def _compute_activations(self, rgb: Float[Tensor, "t h w 3"]) -> list[Tensor]:
         """What each convolution answers, negative values cut off."""
         x = (2 * rgb.movedim(-1, 1) - 1 - self.shift) / self.scale
         answers = []

@@ -135,8 +135,8 @@ def ask(
                     for row in _score_answers(memory, rows, target, colours, number, methods, ks)
                 ]
             stored = _describe_storage(memory, made)
-        held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return answers, stored | {"kB on disk a keyframe": held / 1000 / stored["keyframes"]}
+        on_disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return answers, stored | {"kB on disk a keyframe": on_disk / 1000 / stored["keyframes"]}
 
 
 def store(memory: SpatialMemory, made: BenchEpisode) -> dict[int, int]:
@@ -166,15 +166,15 @@ def _score_answers(
             )
             seconds = perf_counter() - start
             chosen = [rows[keyframe.id] for keyframe in found.keyframes]
-            yield {"rule": method, "k": k, "ms": 1000 * seconds} | judged(
+            yield {"rule": method, "k": k, "ms": 1000 * seconds} | judge_answer(
                 target, chosen, k, kept, best, best_kept, colours
             )
-        yield {"rule": ORACLE, "k": k, "ms": float("nan")} | judged(
+        yield {"rule": ORACLE, "k": k, "ms": float("nan")} | judge_answer(
             target, best_kept, k, kept, best, best_kept, colours
         )
 
 
-def judged(
+def judge_answer(
     target: Target,
     chosen: list[int],
     k: int,

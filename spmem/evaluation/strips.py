@@ -47,8 +47,8 @@ def strip(played: Sequence[Played], columns: int = 12) -> Figure:
             mask = trip.revisited[i]
             error = ((rgb[i] - truth[i]) ** 2).mean(-1)[mask]
             if len(error):
-                told = f"{-10 * torch.log10(error.mean().clamp(min=1e-6)).item():.1f} dB"
-                page.text(x, y + CELL + 0.02, told, fontsize=6.5, color=FAINT)
+                caption = f"{-10 * torch.log10(error.mean().clamp(min=1e-6)).item():.1f} dB"
+                page.text(x, y + CELL + 0.02, caption, fontsize=6.5, color=FAINT)
     return page.figure
 
 

@@ -193,7 +193,7 @@ def each_scene(answers: Sequence[Row]) -> list[Row]:
 
 def aims(found: Findings) -> list[Row]:
     """In each family: ours at least as good as the best other rule on coverage@4, and near the oracle. Calibration."""
-    told = []
+    figures = []
     ours = grouped(per_scene(found.answers, OURS, "coverage", K))
     others = {
         rule: grouped(per_scene(found.answers, rule, "coverage", K))
@@ -209,17 +209,18 @@ def aims(found: Findings) -> list[Row]:
         if means:
             rule = max(means, key=lambda name: means[name])
             name = f"{family}: coverage@4, beside {rule}"
-            told.append(aim(name, own, means[rule], "", "higher"))
+            figures.append(aim(name, own, means[rule], "", "higher"))
         share = own / max(float(np.mean(best[family])), 1e-9)
         name = f"{family}: coverage@4, share of the oracle's"
-        told.append(aim(name, share, NEAR_ORACLE, "", "higher"))
+        figures.append(aim(name, share, NEAR_ORACLE, "", "higher"))
     if found.claims:
         error = calibration.summary(found.claims)["mean absolute error"]
         name = "claimed coverage: mean absolute error"
-        told.append(aim(name, error, CALIBRATED, "", "lower"))
+        figures.append(aim(name, error, CALIBRATED, "", "lower"))
     # Whether an aim is met was decided before anything is rounded.
     return [
-        row | {"value": round(row["value"], 5), "target": round(row["target"], 5)} for row in told
+        row | {"value": round(row["value"], 5), "target": round(row["target"], 5)}
+        for row in figures
     ]
 
 

@@ -60,7 +60,7 @@ def held_back(index: int) -> bool:
     return index % 10 == 5
 
 
-def halve_frame(frame: Frame) -> tuple[Tensor, Camera]:
+def small_view(frame: Frame) -> tuple[Tensor, Camera]:
     """Depth sampled for the truth, and its camera."""
     assert frame.depth is not None
     depth = frame.depth[SMALL // 2 :: SMALL, SMALL // 2 :: SMALL]
@@ -71,8 +71,8 @@ def beside_open3d(name: str, path: Path, walk: Any, picture: Path) -> list[dict[
     """A row for each map of a walk: the memory at ``path``, and Open3D's volume; a picture of some queries."""
     stored = [i for i in range(len(walk)) if not held_back(i)]
     queries = [i for i in range(len(walk)) if held_back(i)]
-    saw = Camera.stack([halve_frame(walk[i])[1] for i in stored])
-    saw_depth = torch.stack([halve_frame(walk[i])[0] for i in stored])
+    saw = Camera.stack([small_view(walk[i])[1] for i in stored])
+    saw_depth = torch.stack([small_view(walk[i])[0] for i in stored])
     scores: dict[str, Scores] = {}
     shown: list[list[NDArray[np.uint8]]] = []
     with spmem.open(path, mode="r") as memory:
@@ -86,7 +86,7 @@ def beside_open3d(name: str, path: Path, walk: Any, picture: Path) -> list[dict[
                 "VoxelBlockGrid, seen 3 times": render_volume(volume, frame.camera, 3.0),
                 "VoxelBlockGrid, seen at all": render_volume(volume, frame.camera, 1.0),
             }
-            depth, camera = halve_frame(frame)
+            depth, camera = small_view(frame)
             seen = covisibility(depth, camera, saw_depth, saw).masks.any(0)
             common = torch.stack([view.mask for view in views.values()]).all(0)
             for who, view in views.items():

@@ -28,16 +28,6 @@ class Gaps(NamedTuple):
     """Lost by the choice among the kept ones; below 0 where the choice beat the greedy one."""
 
 
-def revisitable(saw: Saw) -> Saw:
-    """Without the pixels that no frame saw.
-
-    Example:
-        >>> revisitable(torch.tensor([[1, 1, 0], [0, 1, 0]]).bool()).int().tolist()
-        [[1, 1], [0, 1]]
-    """
-    return saw[:, saw.any(0)]
-
-
 def coverage(saw: Saw, chosen: Sequence[int]) -> float:
     """Share of the pixels that the chosen frames saw; 0 where there are no pixels.
 

@@ -35,11 +35,11 @@ from torch import Tensor
 from spmem import worlds
 from spmem.camera import Camera
 from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
-from spmem.evaluation.sight import Sight, seen
+from spmem.evaluation.sight import Sight, seen_masks
 from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
-from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, remembered
+from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, record_episode
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
@@ -94,7 +94,7 @@ def _make_stretches(
             lambda: worlds.reverse(house, LENGTH, turn=False, **size),
             lambda: worlds.loop(house, 2 * LENGTH, **size)[:LENGTH],
         )[i % 4]()
-        return remembered([seen_as(frame) for frame in house.frames(way, samples=3)])
+        return record_episode([seen_as(frame) for frame in house.frames(way, samples=3)])
 
     return [stretch(i) for i in track(range(count), words)]
 
@@ -129,7 +129,7 @@ def revisited_pixels(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
     starts = range(CHUNK, len(episode.rgb), CHUNK)
     return torch.stack(
         [
-            seen(sight.part(slice(i, i + CHUNK)), sight.part(slice(i))).any(1)
+            seen_masks(sight.part(slice(i, i + CHUNK)), sight.part(slice(i))).any(1)
             for i in starts
         ]
     )  # fmt: skip

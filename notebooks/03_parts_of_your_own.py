@@ -191,7 +191,7 @@ class Zipped(NamedTuple):
     latent: torch.Tensor | None  # a generator's; numbers that do not get smaller
 
     @classmethod
-    def of(cls, frame):
+    def from_frame(cls, frame):
         names = ("rgb", "depth", "confidence", "features")
         given = {n: getattr(frame, n) for n in names if getattr(frame, n) is not None}
         packed = io.BytesIO()
@@ -211,7 +211,7 @@ class ZippedKeyframes(RamKeyframes):
 
     def append(self, frame):
         id = super().append(frame)
-        self._frames[id] = Zipped.of(self._frames[id])
+        self._frames[id] = Zipped.from_frame(self._frames[id])
         return id
 
     def read(self, id):

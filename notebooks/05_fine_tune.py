@@ -33,7 +33,7 @@ import torch
 
 from spmem import worlds
 from spmem.integrations.readers import open_walk
-from spmem.integrations.reference.episodes import in_walk, remembered
+from spmem.integrations.reference.episodes import in_walk, record_episode
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.samples import sheet
 from spmem.integrations.reference.training import TrainConfig, Trainer
@@ -57,7 +57,7 @@ if WALK is None:
         worlds.walk(house, 48, seed=2, stride=0.2, **size),
         worlds.walk(house, 48, seed=3, stride=0.2, **size),
     ]
-    episodes = [remembered(list(house.frames(way, samples=3))) for way in ways]
+    episodes = [record_episode(list(house.frames(way, samples=3))) for way in ways]
 else:
     walk = open_walk(Path(WALK))
     episodes = list(in_walk(walk, length=min(48, len(walk) // 8 * 4)))

@@ -98,7 +98,7 @@ def from_depth_anything_3(prediction: Any) -> Pointmaps:
     )
 
 
-def placed(pointmaps: Pointmaps, cameras: Camera) -> Pointmaps:
+def align_to_cameras(pointmaps: Pointmaps, cameras: Camera) -> Pointmaps:
     """Pointmaps in the world of cameras ``[T]`` whose poses are known, by the similarity that fits best.
 
     Rotation from the cameras' rotations, so that any way will do; scale and translation from their positions (Umeyama,
@@ -141,7 +141,7 @@ class PointmapDepth:
 
     Where memory covers the frames, each frame's depth is fitted to what memory renders and refused where it does not fit
     (:class:`spmem.integrations.depth.network.InverseDepth`); elsewhere the scale comes from the cameras' motion
-    (:func:`placed`). Maps of another size than the frames, but the same aspect, are sampled at the nearest pixel.
+    (:func:`align_to_cameras`). Maps of another size than the frames, but the same aspect, are sampled at the nearest pixel.
 
     Args:
         estimator: Any :class:`spmem.protocols.PointmapEstimator`.
@@ -168,7 +168,7 @@ class PointmapDepth:
         """
         if known is not None and float(known.mask.float().mean()) >= ENOUGH:
             return self._fitted(rgb, cameras, known)
-        return _sample_depth(placed(self.estimator(rgb, cameras), cameras).depth, rgb)
+        return _sample_depth(align_to_cameras(self.estimator(rgb, cameras), cameras).depth, rgb)
 
     def _inverse_depth(
         self, rgb: Float[Tensor, "t h w 3"], cameras: Camera

@@ -16,7 +16,7 @@ def in_time(keyframes: Sequence[Keyframe], count: int) -> list[Keyframe]:
     return sorted(keyframes[:count], key=lambda keyframe: keyframe.time)
 
 
-def whole(frames: int, stride: int) -> int:
+def round_up_latents(frames: int, stride: int) -> int:
     """The most frames, not more than these, that fill latents of a causal video autoencoder: ``stride * n + 1``, or 0.
 
     Example:

@@ -14,7 +14,7 @@ from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.generating import Generated
 from spmem.integrations.diffusers.pipeline import PipelineGenerator, Watch
-from spmem.integrations.diffusers.pixels import remembered, tail
+from spmem.integrations.diffusers.pixels import fill_unknown, tail
 from spmem.types import Retrieval
 
 
@@ -61,7 +61,7 @@ class LatentBlend:
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> Remembered:
         """What the adapter takes, and the last frames with the projection after them."""
-        rgb = remembered(context.projection)
+        rgb = fill_unknown(context.projection)
         last = tail(context.recent, self.spec.echoes(len(context.recent)), rgb)
         kept = torch.ones(last.shape[:-1], dtype=torch.bool, device=last.device)
         known = torch.cat([kept, context.projection.mask])

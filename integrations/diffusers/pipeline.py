@@ -89,13 +89,13 @@ class PipelineGenerator(ABC):
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
             )
-        return self.new(made.frames).to(cameras.device, torch.float32)
+        return self.new_frames(made.frames).to(cameras.device, torch.float32)
 
     def pipeline(self, conditioning: Mapping[str, Any]) -> Any:
         """The pipeline to call with this conditioning."""
         return self.pipe
 
-    def new(self, frames: Tensor) -> Tensor:
+    def new_frames(self, frames: Tensor) -> Tensor:
         """Of what the pipeline returned the frames that ``spec`` speaks of, ``[T, 3, H, W]``."""
         return frames[0]
 

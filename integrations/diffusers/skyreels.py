@@ -13,7 +13,7 @@ from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.history import history, in_time
 from spmem.integrations.diffusers.pipeline import PipelineGenerator, Watch
-from spmem.integrations.diffusers.pixels import remembered, tail, video
+from spmem.integrations.diffusers.pixels import fill_unknown, tail, video
 from spmem.types import Retrieval
 
 
@@ -61,7 +61,7 @@ class SkyReels(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``video`` and ``overlap_history`` of the call; ``kept``: which of the frames it returns are ours."""
-        known = remembered(context.projection)
+        known = fill_unknown(context.projection)
         last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
         wanted = len(last) + len(known)
         if not len(last):

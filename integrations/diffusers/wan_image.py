@@ -7,7 +7,7 @@ from typing import Any
 from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import image, remembered, tail
+from spmem.integrations.diffusers.pixels import fill_unknown, image, tail
 from spmem.integrations.diffusers.text_to_video import patch, strides
 from spmem.types import Retrieval
 
@@ -47,7 +47,7 @@ class WanImage(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``image`` and ``last_image`` of the call."""
-        known = remembered(context.projection)
+        known = fill_unknown(context.projection)
         last = tail(context.recent, 1, known)
         first = last[0] if len(last) else known[0]
         enough = bool(context.coverage[-1] >= self.least)

@@ -8,7 +8,7 @@ import torch
 
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import image, remembered, tail, video
+from spmem.integrations.diffusers.pixels import fill_unknown, image, tail, video
 from spmem.types import Retrieval
 
 
@@ -61,7 +61,7 @@ def controls(context: Retrieval, echoed: int, stride: int) -> dict[str, Any]:
         echoed: Of the last frames, to be kept before them.
         stride: Frames that one latent stands for.
     """
-    known = remembered(context.projection)
+    known = fill_unknown(context.projection)
     last = tail(context.recent, echoed, known)
     references = context.keyframes[: -(-(len(last) + len(known)) // stride)]
     unknown = context.projection.uncovered()[..., None].expand_as(known).to(known)

@@ -59,7 +59,7 @@ class TrainingEpisode:
 ARRAYS = tuple(field.name for field in fields(TrainingEpisode))
 
 
-def remembered(
+def record_episode(
     frames: Sequence[Frame], spoiled: Callable[[int, Frame], Frame] | None = None
 ) -> TrainingEpisode:
     """The episode of frames with depth: each chunk is asked about, then stored.
@@ -140,7 +140,7 @@ def in_house(
         frame = _perturb_frame(frame, rng) if spoils else frame
         return frame if still is None else frame.replace(confidence=still[i])
 
-    return remembered(list(house.frames(cameras, samples=3)), perturbed)
+    return record_episode(list(house.frames(cameras, samples=3)), perturbed)
 
 
 def _mask_static_pixels(house: House, cameras: Camera) -> torch.Tensor:
@@ -161,7 +161,7 @@ def in_walk(
         if i % stride == 0 and frame.depth is not None:
             stretch.append(square(frame, size))
         if len(stretch) == length:
-            yield remembered(stretch)
+            yield record_episode(stretch)
             stretch = []
 
 

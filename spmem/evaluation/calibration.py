@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.evaluation.sight import seen, sight_of
+from spmem.evaluation.sight import seen_masks, sight_of
 from spmem.opening import open as open_memory
 from spmem.worlds import House, walk
 from spmem.worlds.freespace import WalkableSpace, free_space
@@ -127,7 +127,7 @@ def _measure_world(
         for frame in house.frames(way):
             memory.store(frame)
         claimed = memory.retrieve(cameras, k=0, method="none", given=()).coverage
-    masks = seen(sight_of(house, cameras), sight_of(house, way)).any(1)
+    masks = seen_masks(sight_of(house, cameras), sight_of(house, way)).any(1)
     true = masks.float().mean((1, 2))
     return [
         {"world": seed, "where": where[i], "coverage": float(claimed[i]), "seen": float(true[i])}

@@ -180,7 +180,7 @@ class _Watched:
         return made
 
 
-def measured(
+def measure_play(
     played: Played,
     *,
     structure: bool = False,
@@ -235,7 +235,7 @@ def consistency(
     """Play every journey under every control.
 
     Returns:
-        The rows of :func:`measured`, and what was played of the first two journeys of each family.
+        The rows of :func:`measure_play`, and what was played of the first two journeys of each family.
     """
     scope = scope or Scope()
     matcher = Matcher() if scope.matches else None
@@ -261,7 +261,7 @@ def consistency(
         for rule in scope.rules:
             name = RULE + rule
             played.append(play(generator, trip, name, method=rule, rewrite=scope.rewrite))
-        looks = partial(measured, structure=True, matcher=matcher, lpips=lpips)
+        looks = partial(measure_play, structure=True, matcher=matcher, lpips=lpips)
         rows += [row for one in played for row in looks(one)]
         if seed in houses[family][:2]:
             shown.append(played)

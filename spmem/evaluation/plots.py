@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from spmem.evaluation import calibration
 from spmem.evaluation.report import error_of_mean
 from spmem.evaluation.retrieval import ORACLE
-from spmem.evaluation.tables import ALL, OURS, K, grouped, per_scene, rules
+from spmem.evaluation.tables import ALL, OURS, K, group_by_family, per_scene, rule_names
 from spmem.pictures.canvas import FAINT, PAPER, PATH, TEXT
 
 GRID = "#e5e7eb"
@@ -35,8 +35,8 @@ GAPS = (0, 10, 25, 50, 100, 150, 100_000)
 
 def bars(answers: Sequence[dict[str, Any]]) -> Figure:
     """Coverage@4 of every rule, a panel for each family; whiskers are standard errors over scenes."""
-    names = rules(answers)[::-1]
-    values = {rule: grouped(per_scene(answers, rule, "coverage", K)) for rule in names}
+    names = rule_names(answers)[::-1]
+    values = {rule: group_by_family(per_scene(answers, rule, "coverage", K)) for rule in names}
     families = [ALL, *(name for name in values[OURS] if name != ALL)]
     figure = Figure(figsize=(1.9 + 1.45 * len(families), 1.1 + 0.24 * len(names)), facecolor=PAPER)
     panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]

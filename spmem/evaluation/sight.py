@@ -67,7 +67,7 @@ def sight_of(house: House, cameras: Camera) -> Sight:
     return Sight(cameras, view.depth, view.normal, view.rgb.float() / 255)
 
 
-def seen(targets: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n h w"]:
+def seen_masks(targets: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n h w"]:
     """Which pixels of each of T sights each of N others saw too, occlusion included.
 
     Depth is reprojected (:func:`spmem.testing.truth.covisibility`). Where the targets know their normals, a view
@@ -98,10 +98,10 @@ def seen(targets: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t 
     return saw
 
 
-def warped(targets: Sight, by: Sight) -> Float[Tensor, "t n h w 3"]:
+def warp_colours(targets: Sight, by: Sight) -> Float[Tensor, "t n h w 3"]:
     """The colour that each of N others has of each pixel of T targets, between its pixels bilinear.
 
-    Pixels that :func:`seen` says it did not see have some colour too.
+    Pixels that :func:`seen_masks` says it did not see have some colour too.
 
     Args:
         targets: T sights.

@@ -72,7 +72,7 @@ def build(seed: int, rooms: int, room_size: float, moving: int) -> Building:
     )
 
 
-def without(scene: Scene, objects: frozenset[int]) -> Scene:
+def remove_objects(scene: Scene, objects: frozenset[int]) -> Scene:
     """The scene without some objects; those that move must be left out of the poses too."""
     keep = ~np.isin(scene.cell_object, list(objects))
     kept_before = np.concatenate([[0], np.cumsum(keep)])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spmem.errors import CameraError, InputError
 from spmem.types import Camera, Frame
-from spmem.worlds.building import Building, build, without
+from spmem.worlds.building import Building, build, remove_objects
 from spmem.worlds.floorplan import SMALLEST, FloorPlan
 from spmem.worlds.movers import Orbits
 from spmem.worlds.noise import DepthNoise
@@ -186,7 +186,7 @@ class House:
         )
         shown = np.array([i not in self.hidden for i in self.movers], np.bool_)
         hidden = frozenset(i - first for i in self.hidden)
-        return without(scene, hidden), Orbits(*(column[shown] for column in orbits))
+        return remove_objects(scene, hidden), Orbits(*(column[shown] for column in orbits))
 
 
 def _broadcast_times(times: Any, batch: torch.Size) -> NDArray[np.float64]:

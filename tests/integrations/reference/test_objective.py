@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spmem.integrations.reference.batches import Batch, batches
 from spmem.integrations.reference.conditioning import frames_out, rescaled
 from spmem.integrations.reference.config import NANO, ModelConfig
-from spmem.integrations.reference.episodes import TrainingEpisode, in_house, remembered
+from spmem.integrations.reference.episodes import TrainingEpisode, in_house, record_episode
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.objective import Handed, descend, hand_on, loss
 from spmem.integrations.reference.training import TrainConfig
@@ -26,7 +26,7 @@ BACKBONES = ("attention", "state-space")
 @pytest.fixture(scope="module")
 def episode() -> TrainingEpisode:
     room = BoxRoom()
-    return remembered(room.frames(room.walk(24, width=16, height=16)))
+    return record_episode(room.frames(room.walk(24, width=16, height=16)))
 
 
 def in_a_row(episode: TrainingEpisode, config: ModelConfig, count: int) -> list[Batch]:

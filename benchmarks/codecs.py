@@ -162,18 +162,18 @@ def median_and_spread(values: list[float]) -> tuple[float, str]:
     return round(float(np.median(values)), 3), f"{low:.2f}-{high:.2f}"
 
 
-def psnr(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+def psnr(got: NDArray[Any], truth: NDArray[Any]) -> float:
     """Decibels; 99 for no difference."""
-    noise = float(np.mean((got.astype(np.float64) - wanted) ** 2))
+    noise = float(np.mean((got.astype(np.float64) - truth) ** 2))
     return float(10 * np.log10(255**2 / noise)) if noise else 99.0
 
 
-def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+def relative_error(got: NDArray[Any], truth: NDArray[Any]) -> float:
     """Largest; infinite where depth appears or vanishes."""
-    there = wanted > 0
+    there = truth > 0
     if np.any((got > 0) != there):
         return float("inf")
-    return float(np.max(np.abs(got[there].astype(np.float64) - wanted[there]) / wanted[there]))
+    return float(np.max(np.abs(got[there].astype(np.float64) - truth[there]) / truth[there]))
 
 
 def compare(walk: str, images: list[NDArray[Any]], codecs: list[Codec], part: str) -> list[Any]:

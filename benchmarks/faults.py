@@ -117,12 +117,12 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
 
 
 def _is_same_frame(read: spmem.Frame, number: int) -> bool:
-    wanted = frame(number)
+    original = frame(number)
     assert read.depth is not None
-    assert wanted.depth is not None
-    near = torch.allclose(read.depth, wanted.depth, rtol=1e-3, atol=0)
-    colour = (read.rgb_float() - wanted.rgb_float()).abs().mean() < 0.02
-    return bool(near and colour and torch.equal(read.camera.c2w, wanted.camera.c2w))
+    assert original.depth is not None
+    near = torch.allclose(read.depth, original.depth, rtol=1e-3, atol=0)
+    colour = (read.rgb_float() - original.rgb_float()).abs().mean() < 0.02
+    return bool(near and colour and torch.equal(read.camera.c2w, original.camera.c2w))
 
 
 # -- full disks ---------------------------------------------------------------------------------------

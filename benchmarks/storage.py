@@ -62,8 +62,8 @@ class Bank:
     def parts(self, ids: list[int]) -> dict[str, float]:
         """Milliseconds of fetching and unpacking these records alone, and of reading the keyframes from the cache."""
         bank = self._bank
-        wanted = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
-        fetch = _time_call(lambda: read_records(bank._records, {}, wanted, lambda n, record: n))
+        sized_ids = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
+        fetch = _time_call(lambda: read_records(bank._records, {}, sized_ids, lambda n, record: n))
         bank.configure(KeyframeConfig())
         for _ in range(2):
             bank.read_many(ids)

@@ -34,7 +34,7 @@ class AnyFlow(PipelineGenerator):
     """
 
     fills = frozenset({"video", "video_latents", "chunk_partition"})
-    wanted = "AnyFlowFARPipeline"
+    expected_pipeline = "AnyFlowFARPipeline"
 
     def __init__(self, pipe: Any, *, tail: int = 13, keyframes: int = 3, **settings: Any) -> None:
         super().__init__(pipe, settings)

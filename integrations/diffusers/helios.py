@@ -43,7 +43,7 @@ class Helios(PipelineGenerator):
         | {"image", "image_latents", "fake_image_latents", "add_noise_to_image_latents"}
         | {"num_latent_frames_per_chunk", "keep_first_frame"}
     )
-    wanted = "HeliosPipeline"
+    expected_pipeline = "HeliosPipeline"
 
     def __init__(
         self,

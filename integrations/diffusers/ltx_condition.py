@@ -32,7 +32,7 @@ class LtxCondition(PipelineGenerator):
     """
 
     fills = frozenset({"image", "video", "frame_index", "strength", "conditions"})
-    wanted = "LTXConditionPipeline"
+    expected_pipeline = "LTXConditionPipeline"
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ class PipelineGenerator(ABC):
 
     fills: ClassVar[frozenset[str]]
     """Arguments of the pipeline's call that memory fills."""
-    wanted: ClassVar[str]
+    expected_pipeline: ClassVar[str]
     """The pipeline class that it was written for."""
     spec: GeneratorSpec
 
@@ -52,7 +52,7 @@ class PipelineGenerator(ABC):
         who = type(self).__name__
         if missing := self.fills - takes:
             raise InputError(
-                f"{who} wants a diffusers.{self.wanted}, got {type(pipe).__name__}, which takes no {sorted(missing)}"
+                f"{who} wants a diffusers.{self.expected_pipeline}, got {type(pipe).__name__}, which takes no {sorted(missing)}"
             )
         if filled := (self.fills | OURS) & set(settings):
             raise InputError(

@@ -30,7 +30,7 @@ class SanaWm(PipelineGenerator):
     """
 
     fills = frozenset({"image", "c2w", "action", "intrinsics"})
-    wanted = "SanaWMPipeline"
+    expected_pipeline = "SanaWMPipeline"
 
     def __init__(self, pipe: Any, *, scale: float = 1.0, **settings: Any) -> None:
         super().__init__(pipe, settings)

@@ -34,7 +34,7 @@ class SkyReels(PipelineGenerator):
     """
 
     fills = frozenset({"video", "overlap_history", "base_num_frames"})
-    wanted = "SkyReelsV2DiffusionForcingVideoToVideoPipeline"
+    expected_pipeline = "SkyReelsV2DiffusionForcingVideoToVideoPipeline"
 
     def __init__(self, pipe: Any, *, tail: int = 17, keyframes: int = 0, **settings: Any) -> None:
         super().__init__(pipe, settings)
@@ -63,11 +63,11 @@ class SkyReels(PipelineGenerator):
         """``video`` and ``overlap_history`` of the call; ``kept``: which of the frames it returns are ours."""
         known = fill_unknown(context.projection)
         last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
-        wanted = len(last) + len(known)
+        visible = len(last) + len(known)
         if not len(last):
-            count = self._round_up_frames(wanted)
+            count = self._round_up_frames(visible)
             call = self.call(context, prompt, count)
-            return {**call, "base_num_frames": count, "kept": (0, wanted)}
+            return {**call, "base_num_frames": count, "kept": (0, visible)}
         shown = in_time(context.keyframes, self.keyframes)
         stills = [keyframe.frame.rgb_float().to(known) for keyframe in shown]
         seen = history(last, stills, stride=self.spec.frames.stride, block=self.block)
@@ -78,7 +78,7 @@ class SkyReels(PipelineGenerator):
             "video": video(seen),
             "overlap_history": len(seen),
             "base_num_frames": count,  # one pass of the model
-            "kept": (start, start + wanted),
+            "kept": (start, start + visible),
         }
 
     def generate(

@@ -26,7 +26,7 @@ class TextToVideo(PipelineGenerator):
     """
 
     fills = frozenset()
-    wanted = "WanPipeline, or any other with num_frames"
+    expected_pipeline = "WanPipeline, or any other with num_frames"
 
     def __init__(self, pipe: Any, *, tail: int = 0, **settings: Any) -> None:
         super().__init__(pipe, settings)

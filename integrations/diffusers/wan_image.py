@@ -26,7 +26,7 @@ class WanImage(PipelineGenerator):
     """
 
     fills = frozenset({"image", "last_image"})
-    wanted = "WanImageToVideoPipeline"
+    expected_pipeline = "WanImageToVideoPipeline"
 
     def __init__(self, pipe: Any, *, least: float = 0.95, **settings: Any) -> None:
         super().__init__(pipe, settings)

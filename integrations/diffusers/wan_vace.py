@@ -26,7 +26,7 @@ class WanVace(PipelineGenerator):
     """
 
     fills = frozenset({"video", "mask", "reference_images"})
-    wanted = "WanVACEPipeline"
+    expected_pipeline = "WanVACEPipeline"
 
     def __init__(self, pipe: Any, *, tail: int = 5, **settings: Any) -> None:
         super().__init__(pipe, settings)

@@ -135,8 +135,8 @@ class ReferenceGenerator:
 
     def _encode_keyframes(self, context: Retrieval, device: torch.device) -> dict[str, Tensor]:
         """The first few keyframes; black ones where there are fewer."""
-        wanted = {"references", "warp"} & self.forms
-        frames = [frame.to(device) for frame in context.frames()] if wanted else []
+        used_forms = {"references", "warp"} & self.forms
+        frames = [frame.to(device) for frame in context.frames()] if used_forms else []
         count, size = self.model.config.keyframes, self.model.config.size
         frames = [frame for frame in frames if frame.camera.width == frame.camera.height == size]
         frames = frames[:count]

@@ -97,7 +97,7 @@ class _Rows:
         self.place, self.fps, self.depth_scale = place, fps, depth_scale
         self.columns: dict[str, list[NDArray[Any]]] = {}
         self.lengths: list[int] = []
-        self.named: list[str] = []
+        self.task_names: list[str] = []
         self.tasks: dict[str, int] = {}
         self.size = (0, 0)
         self.has_depth = False
@@ -154,7 +154,7 @@ class _Rows:
         for name, values in table.items():
             self.columns.setdefault(name, []).append(values)
         self.lengths.append(n)
-        self.named.append(episode.task)
+        self.task_names.append(episode.task)
 
     def statistics(self, camera: str, episode: int | None = None) -> dict[str, Any]:
         """Minimum, maximum, mean, deviation and count of every feature; colour in [0, 1] with channels first."""
@@ -213,7 +213,7 @@ def _write_episodes(place: Path, written: _Rows, camera: str) -> None:
     for number, n in enumerate(written.lengths):
         row: dict[str, Any] = {
             "episode_index": number,
-            "tasks": [written.named[number]],
+            "tasks": [written.task_names[number]],
             "length": n,
             "data/chunk_index": 0,
             "data/file_index": 0,

@@ -61,8 +61,8 @@ def circle_scene(memory: SpatialMemory, lens: Camera, count: int) -> Camera:
     # intersection); the second term keeps parallel axes solvable.
     across = torch.eye(3) - ahead[:, :, None] * ahead[:, None, :]
     system = across.sum(0) + 1e-3 * len(cameras) * torch.eye(3)
-    wanted = (across @ position[:, :, None]).sum(0)[:, 0] + 1e-3 * position.sum(0)
-    middle = torch.linalg.solve(system, wanted)
+    right_side = (across @ position[:, :, None]).sum(0)[:, 0] + 1e-3 * position.sum(0)
+    middle = torch.linalg.solve(system, right_side)
     down = torch.nn.functional.normalize(cameras.c2w[:, :3, 1].mean(0), dim=0)
     offset = position - middle
     low = (offset @ down).median()

@@ -98,8 +98,8 @@ def load(files: Sequence[str | Path]) -> Lpips:
             _to_metric_key(key): value.float() for key, value in _read_tensors(Path(file)).items()
         }
     metric = Lpips()
-    wanted = metric.state_dict()
-    for name, old in wanted.items():
+    state = metric.state_dict()
+    for name, old in state.items():
         got = found.get(name)
         if got is not None and name.startswith("weights."):
             got = got.flatten()
@@ -111,8 +111,8 @@ def load(files: Sequence[str | Path]) -> Lpips:
                 f"{len(found)} tensors are {', '.join(sorted(found)[:3]) or 'none'}. Give AlexNet's weights and the linear "
                 "weights, in one file or two",
             )
-        wanted[name] = got
-    metric.load_state_dict(wanted)
+        state[name] = got
+    metric.load_state_dict(state)
     return metric.eval()
 
 

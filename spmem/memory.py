@@ -6,9 +6,9 @@ keyframes, written when a frame reveals enough new area).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.corrections import RereadCache, moves, named, replaced
+from spmem.corrections import RereadCache, moves, named
+from spmem.device import as_device
 from spmem.errors import InputError, StoreError
 from spmem.forgetting import Forgetting
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
-from spmem.keyframes import Keyframes
+from spmem.keyframes import Keyframes, new_uid
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
@@ -38,12 +39,16 @@ from spmem.retrieval.find import FindQuery, matches
 from spmem.retrieval.followers import Followers
 from spmem.retrieval.rules.covisibility import Covisibility
 from spmem.retrieval.visibility.free_space import KnownFreeSpace
+from spmem.returned import depth_from, moving_from, selection_from
 from spmem.stores.retention import Policy, RetentionCandidates, choose, coverage
-from spmem.types import Frame, Match, Retrieval
+from spmem.torch_modes import methods_out_of_modes
+from spmem.types import Frame, Match, Projection, Retrieval
 from spmem.views import Views
 from spmem.where import Where
+from spmem.working import WorkingMemory
 
 
+@methods_out_of_modes
 class SpatialMemory(Forgetting):
     """Geometry-grounded episodic memory over one world; :func:`spmem.open` puts the parts together.
 
@@ -62,7 +67,7 @@ class SpatialMemory(Forgetting):
         free: tuple[KnownFreeSpace, int] | None = None,
         index: tuple[Covisibility, int] | None = None,
         policy: Policy = coverage,
-        recent: Sequence[Frame] = (),
+        recent: WorkingMemory | None = None,
         depth: DepthEstimator | None = None,
         segmenter: DynamicSegmenter | None = None,
         descriptors: Descriptors | None = None,
@@ -74,7 +79,7 @@ class SpatialMemory(Forgetting):
         super().__init__(bank, writable=writable)
         self.keyframes = Keyframes(bank)
         self.config = config
-        self.recent = deque(recent, maxlen=config.recent)
+        self.recent = WorkingMemory(config.recent) if recent is None else recent
         self.views = Views() if views is None else views
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry = geometry
@@ -84,10 +89,10 @@ class SpatialMemory(Forgetting):
         self._policy = policy
         self._depth, self._segmenter = depth, segmenter
         self._checkpoint, self._again = save, again
-        self._device = torch.device(device)
+        self._device = as_device(device)
         self._uncommitted = self._dropped = 0
         self._next_time = 1.0 + max(
-            [-1.0, float(self.views.times.max(initial=-1.0)), *_times(recent)]
+            [-1.0, float(self.views.times.max(initial=-1.0)), *_times(self.recent)]
         )
         self._checks = (PoseCheck(), ScaleCheck()) if config.check_poses else ()
 
@@ -132,21 +137,26 @@ class SpatialMemory(Forgetting):
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
-        frame = self._lift(self._dated(frame))
+        frame = self._dated(frame)
+        known = cache(lambda: self._geometry.render(frame.camera[None]))  # once, for all who look
+        frame = self._lift(frame, known).checked()
         for check in self._checks:
             check(frame)
-        still = self._static(frame)
+        still = self._static(frame, known)
         surfel_ids = self._geometry.fuse(still)
         self._changed, self._device = True, frame.camera.device
-        self.recent.append(frame)
+        self._next_time = (frame.time or 0.0) + 1.0
         if len(self.keyframes) and self._novelty(surfel_ids) < self.config.keyframes.novelty:
+            self.recent.append(frame)
             return None
-        return self._keep(still, surfel_ids)
+        uid = new_uid()
+        self.recent.append(frame, uid)
+        return self._keep(still, surfel_ids, uid)
 
-    def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"]) -> int:
+    def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"], uid: bytes) -> int:
         assert frame.depth is not None
         assert frame.time is not None
-        id = self._bank.append(frame)
+        id = self._bank.append(frame, uid)
         self._geometry.observe(id, surfel_ids.reshape(-1))
         depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
@@ -185,23 +195,20 @@ class SpatialMemory(Forgetting):
     def _dated(self, frame: Frame) -> Frame:
         if not isinstance(frame, Frame):
             raise InputError(f"store takes a spmem.Frame, got {type(frame).__name__}")
-        time = self._next_time if frame.time is None else frame.time
-        self._next_time = time + 1.0
-        return frame if frame.time is not None else frame.replace(time=time)
+        frame = frame.checked()
+        return frame if frame.time is not None else frame.replace(time=self._next_time)
 
-    def _lift(self, frame: Frame) -> Frame:
+    def _lift(self, frame: Frame, known: Callable[[], Projection]) -> Frame:
         if frame.depth is not None or self._depth is None:
             return frame
-        cameras = frame.camera[None]
-        known = self._geometry.render(cameras)
-        return frame.replace(depth=self._depth(frame.rgb_float()[None], cameras, known)[0])
+        rgb, cameras = frame.rgb_float()[None], frame.camera[None]
+        return frame.replace(depth=depth_from(self._depth, rgb, cameras, known())[0])
 
-    def _static(self, frame: Frame) -> Frame:
+    def _static(self, frame: Frame, known: Callable[[], Projection]) -> Frame:
         """The frame with no confidence in the pixels of what moves."""
         if self._segmenter is None or frame.depth is None:
             return frame
-        known = self._geometry.render(frame.camera[None])
-        still = ~self._segmenter([frame], known)[0]
+        still = ~moving_from(self._segmenter, [frame], known())[0]
         confidence = torch.ones_like(frame.depth) if frame.confidence is None else frame.confidence
         return frame.replace(confidence=confidence * still)
 
@@ -252,7 +259,7 @@ class SpatialMemory(Forgetting):
             self._geometry.observers,
             self._bank.read,
         )
-        chosen = rule.select(query, self.views, k)
+        chosen = selection_from(rule, query, self.views, k)
         return Retrieval(
             cameras,
             projection,
@@ -345,9 +352,8 @@ class SpatialMemory(Forgetting):
         self._geometry.unfuse(list(moved), frames.first)
         self._changed = self._corrected = True
         ids, c2w = np.array(list(moved)), np.stack([pose.numpy() for pose in moved.values()])
-        rows = self.views.rows(ids)
-        recent = replaced(self.recent, self.views.times[rows], self.views.c2w[rows], c2w)
-        self.recent = deque(recent, maxlen=self.config.recent)
+        uids = dict(zip(self._bank.ids().tolist(), self._bank.uids(), strict=True))
+        self.recent.move({uids[id]: pose for id, pose in moved.items()})
         self._bank.move(ids, c2w)
         self._followers.move(ids, c2w)
         for id, pose in moved.items():
@@ -370,7 +376,7 @@ class SpatialMemory(Forgetting):
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
-        ids = named(keyframes if isinstance(keyframes, Iterable) else [keyframes], self._bank)
+        ids = named(keyframes, self._bank)
         if not len(ids):
             return
         self._geometry.unfuse(ids.tolist(), self._read)
@@ -395,14 +401,14 @@ class SpatialMemory(Forgetting):
                 self._bank.reclaim(keep=1)
                 self._dropped = 0
 
-    def _take(self, frame: Frame) -> int:
+    def _take(self, frame: Frame, uid: bytes) -> int:
         frame = frame.to(self._device)
         self._changed = True
-        return self._keep(frame, self._geometry.fuse(frame))
+        return self._keep(frame, self._geometry.fuse(frame), uid)
 
     def __repr__(self) -> str:
         return f"SpatialMemory({len(self.keyframes)} keyframes, {len(self._geometry)} surfels)"
 
 
-def _times(frames: Sequence[Frame]) -> list[float]:
+def _times(frames: Iterable[Frame]) -> list[float]:
     return [frame.time for frame in frames if frame.time is not None]

@@ -21,6 +21,7 @@ from spmem.errors import CameraError, FrameError, InputError
 from spmem.integrations.depth.alignment import ENOUGH
 from spmem.integrations.depth.network import InverseDepth
 from spmem.protocols import PointmapEstimator
+from spmem.returned import pointmaps_from
 from spmem.types import Pointmaps, Projection
 
 STANDING = 0.01
@@ -168,12 +169,14 @@ class PointmapDepth:
         """
         if known is not None and float(known.mask.float().mean()) >= ENOUGH:
             return self._fitted(rgb, cameras, known)
-        return _sample_depth(align_to_cameras(self.estimator(rgb, cameras), cameras).depth, rgb)
+        return _sample_depth(
+            align_to_cameras(pointmaps_from(self.estimator, rgb, cameras), cameras).depth, rgb
+        )
 
     def _inverse_depth(
         self, rgb: Float[Tensor, "t h w 3"], cameras: Camera
     ) -> Float[Tensor, "t h w"]:
-        depth = _sample_depth(self.estimator(rgb, cameras).depth, rgb)
+        depth = _sample_depth(pointmaps_from(self.estimator, rgb, cameras).depth, rgb)
         return torch.where(depth > 0, 1 / depth.clamp(min=1e-12), 0.0)
 
 

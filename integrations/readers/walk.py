@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import read_rgb
 from spmem.types import Frame
 
@@ -75,12 +76,12 @@ class Walk(Sequence[Frame]):
 
 
 def walk_of_files(
-    path: Path,
-    images: Sequence[Path],
-    depths: Sequence[Path | None],
+    path: DataPath,
+    images: Sequence[DataPath],
+    depths: Sequence[DataPath | None],
     cameras: Cameras,
     times: NDArray[np.float64] | None,
-    depth_of: Callable[[Path, Camera], Tensor],
+    depth_of: Callable[[DataPath, Camera], Tensor],
     *,
     skipped: int = 0,
     applied_transform: Tensor | None = None,
@@ -93,4 +94,4 @@ def walk_of_files(
         return rgb, None if depth is None else depth_of(depth, camera)
 
     rows = range(len(images))
-    return Walk(path, cameras, times, read, rows, skipped, applied_transform)
+    return Walk(path.path, cameras, times, read, rows, skipped, applied_transform)

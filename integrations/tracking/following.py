@@ -17,6 +17,7 @@ from spmem.errors import FrameError, InputError
 from spmem.integrations.tracking.icp import ProjectiveIcp, TrackingLostError
 from spmem.memory import SpatialMemory
 from spmem.protocols import PoseTracker
+from spmem.returned import camera_from
 from spmem.types import Frame
 
 ALIKE = 0.7
@@ -83,6 +84,7 @@ def follow(
     Raises:
         FrameError: A frame without depth.
         InputError: What is no frame.
+        CameraError: The tracker returned what no camera is, or is of another size.
 
     Example:
         >>> import spmem
@@ -156,7 +158,7 @@ def _try_tracker(
 ) -> Camera | None:
     near = frame.moved(guess.to(frame.camera.device)).camera
     try:
-        return tracker(frame.rgb_float(), frame.depth, near, memory)
+        return camera_from(tracker, frame.rgb_float(), frame.depth, near, memory)
     except TrackingLostError:
         return None
 

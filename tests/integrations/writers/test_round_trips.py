@@ -216,7 +216,7 @@ class TestLeRobot:
         (folder / "meta" / "info.json").write_text(
             json.dumps(info | {"data_path": "../{chunk_index}"})
         )
-        with pytest.raises(FormatError, match="outside the data set"):
+        with pytest.raises(FormatError, match="leads out of the data set"):
             open_walk(folder)
         (folder / "meta" / "info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
         with pytest.raises(FormatError, match=r"v2\.1; wanted v3"):

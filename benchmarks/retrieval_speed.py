@@ -234,7 +234,7 @@ def median_ms(search: Callable[..., Any], queries: Sequence[Any]) -> float:
 # -- retrieve ---------------------------------------------------------------------------------------
 
 
-class Listed:
+class KeyframeListing:
     """A bank that lists keyframes without pixels, as many as are asked for."""
 
     def __init__(self, frames: Sequence[Frame], n: int) -> None:
@@ -248,7 +248,7 @@ class Listed:
         """A second apart."""
         return self._times
 
-    def cameras(self) -> Listed:
+    def cameras(self) -> KeyframeListing:
         """By row."""
         return self
 
@@ -281,7 +281,7 @@ def memory_of(frames: Sequence[Frame], keyframes: int, voxel: float = VOXEL) -> 
     views = {name: column[row] for name, column in views_of(frames).arrays().items()}
     views["ids"], views["times"] = np.arange(keyframes), np.arange(keyframes, dtype=float)
     views["c2w"][:, 2, 3] += APART * (np.arange(keyframes) // len(frames))
-    config, bank = MemoryConfig(), Listed(frames, keyframes)
+    config, bank = MemoryConfig(), KeyframeListing(frames, keyframes)
     rule = partial(retriever, config=config.retrieval)
     return SpatialMemory(geometry, bank, rule, config, views=Views.restore(views))  # type: ignore[arg-type]
 

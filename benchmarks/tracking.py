@@ -29,7 +29,7 @@ import spmem
 from spmem import Camera, Frame, SpatialMemory, worlds
 from spmem.evaluation.report import aim, mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
-from spmem.integrations.tracking import Followed, follow, trajectory_error
+from spmem.integrations.tracking import TrackedFrame, follow, trajectory_error
 from spmem.pictures.canvas import INK, PATH, QUERIES, Page, save
 from spmem.pictures.plan import ground_plan
 from spmem.progress import track
@@ -112,7 +112,7 @@ def carried_off(seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-def pose_error(one: Followed, truth: Camera) -> float:
+def pose_error(one: TrackedFrame, truth: Camera) -> float:
     """Distance from the true position, in world units."""
     return float((one.frame.camera.position - truth.position).norm())
 

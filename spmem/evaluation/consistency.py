@@ -106,7 +106,7 @@ class Scope:
 
 
 @dataclass(frozen=True, eq=False)
-class Played:
+class PlayedJourney:
     """A journey as it was generated under a control."""
 
     journey: Journey
@@ -125,12 +125,12 @@ def play(
     method: str | None = None,
     wrong: Journey | None = None,
     rewrite: bool = False,
-) -> Played:
+) -> PlayedJourney:
     """Give a memory the journey's first frames (another's, but for the last ones, if ``wrong``), and generate on.
 
     ``method`` and ``rewrite`` are those of :func:`spmem.rollout`.
     """
-    watched = _Watched(generator)
+    watched = _TimedGenerator(generator)
     history = generator.model.config.history
     segmenter = "depth-change" if control == FOUND else None
     with open_memory(config=MemoryConfig(check_poses=False), segmenter=segmenter) as memory:
@@ -158,10 +158,10 @@ def play(
     frames = [frame for chunk in made for frame in chunk.frames]
     depth = torch.stack([frame.depth for frame in frames if frame.depth is not None])
     share = 1 - watched.seconds / took
-    return Played(trip, control, torch.stack([f.rgb_float() for f in frames]), depth, share)
+    return PlayedJourney(trip, control, torch.stack([f.rgb_float() for f in frames]), depth, share)
 
 
-class _Watched:
+class _TimedGenerator:
     """Counts the seconds in which the generator works."""
 
     def __init__(self, generator: ReferenceGenerator) -> None:
@@ -181,7 +181,7 @@ class _Watched:
 
 
 def measure_play(
-    played: Played,
+    played: PlayedJourney,
     *,
     structure: bool = False,
     matcher: Matcher | None = None,
@@ -231,7 +231,7 @@ def measure_play(
 
 def consistency(
     generator: ReferenceGenerator, scope: Scope | None = None
-) -> tuple[list[dict[str, Any]], list[list[Played]]]:
+) -> tuple[list[dict[str, Any]], list[list[PlayedJourney]]]:
     """Play every journey under every control.
 
     Returns:
@@ -241,7 +241,7 @@ def consistency(
     matcher = Matcher() if scope.matches else None
     lpips = load(scope.lpips) if scope.lpips else None
     rows: list[dict[str, Any]] = []
-    shown: list[list[Played]] = []
+    shown: list[list[PlayedJourney]] = []
     apart = len(scope.families)  # no two families share a house
     houses = {
         family: [apart * seed + i for seed in scope.seeds]

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spmem.evaluation.consistency import Played
+from spmem.evaluation.consistency import PlayedJourney
 from spmem.evaluation.paired import per_world
 from spmem.evaluation.report import error_of_mean
 from spmem.pictures.canvas import FAINT, PAPER, Page, save
@@ -23,7 +23,7 @@ COLOURS = 10
 """Of matplotlib's cycle; lines beyond them are dashed."""
 
 
-def strip(played: Sequence[Played], columns: int = 12) -> Figure:
+def strip(played: Sequence[PlayedJourney], columns: int = 12) -> Figure:
     """One journey under all its controls; evenly spread frames, and how many dB each has on the pixels that come again."""
     trip = played[0].journey
     count = len(trip.revisited)
@@ -52,7 +52,7 @@ def strip(played: Sequence[Played], columns: int = 12) -> Figure:
     return page.figure
 
 
-def strips(shown: Sequence[Sequence[Played]], folder: Path) -> list[Path]:
+def strips(shown: Sequence[Sequence[PlayedJourney]], folder: Path) -> list[Path]:
     """Write a PNG for each journey, numbered within its family."""
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []

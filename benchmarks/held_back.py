@@ -34,7 +34,7 @@ SMALL = 4
 """Truth of coverage is computed on depth sampled this much coarser."""
 PICTURES = 4
 BLOCKS = 12_000
-"""Of 16 x 16 x 16 voxels, 80 kB each, to begin with."""
+"""Blocks to begin with: 16 x 16 x 16 voxels, 80 kB each."""
 
 
 MEASURES = {

@@ -100,7 +100,7 @@ def yardsticks(frames: list[Frame], moved: list[int], depth: str) -> Rows:
 
 
 def difference(a: Any, b: Any, look: Camera) -> dict[str, Any]:
-    """Of two maps in views: depth in %, colour in 0..255, the first one's coverage less the other's, surfels, confidence."""
+    """Differences of two maps in views: depth in %, colour in 0..255, the first one's coverage less the other's, surfels, confidence."""
     one, two = a.render(look), b.render(look)
     both = one.mask & two.mask
     off = 100 * ((one.depth - two.depth).abs() / two.depth)[both]

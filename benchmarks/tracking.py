@@ -1,4 +1,4 @@
-"""Cameras that nobody gave: how far a walk that is tracked against its own map drifts, and whether loss is told.
+"""Cameras that nobody gave: how far a walk that is tracked against its own map drifts, and whether loss is reported.
 
     python benchmarks/tracking.py [--quick] [--json]
 

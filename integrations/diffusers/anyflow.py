@@ -30,7 +30,7 @@ class AnyFlow(PipelineGenerator):
         pipe: The pipeline.
         tail: Last frames to go on from, 4n + 1 of them; 13 fill the chunks that a released model sees in full.
         keyframes: Retrieved ones to show before them.
-        settings: Of every call. ``use_kv_cache=False`` fails in diffusers 0.42.
+        settings: Keyword arguments for every pipeline call. ``use_kv_cache=False`` fails in diffusers 0.42.
     """
 
     fills = frozenset({"video", "video_latents", "chunk_partition"})

@@ -34,8 +34,8 @@ class Helios(PipelineGenerator):
         tail: Last frames, 4n + 1 of them.
         history_sizes: Slots in latents: long, middle, short.
         window: Latents that it generates at once; 9 are 33 frames. Take those for ``chunk`` too.
-        keep: Keyframes whose latents are kept, so that they need not be encoded anew in each chunk.
-        settings: Of every call.
+        keep: Keyframes whose latents are kept, so that they need not be encoded again in each chunk.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset(

@@ -41,7 +41,7 @@ def history(
 
     Args:
         tail: The last frames, ``stride * n + 1`` of them.
-        stills: Of the same size.
+        stills: Images of the same size.
         stride: Frames a latent stands for.
         block: Latents that the model takes at once.
 

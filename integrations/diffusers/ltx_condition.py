@@ -25,10 +25,10 @@ class LtxCondition(PipelineGenerator):
     Args:
         pipe: The pipeline.
         tail: Last frames to go on from, 8n + 1 of them.
-        strength: Of the stills, in (0, 1]; 1 wants exactly their pixels.
+        strength: Strength of the stills, in (0, 1]; 1 asks for exactly their pixels.
         reach: How far a keyframe's camera may be from the frame's: ``shift / depth + turn``, with the median depth of
             what memory renders and the turn in radians.
-        settings: Of every call.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset({"image", "video", "frame_index", "strength", "conditions"})

@@ -96,7 +96,7 @@ class PipelineGenerator(ABC):
         return self.pipe
 
     def new_frames(self, frames: Tensor) -> Tensor:
-        """Of what the pipeline returned the frames that ``spec`` speaks of, ``[T, 3, H, W]``."""
+        """The frames ``[T, 3, H, W]`` that ``spec`` describes, from what the pipeline returned."""
         return frames[0]
 
     def call(self, context: Retrieval, prompt: str | None, frames: int) -> dict[str, Any]:

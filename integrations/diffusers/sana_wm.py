@@ -26,7 +26,7 @@ class SanaWm(PipelineGenerator):
     Args:
         pipe: The pipeline.
         scale: What one unit of the world is in units of the model; in those, its authors' walking pace is 0.05 a frame.
-        settings: Of every call; ``num_inference_steps``, ``negative_prompt``, ….
+        settings: Keyword arguments for every pipeline call: ``num_inference_steps``, ``negative_prompt``, ….
     """
 
     fills = frozenset({"image", "c2w", "action", "intrinsics"})

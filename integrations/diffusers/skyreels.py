@@ -30,7 +30,8 @@ class SkyReels(PipelineGenerator):
         tail: Last frames to go on from, 4n + 1 of them; the model's authors recommend 17 or 37.
         keyframes: Retrieved ones to show before them, a latent each, as if the video had begun with them. The model
             attends to them as to all history, but it was trained on videos without such cuts.
-        settings: Of every call; ``addnoise_condition`` (20 is recommended), ``ar_step``, ``causal_block_size``, ``fps``, ….
+        settings: Keyword arguments for every pipeline call: ``addnoise_condition`` (20 is
+            recommended), ``ar_step``, ``causal_block_size``, ``fps``, ….
     """
 
     fills = frozenset({"video", "overlap_history", "base_num_frames"})

@@ -19,7 +19,7 @@ class TextToVideo(PipelineGenerator):
     Args:
         pipe: The pipeline, with a ``vae`` that makes ``stride * n`` latents of ``stride * n + 1`` frames.
         tail: Frames at the beginning that stand for the last ones there are; ``LatentBlend`` writes those there.
-        settings: Of every call.
+        settings: Keyword arguments for every pipeline call.
 
     Raises:
         InputError: The pipeline does not say how much its autoencoder shrinks time and space.

@@ -22,7 +22,7 @@ class WanImage(PipelineGenerator):
     Args:
         pipe: The pipeline. Wan 2.2 5B (``expand_timesteps``) takes no last image, and is given none.
         least: Share of the last camera's pixels that memory must cover to show it as ``last_image``.
-        settings: Of every call.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset({"image", "last_image"})

@@ -22,7 +22,8 @@ class WanVace(PipelineGenerator):
     Args:
         pipe: The pipeline.
         tail: Last frames to go on from, 4n + 1 of them, so that the latents of what is kept hold nothing else.
-        settings: Of every call; ``conditioning_scale``, ``num_inference_steps``, ``guidance_scale``, ….
+        settings: Keyword arguments for every pipeline call: ``conditioning_scale``,
+            ``num_inference_steps``, ``guidance_scale``, ….
     """
 
     fills = frozenset({"video", "mask", "reference_images"})
@@ -58,7 +59,7 @@ def controls(context: Retrieval, echoed: int, stride: int) -> dict[str, Any]:
 
     Args:
         context: For the cameras to generate.
-        echoed: Of the last frames, to be kept before them.
+        echoed: Number of the last frames to keep before them.
         stride: Frames that one latent stands for.
     """
     known = fill_unknown(context.projection)

@@ -25,7 +25,7 @@ from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return, walk
 
 FRAMES = 48
-"""Of an episode."""
+"""Frames of an episode."""
 CHUNK = 4
 """Frames that memory is asked about at once."""
 KEYFRAMES = 4
@@ -33,7 +33,7 @@ KEYFRAMES = 4
 HELD_OUT = 1000
 """Houses of lower seeds are never trained on."""
 MOVING = 1 / 6
-"""Of the houses that are drawn, how many have moving things."""
+"""Share of the drawn houses that have moving things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def record_episode(
     """The episode of frames with depth: each chunk is asked about, then stored.
 
     Args:
-        frames: Of one size; what does not fill a chunk is left out.
+        frames: Frames of one size; what does not fill a chunk is left out.
         spoiled: What memory is given instead of frame i, so that the generator meets a memory that errs.
 
     Raises:

@@ -16,7 +16,7 @@ from spmem.integrations.reference.config import ModelConfig
 WEIGHT_FLOOR = 0.3
 """Errors at noise level s weigh 1 / max(s, this)^2: flow matching's, without its pole."""
 DEPTH_WEIGHT = 0.5
-"""Of the error of depth, beside colour's."""
+"""Weight of the depth error; colour's is 1."""
 
 
 def loss(drawn: Float[Tensor, "b f c h w"], one: Batch) -> Float[Tensor, ""]:
@@ -61,7 +61,7 @@ def descend(
 
     Args:
         model: The network, or what wraps it.
-        config: Of the network.
+        config: Configuration of the network.
         chunks: Batches of the same clips, each a chunk further on.
         through: Chunks in a row that gradients pass through.
         bf16: Autocast forward passes to bfloat16.

@@ -19,7 +19,7 @@ from spmem.camera import Camera
 from spmem.types import Projection
 
 DAMPING = 1e-4
-"""Of the normal equations, relative to their mean diagonal: holds the motions that the view leaves open."""
+"""Damping of the normal equations, relative to their mean diagonal: holds the motions that the view leaves open."""
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 

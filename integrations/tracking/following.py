@@ -31,7 +31,7 @@ CANDIDATES = 5
 SWINGS = (-0.3, -0.15, 0.0, 0.15, 0.3)
 """Radians that the camera may have turned otherwise than guessed, to the side and up or down."""
 TRIES = 3
-"""Of these turns, the most likely are tried."""
+"""How many of these turns, the most likely ones, are tried."""
 SMALL = 60
 """Height in pixels of the images that guesses are compared with."""
 

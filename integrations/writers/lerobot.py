@@ -58,7 +58,7 @@ def write_lerobot(
 
     Args:
         folder: Appears whole or not at all.
-        episodes: Of frames of one size, in one video. Times become frame numbers over ``fps``, as the format has it.
+        episodes: Episodes of frames of one size, in one video. Times become frame numbers over ``fps``, as the format has it.
         fps: Whole frames a second.
         camera: The video's feature. Poses and intrinsics are the features ``observation.camera_pose`` (16 numbers,
             camera-to-world with OpenCV axes) and ``observation.camera_intrinsics`` (fx, fy, cx, cy): the format has none.

@@ -1,4 +1,4 @@
-"""The backends that spmem can use, each with a tiny piece of real work that tells whether it works here."""
+"""The backends that spmem can use, each with a tiny piece of real work that checks whether it works here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Check(NamedTuple):
-    """A backend: what it is for, how it is installed, and a tiny piece of its work that tells what it found."""
+    """A backend: what it is for, how it is installed, and a tiny piece of its work that reports what it found."""
 
     name: str
     distributions: tuple[str, ...]

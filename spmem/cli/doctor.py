@@ -39,7 +39,7 @@ def _examine_backend(check: Check) -> dict[str, Any]:
         return report | {"works": True, "detail": check.work(), "install": None}
     except BackendUnavailable as error:
         detail = str(error)
-    except Exception as error:  # whatever a broken installation does, it is told and not raised
+    except Exception as error:  # whatever a broken installation does, it is reported and not raised
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return report | {"detail": detail, "install": check.install}
 

@@ -30,7 +30,7 @@ MET, LEFT = 0.25, 0.05
 class Answer:
     """What memory answered about one frame. Shares are of pixels; true ones come from exact depth alone.
 
-    row: Of the course.
+    row: Row of the course.
     revisit: The way out saw it, the view was left, and came again.
     away: Seconds since a stored frame last met the place; NaN where none did.
     seen: Share that stored frames really saw.

@@ -48,9 +48,9 @@ def calibration(
         seeds: One house each.
         stored: Frames stored of a walk.
         queries: Cameras asked about, in each house.
-        width: Of all images, in pixels.
-        height: Of all images, in pixels.
-        config: Of the memory; None takes the defaults.
+        width: Width of all images, in pixels.
+        height: Height of all images, in pixels.
+        config: Configuration of the memory; None takes the defaults.
 
     Returns:
         Rows of ``world`` (the seed), ``where`` (``walked`` or ``other`` rooms), ``coverage`` as memory says, and
@@ -94,7 +94,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def reliability(rows: Sequence[dict[str, Any]], bins: int = 10) -> list[dict[str, Any]]:
-    """Of the queries whose claimed coverage falls into each bin: how many, mean claim, mean truth.
+    """The queries whose claimed coverage falls into each bin: how many, mean claim, mean truth.
 
     Example:
         >>> rows = [{"coverage": 0.05, "seen": 0.1}, {"coverage": 1.0, "seen": 0.9}]

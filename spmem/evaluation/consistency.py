@@ -51,11 +51,11 @@ FEW = 0.005
 class Scope:
     """How much is measured.
 
-    families: Of journeys.
-    seeds: Of held-out houses, as many for each family; no two families share one.
+    families: Families of journeys.
+    seeds: Seeds of held-out houses, as many for each family; no two families share one.
     chunks: Generated, of four frames.
     controls: Names of :data:`CONTROLS`, and of :data:`AMONG_MOVERS` where things move.
-    rules: Of retrieval, each as one more control with full memory.
+    rules: Rules of retrieval, each as one more control with full memory.
     moving: Things that move in each house.
     rewrite: Whether memory takes all that is generated, as ``rollout(rewrite=True)``.
     matches: Whether keypoints are matched (needs OpenCV).
@@ -114,7 +114,7 @@ class PlayedJourney:
     rgb: Float[Tensor, "a h w 3"]
     depth: Float[Tensor, "a h w"]
     memory_share: float
-    """Of the time, what storing and retrieving took."""
+    """Share of the time that storing and retrieving took."""
 
 
 def play(

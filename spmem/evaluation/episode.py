@@ -31,8 +31,8 @@ class Size:
 
     frames: Stored.
     targets: At most.
-    width: Of the images, in pixels.
-    height: Of the images, in pixels.
+    width: Width of the images, in pixels.
+    height: Height of the images, in pixels.
     """
 
     frames: int = 120
@@ -60,7 +60,7 @@ class Target:
     gap: int
 
     def known(self, mask: Bool[Tensor, "t h w"]) -> tuple[float, float]:
-        """Of its pixels that have depth: the share that a mask of its cameras' images claims, and that some frame saw."""
+        """Shares of its pixels with depth: claimed by a mask of its cameras' images, and seen by some frame."""
         claimed, has = mask[:, THIN // 2 :: THIN, THIN // 2 :: THIN], self.sight.depth > 0
         seen = self.revisitable.view_as(has)[has]
         return float(claimed[has].float().mean()), float(seen.float().mean())

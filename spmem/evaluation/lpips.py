@@ -26,7 +26,7 @@ CONVOLUTIONS = {
 POOLED = (3, 6)
 """Before these, every second pixel is left, the largest of 3x3."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of the channels, in -1..1, that AlexNet was trained on."""
+"""Mean and deviation of the channels, in -1..1, that AlexNet was trained on."""
 HOW = 'safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors") makes it of a .pth'
 SMALLEST = 31
 """Pixels a side, for one pixel to be left at the end."""
@@ -87,7 +87,7 @@ def load(files: Sequence[str | Path]) -> Lpips:
     Either way of publishing them is read: the two files of torchvision's AlexNet (``features.0.weight``, …) and of the
     authors' linear weights (``lin0.model.1.weight``, …), or one of the authors' whole network (``net.slice1.0.weight``, …,
     ``lin0.model.1.weight``, …), as safetensors. They are published as pickles, which spmem does not read:
-    ``safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors")`` writes one anew.
+    ``safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors")`` writes one.
 
     Raises:
         FormatError: A file that holds no tensors, or weights that are missing or of another shape: another network's.

@@ -36,7 +36,7 @@ class Scope:
     methods: Rules by name, beside the oracle.
     changed: Scenes of each family, of which memory is tampered with.
     worlds: In which the claimed coverage is compared with the true one.
-    size: Of the scenes.
+    size: Size of the scenes.
     """
 
     seeds: int = 5
@@ -57,10 +57,10 @@ class Scope:
 class Findings:
     """All that was measured, one row a fact.
 
-    answers: Of each target, rule and k: the scene (``scenes``, ``seed``), ``gap``, the measures, and the target's ``claimed``
+    answers: One row for each target, rule and k: the scene (``scenes``, ``seed``), ``gap``, the measures, and the target's ``claimed``
         and ``seen``, see :meth:`spmem.evaluation.episode.Target.known`.
-    stores: Of each scene: frames, keyframes, bytes.
-    changes: Of each target of a tampered memory; see :func:`spmem.evaluation.interventions.interventions`.
+    stores: One row for each scene: frames, keyframes, bytes.
+    changes: One row for each target of a tampered memory; see :func:`spmem.evaluation.interventions.interventions`.
     claims: See :func:`spmem.evaluation.calibration.calibration`.
     """
 

@@ -20,7 +20,7 @@ from spmem.pictures.canvas import FAINT, PAPER, Page, save
 CELL = 0.8
 """Inches."""
 COLOURS = 10
-"""Of matplotlib's cycle; lines beyond them are dashed."""
+"""Colours of matplotlib's cycle; lines beyond them are dashed."""
 
 
 def strip(played: Sequence[PlayedJourney], columns: int = 12) -> Figure:

@@ -121,7 +121,7 @@ def size_table(stores: Sequence[Row]) -> list[Row]:
 
 
 def claim_table(answers: Sequence[Row]) -> list[Row]:
-    """Of the targets' pixels that have depth, the shares that memory claims and that frames saw; how far apart they are."""
+    """Shares of the targets' pixels with depth that memory claims and that frames saw; their difference."""
     each = [row for row in answers if (row["rule"], row["k"]) == (OURS, K)]
     each = [row | {"apart": abs(row["claimed"] - row["seen"])} for row in each]
     parts = {

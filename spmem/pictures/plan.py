@@ -63,7 +63,7 @@ def ground_plan(
 
     Args:
         memory: At least one surfel, or the plan is one transparent pixel.
-        width: Of the image, in pixels.
+        width: Width of the image, in pixels.
         cameras: Cameras ``[T]`` that the plan must show too.
     """
     surfels = memory.geometry.surfels()

@@ -40,7 +40,7 @@ class Panel(NamedTuple):
     image: NDArray[np.uint8]
     caption: str
     share: tuple[float, float] | None = None
-    """Of a keyframe: what it sees, and what it alone sees."""
+    """What a keyframe sees, and what it alone sees."""
 
 
 class Row(NamedTuple):
@@ -65,8 +65,8 @@ def contact_sheet(
     Args:
         retrievals: One, or several of one image size. Of a long trajectory six cameras are shown, evenly.
         truth: A frame a camera, over all retrievals in order; without it the projection's depth and normals are shown.
-        memory: Where given, a map of it with the cameras asked about heads the sheet.
-        title: Of the sheet.
+        memory: If given, a map of it with the cameras of the retrievals heads the sheet.
+        title: Title of the sheet.
         facts: Figures under the title, by what they are.
         labels: Words a camera, in the order of ``truth``.
 
@@ -238,6 +238,6 @@ def _draw_row(page: Page, row: Row, y: float, cell: float, tall: float) -> None:
 def _draw_coverage_bar(
     page: Page, share: tuple[float, float], x: float, y: float, cell: float, colour: str
 ) -> None:
-    """Of the image's width: what the keyframe sees, and more strongly what it alone sees."""
+    """Shares of the image's width: what the keyframe sees, and more strongly what it alone sees."""
     for width, alpha in ((1.0, 0.12), (share[0], 0.35), (share[1], 1.0)):
         page.box(colour, x, y, width * cell, 0.045, alpha=alpha)

@@ -311,7 +311,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
 class DurableKeyframeStoreTests(KeyframeStoreTests):
     """What a store that outlives its process does besides.
 
-    A subclass gives ``store`` and ``reopen``: a function that opens the memory of ``store``, which is closed, anew.
+    A subclass gives ``store`` and ``reopen``: a function that opens the closed memory of ``store`` again.
     """
 
     def test_committed_keyframes_survive(
@@ -371,7 +371,7 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
     def test_corrections_survive(
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
-        """Of keyframes that were durable, and of such that were not yet."""
+        """Corrections of durable keyframes, and of ones not yet durable."""
         frames = [sample_frame(n) for n in range(6)]
         ids = [store.append(frame) for frame in frames[:4]]
         store.commit("first")

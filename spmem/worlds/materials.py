@@ -92,7 +92,7 @@ def draw_palettes(rng: np.random.Generator, rooms: int) -> list[Palette]:
 
 
 def draw_seed(rng: np.random.Generator) -> int:
-    """Of a material's own variation."""
+    """Seed of a material's own variation."""
     return int(rng.integers(1 << 30))
 
 

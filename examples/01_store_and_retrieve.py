@@ -18,7 +18,8 @@ with spmem.open("house.spmem", mode="r") as memory:
     print(f"covered: {context.coverage.mean():.0%} of the way back")
     for contribution in context.explain():
         print(
-            f"keyframe {contribution.id} of {contribution.time:.1f} s saw {contribution.sees:.0%}, alone {contribution.alone:.0%}"
+            f"keyframe {contribution.id} of {contribution.time:.1f} s "
+            f"saw {contribution.sees:.0%}, alone {contribution.alone:.0%}"
         )
 
     truth = house.render(cameras[12:]).depth

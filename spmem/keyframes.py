@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from spmem.arguments import keyframe_ids
 from spmem.errors import KeyframeNotFoundError
 from spmem.types import Keyframe
 
@@ -41,7 +42,13 @@ class Keyframes(Mapping[int, Keyframe]):
 
         Raises KeyframeNotFoundError, CorruptMemoryError.
         """
-        return self._store.read_many([int(id) for id in ids])
+        wanted = keyframe_ids(ids)
+        missing = wanted[~np.isin(wanted, self._store.ids())]
+        if len(missing):
+            raise KeyframeNotFoundError(
+                f"no keyframe has the id {missing[0]}; there are {len(self)}"
+            )
+        return self._store.read_many(wanted.tolist())
 
     def __repr__(self) -> str:
         return f"Keyframes({len(self)})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spmem.arguments import whole
+from spmem.arguments import seconds, whole
 from spmem.errors import (
     ConflictError,
     CorruptMemoryError,
@@ -156,7 +156,7 @@ class Lifecycle(ABC):
         self._require_open()
         _require_one("at", snapshot=snapshot, tag=tag, branch=branch, time=time)
         if time is not None:
-            commits = self.snapshots()
+            time, commits = seconds(time, "time"), self.snapshots()
             past = [one for one in commits if one.keyframes == 0 or _until(one) <= time]
             if not past:
                 raise SnapshotNotFoundError(

@@ -32,7 +32,7 @@ from spmem.protocols import (
     KeyframeStore,
     Retriever,
 )
-from spmem.query import Query, Selection, number, trajectory
+from spmem.query import Query, Selection, number, require_query, trajectory
 from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.explain import contributions
 from spmem.retrieval.find import FindQuery, matches
@@ -245,6 +245,7 @@ class SpatialMemory(Forgetting):
         """
         self._require_open()
         cameras, k = trajectory(cameras, "retrieve"), number(k)
+        require_query(method, where, given, time, seed)
         name, rule = self._followers.rule(method or self.config.retrieval.method)
         projection = self._followers.free().believed(self._geometry.render(cameras))
         recent = tuple(self.recent)
@@ -263,7 +264,7 @@ class SpatialMemory(Forgetting):
         return Retrieval(
             cameras,
             projection,
-            tuple(self.keyframes[int(id)] for id in chosen.ids),
+            tuple(self.keyframes[int(id)].to(cameras.device) for id in chosen.ids),
             torch.from_numpy(chosen.scores.astype(np.float32)),
             recent,
             name,

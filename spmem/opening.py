@@ -90,7 +90,7 @@ def open(
         raise InputError(
             'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
         )
-    where = as_device(device or "cpu")
+    where = as_device("cpu" if device is None else device)
     if path is None:
         from spmem.stores.keyframes.ram import RamKeyframes
 

@@ -82,7 +82,7 @@ def seen_masks(targets: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tenso
         >>> camera = Camera.from_fov(1.2, torch.eye(4), width=8, height=6)
         >>> wall = Sight(camera[None], torch.full((1, 6, 8), 2.0))
         >>> nearer = Sight(camera[None], torch.full((1, 6, 8), 1.0))
-        >>> [float(seen(wall, other).float().mean()) for other in (wall, nearer)]
+        >>> [float(seen_masks(wall, other).float().mean()) for other in (wall, nearer)]
         [1.0, 0.0]
     """
     masks = [

@@ -20,7 +20,7 @@ def round_up_latents(frames: int, stride: int) -> int:
     """The most frames, not more than these, that fill latents of a causal video autoencoder: ``stride * n + 1``, or 0.
 
     Example:
-        >>> [whole(frames, 4) for frames in (0, 1, 4, 5, 8)]
+        >>> [round_up_latents(frames, 4) for frames in (0, 1, 4, 5, 8)]
         [0, 1, 1, 5, 5]
     """
     return frames - (frames - 1) % stride if frames else 0

@@ -68,11 +68,13 @@ def walks_through_houses(houses: int) -> list[Frame]:
         house = worlds.House(seed=seed, rooms=3)
         way = worlds.walk(house, 5 * VIEWS, seed=seed, width=THUMB[1], height=THUMB[0])[::5]
         shift = torch.tensor([APART * seed, 0, 0])
-        frames += [frame.replace(camera=moved(frame.camera, shift)) for frame in house.frames(way)]
+        frames += [
+            frame.replace(camera=move_camera(frame.camera, shift)) for frame in house.frames(way)
+        ]
     return frames
 
 
-def moved(camera: Camera, by: torch.Tensor) -> Camera:
+def move_camera(camera: Camera, by: torch.Tensor) -> Camera:
     """The camera, carried along the world's axes."""
     c2w = camera.c2w.clone()
     c2w[..., :3, 3] += by
@@ -173,7 +175,7 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
         for name, make in kinds.items():
             index, added = make(), 0.0
             whole = name == "faiss, lists"  # k-means wants them all at once
-            for ids, part in copies(kept, n, len(kept) if not whole else n, name):
+            for ids, part in tile_copies(kept, n, len(kept) if not whole else n, name):
                 start = perf_counter()
                 index.add(ids, part)
                 added += perf_counter() - start
@@ -195,7 +197,9 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
     return rows
 
 
-def copies(sets: VoxelSets, n: int, at_once: int, name: str) -> Iterator[tuple[Ids, VoxelSets]]:
+def tile_copies(
+    sets: VoxelSets, n: int, at_once: int, name: str
+) -> Iterator[tuple[Ids, VoxelSets]]:
     """Views as copies of the sets, so many at a time."""
     parts = [(copy, min(len(sets), n - copy * len(sets))) for copy in range(-(-n // len(sets)))]
     held_out: list[VoxelSets] = []
@@ -230,7 +234,7 @@ def median_ms(search: Callable[..., Any], queries: Sequence[Any]) -> float:
 # -- retrieve ---------------------------------------------------------------------------------------
 
 
-class Listed:
+class KeyframeListing:
     """A bank that lists keyframes without pixels, as many as are asked for."""
 
     def __init__(self, frames: Sequence[Frame], n: int) -> None:
@@ -244,7 +248,7 @@ class Listed:
         """A second apart."""
         return self._times
 
-    def cameras(self) -> Listed:
+    def cameras(self) -> KeyframeListing:
         """By row."""
         return self
 
@@ -259,7 +263,7 @@ class Listed:
         return len(self._ids)
 
 
-def beside(copy: int) -> torch.Tensor:
+def offset_copy(copy: int) -> torch.Tensor:
     """Where a copy of the houses stands."""
     return torch.tensor([0.0, 0.0, APART * copy])
 
@@ -272,12 +276,12 @@ def memory_of(frames: Sequence[Frame], keyframes: int, voxel: float = VOXEL) -> 
     one, number = first.surfels(), -(-keyframes // len(frames))
     geometry = SurfelMap(first.config)
     for copy in track(range(number), "Copying", transient=True):
-        geometry.add(replace(one, position=one.position + beside(copy)))
+        geometry.add(replace(one, position=one.position + offset_copy(copy)))
     row = np.arange(keyframes) % len(frames)
     views = {name: column[row] for name, column in views_of(frames).arrays().items()}
     views["ids"], views["times"] = np.arange(keyframes), np.arange(keyframes, dtype=float)
     views["c2w"][:, 2, 3] += APART * (np.arange(keyframes) // len(frames))
-    config, bank = MemoryConfig(), Listed(frames, keyframes)
+    config, bank = MemoryConfig(), KeyframeListing(frames, keyframes)
     rule = partial(retriever, config=config.retrieval)
     return SpatialMemory(geometry, bank, rule, config, views=Views.restore(views))  # type: ignore[arg-type]
 
@@ -287,9 +291,9 @@ def query_cameras(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camer
     draw = np.random.default_rng(0)
     cameras = []
     for row in draw.integers(0, keyframes, n).tolist():
-        camera = moved(frames[row % len(frames)].camera, beside(row // len(frames)))
+        camera = move_camera(frames[row % len(frames)].camera, offset_copy(row // len(frames)))
         cameras.append(
-            moved(camera.resize(320, 240), torch.from_numpy(draw.normal(0, 0.05, 3)).float())
+            move_camera(camera.resize(320, 240), torch.from_numpy(draw.normal(0, 0.05, 3)).float())
         )
     return cameras
 

@@ -62,8 +62,8 @@ class Bank:
     def parts(self, ids: list[int]) -> dict[str, float]:
         """Milliseconds of fetching and unpacking these records alone, and of reading the keyframes from the cache."""
         bank = self._bank
-        wanted = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
-        fetch = _time_call(lambda: read_records(bank._records, {}, wanted, lambda n, record: n))
+        sized_ids = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
+        fetch = _time_call(lambda: read_records(bank._records, {}, sized_ids, lambda n, record: n))
         bank.configure(KeyframeConfig())
         for _ in range(2):
             bank.read_many(ids)
@@ -177,7 +177,7 @@ STORES: dict[str, Callable[[Path, int], Store]] = {
 }
 
 
-def spread(values: list[float]) -> tuple[float, str]:
+def median_and_spread(values: list[float]) -> tuple[float, str]:
     """Median, and the middle half."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return round(float(middle), 3), f"{low:.3g} to {high:.3g}"
@@ -230,11 +230,11 @@ def bank(quick: bool) -> list[dict[str, Any]]:
             "store": name,
             "loss": "JPEG 95, 0.1 %" if name == "spmem" else "none",
         }
-        row["append a second"], row["append spread"] = spread(rates[name])
-        row["read 8 ms"], row["read spread"] = spread(reads[name])
+        row["append a second"], row["append spread"] = median_and_spread(rates[name])
+        row["read 8 ms"], row["read spread"] = median_and_spread(reads[name])
         row["kB a keyframe"] = round(sizes[name], 1)
         if name == "spmem":
-            row |= {part: spread(took)[0] for part, took in parts.items()}
+            row |= {part: median_and_spread(took)[0] for part, took in parts.items()}
         rows.append(row)
     return rows
 
@@ -271,7 +271,7 @@ def reopen(quick: bool) -> dict[str, Any]:
         times = [
             _time_call(lambda: spmem.open(path, mode="r").close()) for _ in range(2 if quick else 5)
         ]
-        row["open s"], row["open spread"] = spread(times)
+        row["open s"], row["open spread"] = median_and_spread(times)
     return row
 
 

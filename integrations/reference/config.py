@@ -20,9 +20,9 @@ class ModelConfig:
     history: Frames of a clip that are there already, at its beginning.
     chunk: Frames of a clip that are new.
     keyframes: References looked at, at most.
-    width: Of the tokens.
-    layers: Of the main stream.
-    heads: Of attention.
+    width: Token width.
+    layers: Layers of the main stream.
+    heads: Attention heads.
     branch: Layers of the branch that reads projection and warped pixels.
     window: Frames that a frame attends to, itself included.
     backbone: ``attention``, or ``state-space``: a state-space scan over time in every layer, beside attention in the
@@ -81,12 +81,12 @@ class ModelConfig:
 
     @property
     def channels(self) -> int:
-        """Of a frame: colour, and depth where it is predicted."""
+        """Channels of a frame: colour, and depth if it is predicted."""
         return COLOURS + self.depth
 
     @property
     def frames(self) -> int:
-        """Of a clip."""
+        """Frames of a clip."""
         return self.history + self.chunk
 
 

@@ -51,13 +51,13 @@ def load(name: str | Path) -> WorldModel:
         folder = SHIPPED / str(name)
     try:
         about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        config, wanted = ModelConfig(**about["model"]), about["sha256"]
+        config, digest = ModelConfig(**about["model"]), about["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(folder / CONFIG, f"describes no model: {error}") from error
     path = folder / WEIGHTS
     if not path.is_file():
         raise FormatError(folder, f"has no {WEIGHTS}")
-    if _hash_file(path) != wanted:
+    if _hash_file(path) != digest:
         raise FormatError(
             path, f"is not what {CONFIG} was written with: its SHA-256 is another; copy both again"
         )

@@ -1,4 +1,4 @@
-"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: is a memory whole, its map anew, its commits."""
+"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: checks a memory, rebuilds its map, lists its commits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Branch = Annotated[str, typer.Option(help="The line of history.")]
 def verify(
     memory: Memory,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make anew what can be made from the keyframes.")
+        bool, typer.Option("--repair", help="Rebuild what can be made from the keyframes.")
     ] = False,
     branch: Branch = "main",
     as_json: Json = False,
@@ -65,7 +65,7 @@ def verify(
 
 
 def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
-    """Fuse the map anew from the keyframes; frames that did not become keyframes are not in it then."""
+    """Fuse the map again from the keyframes alone: other frames are no longer in it."""
     from spmem.opening import open as open_memory
 
     with open_memory(memory, branch=branch) as opened:
@@ -90,8 +90,8 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     commits, branches, tags = bank.snapshots(), list(bank.branches()), bank.tags()
     bank.close()
     if as_json:
-        told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
-        print_json(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        listing: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
+        print_json(listing | {"tags": tags, "snapshots": [vars(one) for one in commits]})
         return
     names = {id: name for name, id in tags.items()}
     rows = {

@@ -29,13 +29,15 @@ class KeyframeHistoryTests:
         noise = (read.rgb_float() - frame.rgb_float()).square().mean().clamp_min(1e-12)
         assert float(-10 * noise.log10()) >= self.colour_psnr
         for name in ("depth", "confidence", "features"):
-            got, wanted = getattr(read, name), getattr(frame, name)
-            assert (got is None) == (wanted is None), name
-            if wanted is not None:
-                assert got.shape == wanted.shape
+            got, expected = getattr(read, name), getattr(frame, name)
+            assert (got is None) == (expected is None), name
+            if expected is not None:
+                assert got.shape == expected.shape
                 assert got.dtype == torch.float32
-                assert torch.equal(got == 0, wanted == 0), name
-                assert bool(((got - wanted).abs() <= self.value_error * wanted.abs()).all()), name
+                assert torch.equal(got == 0, expected == 0), name
+                assert bool(((got - expected).abs() <= self.value_error * expected.abs()).all()), (
+                    name
+                )
 
         assert (read.latent is None) == (frame.latent is None)
         if read.latent is not None and frame.latent is not None:

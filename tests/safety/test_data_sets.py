@@ -259,16 +259,6 @@ def test_only_one_function_opens_files() -> None:
 # -- nothing grows ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def frugal() -> Any:
-    """Fails if a test takes more than 400 MB on top of what the process ever took."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown < 400 << (20 if sys.platform == "darwin" else 10)
-
-
 def png(width: int, height: int) -> bytes:
     """Black pixels, packed a thousandfold."""
 

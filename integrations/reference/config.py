@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from spmem.errors import InputError
 
@@ -60,6 +60,13 @@ class ModelConfig:
     attention: str = "sdpa"
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not type(field.default):
+                kind = type(field.default).__name__
+                raise InputError(f"{field.name} must be of type {kind}, got {value!r}")
+            if isinstance(value, int) and not 0 <= value < 1 << 31:
+                raise InputError(f"{field.name} must be from 0 to 2,147,483,647, got {value}")
         for name, whole, part in (
             ("size", self.size, self.patch),
             ("width", self.width, self.heads),

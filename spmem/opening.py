@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
 import torch
 
-from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
 from spmem.memory import SpatialMemory
-from spmem.protocols import (
-    DepthEstimator,
-    DynamicSegmenter,
-    Embedder,
-    GeometryStore,
-    KeyframeStore,
-)
-from spmem.registry import SHIPPED, find, make
-from spmem.retrieval.descriptors import Descriptors
-from spmem.retrieval.rules import retriever
-from spmem.stores.retention import Policy
+from spmem.protocols import DepthEstimator, DynamicSegmenter, Embedder, KeyframeStore
+from spmem.retention import Policy
+from spmem.state import Options, State
 
 
 def open(
@@ -55,7 +45,7 @@ def open(
             one. None takes ``colour-layout`` when first asked by image. One memory keeps the descriptors of one
             embedder: with another, they are made anew.
         budget: What keyframes may take: a number of them, or bytes like ``"2 GB"``; None takes the configuration's.
-        retention: What goes first then: a policy by name, or one of your own (:data:`spmem.stores.retention.Policy`);
+        retention: What goes first then: a policy by name, or one of your own (:data:`spmem.retention.Policy`);
             None takes the configuration's.
         branch: The line of history, as ``memory.fork`` named it.
         storage_options: For an address: ``endpoint_url``, ``region``, ``access_key_id``, … as Icechunk's storage of that
@@ -95,99 +85,9 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
-    opened = Opening(config, device or "cpu", depth, segmenter, embedder, budget, retention)
+    options = Options(config, device or "cpu", depth, segmenter, embedder, budget, retention)
     try:
-        return opened(bank, mode != "r")
+        return SpatialMemory(State(bank, options, writable=mode != "r"))
     except BaseException:
         bank.close()
         raise
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How the parts of a memory are put together over a bank: :func:`open`'s arguments of the same names.
-
-    Pickles where the parts that it was given do; a memory travels between processes as this and its bank.
-    """
-
-    config: MemoryConfig | None
-    device: torch.device | str
-    depth: DepthEstimator | str | None
-    segmenter: DynamicSegmenter | str | None
-    embedder: Embedder | str | None
-    budget: int | str | None
-    retention: str | Policy | None
-
-    def __call__(self, bank: KeyframeStore, writable: bool) -> SpatialMemory:
-        """The memory that a bank holds, to write or to read."""
-        settings, where = self._settings(bank, writable), torch.device(self.device)
-        if hasattr(bank, "configure"):
-            bank.configure(settings.keyframes)
-        geometry = _geometry(settings)
-        checkpoint.restore_geometry(geometry, bank, where)
-        views = checkpoint.restore_views(bank)
-        policy = (
-            self.retention
-            if callable(self.retention)
-            else find("retention", settings.retention.policy)
-        )
-        return SpatialMemory(
-            geometry,
-            bank,
-            lambda name: retriever(name, settings.retrieval),
-            settings,
-            views=views,
-            free=checkpoint.restore_free(bank, views, settings.retrieval.reach),
-            index=checkpoint.restore_index(bank, views, settings.retrieval),
-            policy=policy,
-            recent=checkpoint.restore_recent(bank, where),
-            depth=make("depth_estimator", self.depth),
-            segmenter=make("dynamic_segmenter", self.segmenter),
-            descriptors=Descriptors(
-                make("embedder", self.embedder), checkpoint.restore_descriptors(bank)
-            ),
-            save=lambda memory: checkpoint.save(memory, bank),
-            again=self,
-            device=where,
-            writable=writable,
-        )
-
-    def _settings(self, bank: KeyframeStore, writable: bool) -> MemoryConfig:
-        settings = _configuration(bank, self.config, writable=writable)
-        kept, named = settings.retention, self.retention
-        kept = replace(kept, budget=kept.budget if self.budget is None else self.budget)
-        kept = replace(kept, policy=named if isinstance(named, str) else kept.policy)
-        return replace(settings, retention=kept)
-
-
-def _geometry(config: MemoryConfig) -> GeometryStore:
-    """The configured store; a map that is drawn as discs does so itself, without copying its surfels."""
-    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry)
-    if config.renderer == "discs":
-        return store(config.fusion)
-    if config.geometry not in SHIPPED["geometry_store"]:
-        raise InputError(
-            f"the geometry store {config.geometry!r} draws itself; renderer={config.renderer!r} goes with "
-            f"{' or '.join(SHIPPED['geometry_store'])}"
-        )
-    return store(config.fusion, renderer=make("renderer", config.renderer))
-
-
-def _configuration(
-    bank: KeyframeStore, given: MemoryConfig | None, *, writable: bool
-) -> MemoryConfig:
-    stored = bank.read_arrays(checkpoint.CONFIG)
-    if stored is None:
-        new = given or MemoryConfig()
-        if writable:
-            bank.write_arrays(checkpoint.CONFIG, {}, new.to_json())
-        return new
-    built = MemoryConfig.from_json(stored[1])
-    if given is None:
-        return built
-    if (given.geometry, given.fusion) != (built.geometry, built.fusion):
-        raise InputError(
-            f"the stored map was built with geometry={built.geometry!r} and {built.fusion}; "
-            "open it without a config, or with these"
-        )
-    return given

@@ -9,7 +9,8 @@ objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.config import MemoryConfig
 from spmem.generating import Generated
 from spmem.query import Query, Selection
 from spmem.types import Frame, Pointmaps, Projection, Retrieval, Snapshot, Surfels
@@ -25,21 +27,16 @@ from spmem.views import Views
 
 Arrays = Mapping[str, NDArray[Any]]
 
+Kept: TypeAlias = tuple[Arrays, Mapping[str, Any]]
+"""A named group that is kept beside the keyframes: arrays by name, and attributes that are JSON values."""
+
 
 @runtime_checkable
-class GeometryStore(Protocol):
-    """The spatial memory: fuses posed depth into a scene, renders it, knows which keyframes saw what."""
-
-    def fuse(self, frame: Frame) -> Int[Tensor, "h w"]:
-        """Merge a frame; returns the surfel id of each pixel, -1 where the pixel went into none."""
-        ...
+class GeometryReader(Protocol):
+    """A scene of surfels, to read: what it looks like, and which keyframes saw what."""
 
     def render(self, cameras: Camera) -> Projection:
         """The scene along a trajectory ``[T]``."""
-        ...
-
-    def observe(self, keyframe: int, surfel_ids: Int[Tensor, " n"]) -> None:
-        """Note that a keyframe saw these surfels (ids may repeat; -1 is skipped)."""
         ...
 
     def observed(self, surfel_ids: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
@@ -52,6 +49,29 @@ class GeometryStore(Protocol):
         """The keyframes that saw each surfel, as CSR: ``keyframes[offsets[i]:offsets[i + 1]]``, ascending."""
         ...
 
+    def ids(self) -> Int[Tensor, " n"]:
+        """The ids of all living surfels, ascending."""
+        ...
+
+    def surfels(self) -> Surfels:
+        """All living surfels, by ascending id."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class GeometryStore(GeometryReader, Protocol):
+    """The spatial memory: fuses posed depth into a scene, renders it, knows which keyframes saw what."""
+
+    def fuse(self, frame: Frame) -> Int[Tensor, "h w"]:
+        """Merge a frame; returns the surfel id of each pixel, -1 where the pixel went into none."""
+        ...
+
+    def observe(self, keyframe: int, surfel_ids: Int[Tensor, " n"]) -> None:
+        """Note that a keyframe saw these surfels (ids may repeat; -1 is skipped)."""
+        ...
+
     def unfuse(self, keyframes: Sequence[int], read: Callable[[int], Frame]) -> None:
         """Take back what keyframes gave: what they were observed to see, and their share of it.
 
@@ -62,14 +82,6 @@ class GeometryStore(Protocol):
 
     def unobserve(self, keyframes: Sequence[int]) -> None:
         """Forget that keyframes saw anything; what they gave to the map stays."""
-        ...
-
-    def ids(self) -> Int[Tensor, " n"]:
-        """The ids of all living surfels, ascending."""
-        ...
-
-    def surfels(self) -> Surfels:
-        """All living surfels, by ascending id."""
         ...
 
     def edit(self, surfel_ids: Int[Tensor, " n"], **fields: Tensor) -> None:
@@ -90,8 +102,6 @@ class GeometryStore(Protocol):
         Arrays that own their memory are given away: the store may go on in them.
         """
         ...
-
-    def __len__(self) -> int: ...
 
 
 @runtime_checkable
@@ -271,6 +281,173 @@ class Retriever(Protocol):
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """At most k keyframe ids, best first, none of ``query.exclude``; fewer where nothing more helps."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """What a rule may do besides: say which keyframes saw a place, each for itself."""
+
+    def rank(self, query: Query, views: Views, k: int) -> Selection:
+        """The k keyframes that each saw most of what is asked, best first, ties latest first; those that saw none of it
+        are left out, and scores are shares in 0..1 of all the query's pixels.
+        """
+        ...
+
+
+@runtime_checkable
+class ViewObserver(Protocol):
+    """What is made of views alone, as the index of a rule is (:class:`spmem.parts.cache.ViewCache` makes a part of it)."""
+
+    def observe(self, views: Views, rows: slice) -> None:
+        """Rows that are new in ``views``, or changed since."""
+        ...
+
+
+@runtime_checkable
+class RevocableObserver(ViewObserver, Protocol):
+    """An observer that can take back what views gave."""
+
+    def forget(self, views: Views, rows: NDArray[np.int64]) -> None:
+        """Take back what rows ``[n]``, as they are, were observed to give."""
+        ...
+
+
+@runtime_checkable
+class KeptObserver(ViewObserver, Protocol):
+    """An observer that is kept beside the memory, so that opening need not make it again: the index of a rule."""
+
+    def arrays(self, views: Views) -> Arrays | None:
+        """What was made of these views, which are all that there are; None if there is nothing to keep."""
+        ...
+
+    def restore(self, arrays: Arrays, ids: NDArray[np.int64]) -> None:
+        """Inverse of :meth:`arrays`, for views of these ids ``[n]``; no change if it raises.
+
+        Raises KeyError or ValueError for arrays that no observer of such views gives.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """A frame that a memory took.
+
+    frame: As it came, with depth and time.
+    fused: As the map took it, on the map's device: without confidence in what moves.
+    surfel_ids: ``[H, W]``, of each pixel in the map; -1 if it went into none.
+    keyframe: The id under which the bank keeps ``fused``; None if the frame showed nothing new.
+    live: Whether it is one of the last frames; one that was merged from another branch is not.
+    """
+
+    frame: Frame
+    fused: Frame
+    surfel_ids: Int[Tensor, "h w"]
+    keyframe: int | None = None
+    live: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PartContext:
+    """What a part is made with.
+
+    config: Of the memory.
+    bank: The keyframes; opened at the state that the part is to be of.
+    views: Of all keyframes. A part is called before views are moved or dropped.
+    device: Where the map lives.
+    embedder: What describes images, or None.
+    """
+
+    config: MemoryConfig
+    bank: KeyframeStore
+    views: Views
+    device: torch.device
+    embedder: Embedder | None = None
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Derived state of a memory: what is made of its frames, kept in step with the keyframes and kept beside them.
+
+    Made with a :class:`PartContext` and then restored, once. A memory that goes back in history makes all parts again.
+
+    name: Of the group that it is kept in: letters, digits and _ . -
+    derived: Whether keyframes alone make it again. Rebuilding a memory then does; what is not derived stays.
+    cache: Whether what keyframes make is as good, so that a group that is damaged or missing is no error.
+    """
+
+    name: str
+    derived: bool
+    cache: bool
+
+    def observe(self, seen: Observation) -> None:
+        """A frame was taken: fused, and kept if it is a keyframe."""
+        ...
+
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Keyframes get other poses ``[n, 4, 4]``, ids ascending; ``context.views`` still has the old ones."""
+        ...
+
+    def drop(self, ids: NDArray[np.int64], *, keep: bool) -> None:
+        """Keyframes go, ids ascending; ``context.views`` still has them.
+
+        ``keep``: What they showed stays known (a budget was full); otherwise it is taken back.
+        """
+        ...
+
+    def arrays(self) -> Kept | None:
+        """What to keep, in step with all keyframes; None leaves the group as it is stored."""
+        ...
+
+    def restore(self, kept: Kept | None) -> None:
+        """Take back what :meth:`arrays` gave for these or for earlier keyframes; None or no arrays: nothing was kept.
+
+        Keyframes that came since are for the part to add, now or when it is asked. Raises LookupError, ValueError,
+        TypeError or the like for arrays that :meth:`arrays` does not give, and is restored with None then.
+        """
+        ...
+
+    def verify(self, kept: Kept) -> str | None:
+        """What is wrong with a stored group, in words, or None; raises as :meth:`restore` does.
+
+        Called on a part that was not restored, in a context whose views are made from the keyframes.
+        """
+        ...
+
+
+@runtime_checkable
+class ProjectionFilter(Protocol):
+    """What a part may do besides: say what of a projection is believed."""
+
+    def believed(self, projection: Projection) -> Projection:
+        """The projection, with False in the mask where it is not believed."""
+        ...
+
+
+@runtime_checkable
+class ImageIndex(Protocol):
+    """What a part may do besides: find keyframes by what their images look like."""
+
+    def complete(self) -> bool:
+        """Describe those keyframes that are not described yet; True if there were any."""
+        ...
+
+    def of_image(self, rgb: Float[Tensor, "h w 3"]) -> NDArray[np.float32]:
+        """The descriptor ``[dim]`` of an image in [0, 1]."""
+        ...
+
+    def of_text(self, text: str) -> NDArray[np.float32]:
+        """The descriptor ``[dim]`` of words. Raises InputError if it describes images only."""
+        ...
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The descriptors ``[n, dim]`` of keyframes."""
+        ...
+
+    def nearest(
+        self, asked: NDArray[np.float32], k: int, hidden: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Ids of at most k keyframes whose descriptors are nearest to ``[dim]``, best first, none of ``hidden``."""
         ...
 
 

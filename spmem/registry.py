@@ -20,6 +20,8 @@ seam                   called with
 ``dynamic_segmenter``  nothing
 ``embedder``           nothing
 ``pose_tracker``       nothing
+``part``               the :class:`spmem.protocols.PartContext`; None if the configuration does not want it
+``explanation``        nothing: the reference measures what retrieved keyframes bring
 =====================  =====================================================================
 """
 
@@ -85,6 +87,13 @@ SHIPPED: dict[str, dict[str, str]] = {
     },
     "pose_tracker": {
         "projective-icp": "spmem.integrations.tracking.icp:ProjectiveIcp",
+    },
+    "part": {
+        "descriptors": "spmem.retrieval.descriptors:Descriptors",
+        "free": "spmem.retrieval.visibility.free_space:FreeSpace",
+    },
+    "explanation": {
+        "visible-share": "spmem.retrieval.explain:contributions",
     },
 }
 """Object references of the shipped parts, by seam and name."""

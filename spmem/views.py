@@ -115,12 +115,16 @@ class Views:
     def restore(cls, arrays: Mapping[str, NDArray[Any]]) -> Views:
         """Inverse of :meth:`arrays`; the depth is taken as it is, because it is never changed."""
         views = cls()
-        views._n = len(arrays["ids"])
+        views.take(arrays)
+        return views
+
+    def take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Become what :meth:`arrays` gave; no change if it does not fit."""
+        n, columns = len(arrays["ids"]), {}
         for name, column in _columns(0).items():
             take = np.asarray if name == "depth" else np.array
-            given = take(arrays[name], column.dtype)
-            views._columns[name] = given.reshape(views._n, *column.shape[1:])
-        return views
+            columns[name] = take(arrays[name], column.dtype).reshape(n, *column.shape[1:])
+        self._n, self._columns = n, columns
 
 
 def thumbnail(depth: NDArray[np.float32]) -> NDArray[np.float32]:

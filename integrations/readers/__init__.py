@@ -14,7 +14,8 @@ from spmem.integrations.readers.seven_scenes import open_7scenes
 from spmem.integrations.readers.trajectories import read_cameras
 from spmem.integrations.readers.tum import open_tum
 from spmem.integrations.readers.video import open_video
-from spmem.integrations.readers.walk import Walk, track
+from spmem.integrations.readers.walk import Walk
+from spmem.progress import track
 
 __all__ = [
     "FORMATS",

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from spmem.types import Frame
 
 Cameras = Camera | tuple[Camera, ...]
 Pixels = tuple[Tensor, Tensor | None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,14 +96,3 @@ def walk_of_files(
 
     rows = range(len(images))
     return Walk(path, cameras, times, read, rows, skipped, applied_transform)
-
-
-def track(items: Iterable[T], description: str = "Reading") -> Iterator[T]:
-    """Iterate with a progress bar on standard error; no bar where that is not a terminal.
-
-    Example:
-        >>> list(track(range(3)))
-        [0, 1, 2]
-    """
-    console = Console(stderr=True)
-    yield from rich_track(items, description, console=console, disable=not console.is_terminal)

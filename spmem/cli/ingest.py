@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spmem.cli.shell import Json, show, size, tell
+from spmem.config import MemoryConfig
 from spmem.errors import InputError
 
 Format = Annotated[
@@ -58,11 +59,15 @@ def ingest(
         raise InputError(
             f"{out} is there already; add to it with --append, or choose another --out"
         )
+    config = None
+    if novelty is not None:
+        config = MemoryConfig()
+        if taken(where):
+            with open_memory(out, mode="r") as there:
+                config = there.config
+        config = replace(config, keyframes=replace(config.keyframes, novelty=novelty))
     start = perf_counter()
-    with open_memory(out) as memory:
-        if novelty is not None:
-            kept = replace(memory.config.keyframes, novelty=novelty)
-            memory.config = replace(memory.config, keyframes=kept)
+    with open_memory(out, config=config) as memory:
         before = len(memory.keyframes)
         for frame in track(walk, "Storing"):
             memory.store(frame)

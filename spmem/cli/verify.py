@@ -24,23 +24,18 @@ def verify(
     from rich.progress import track
 
     from spmem import verification
-    from spmem.opening import open as open_memory
     from spmem.stores.keyframes.zarr import ZarrKeyframes
-    from spmem.stores.maps.surfels import SurfelMap
 
     bank = ZarrKeyframes.open(memory, "a" if repair else "r", branch=branch)
-    parts = len(bank) + 6
-    checks = verification.flaws(bank, SurfelMap())
+    parts = len(bank) + 7
+    checks = verification.flaws(bank)
     steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
     found = [flaw for flaw in steps if flaw is not None]
     left = verification.repair(bank, found) if repair else found
     if repair and len(left) < len(found):
-        bank.commit("dropped what can be made again")
+        bank.commit("made again what was damaged")
     keyframes = len(bank)
     bank.close()
-    if repair and len(left) < len(found):
-        with open_memory(memory, branch=branch) as opened:
-            opened.geometry  # noqa: B018 - so that closing writes what opening made
     answer = {
         "memory": str(memory),
         "keyframes": keyframes,

@@ -14,8 +14,8 @@ from spmem.config import MemoryConfig
 from spmem.errors import CorruptMemoryError
 from spmem.protocols import Kept, KeyframeStore, Part
 
-CONFIG, PARTS = "config", "parts"
-"""Groups that are no parts: the configuration, and the names of all parts that were ever kept."""
+CONFIG, PARTS, MERGED = RESERVED = "config", "parts", "merged"
+"""Groups that are no parts: the configuration, the names of all parts that were ever kept, and the uids of merged keyframes."""
 
 WRONG = (LookupError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError)
 """What parts raise for arrays that are not theirs."""

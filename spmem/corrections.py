@@ -78,8 +78,3 @@ def changed_poses(
             moved.append(id)
             c2w.append(new.c2w.numpy())
     return np.array(moved, np.int64), np.array(c2w, np.float32).reshape(-1, 4, 4)
-
-
-def frame_key(time: float | None, camera: Camera) -> tuple[float, bytes]:
-    """What distinguishes a frame from others on every branch, where ids are not the same: its seconds and its pose."""
-    return float(time or 0.0), camera.c2w.cpu().numpy().tobytes()

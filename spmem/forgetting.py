@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from spmem.corrections import checked_ids, frame_key
+from spmem.corrections import checked_ids
 from spmem.errors import InputError
 from spmem.history import History
 from spmem.state import State
@@ -40,63 +40,61 @@ def forget(
     where = Where(time=time or (None, None), region=region)
     if not len(ids) and time is None and region is None:
         raise InputError("forget() wants keyframes, a time or a region")
-    rows = np.searchsorted(bank.ids(), ids)
-    cameras, times = bank.cameras(), bank.times()
-    keys = {frame_key(float(times[row]), cameras[row]) for row in rows.tolist()}
-    past.state = without(past.state, keys, where, whole=time is not None)
+    known = bank.uids()
+    uids = {known[row] for row in np.searchsorted(bank.ids(), ids).tolist()}
+    past.state = without(past.state, uids, where, whole=time is not None)
     past.commit("forgotten")
     if not history:
         return
     for branch in bank.branches():
         if branch != bank.branch:
             with closing(History(past.state.on(bank.on(branch)))) as other:
-                other.state = without(other.state, keys, where, whole=time is not None)
+                other.state = without(other.state, uids, where, whole=time is not None)
                 other.commit("forgotten")
     for tag in bank.tags():
-        bank.drop(tag)
+        bank.drop_tag(tag)
     bank.reclaim(keep=1)
 
 
-def without(state: State, keys: set[tuple[float, bytes]], where: Where, *, whole: bool) -> State:
+def without(state: State, uids: set[bytes], where: Where, *, whole: bool) -> State:
     """A state made again from what is left.
 
     Args:
         state: Its bank loses what is forgotten.
-        keys: Of keyframes (:func:`spmem.corrections.frame_key`), which are the same on every branch; ids are not.
+        uids: Of keyframes to forget, which are the same on every branch; ids are not.
         where: A time, a region, or both.
         whole: Whether keyframes of that time go, if there is no region.
     """
     start, end = where.time
     low, high = -np.inf if start is None else start, np.inf if end is None else end
     bank = state.bank
-    times, cameras, dropped = bank.times(), bank.cameras(), []
-    for row, id in enumerate(bank.ids().tolist()):
-        if frame_key(times[row], cameras[row]) in keys or (
-            whole and where.region is None and low <= times[row] <= high
-        ):
-            dropped.append(id)
-    blanked = []
-    if where.region is not None:
-        for row, id in enumerate(bank.ids().tolist()):
-            if id not in dropped and low <= times[row] <= high:
-                frame = bank.read(id)
-                if bool((hidden := within(frame, where.region)).any()):
-                    blanked.append((id, blank(frame, hidden)))
-    gone = np.array(sorted([*dropped, *(id for id, _ in blanked)]), np.int64)
+    ids, times, known = bank.ids().tolist(), bank.times(), bank.uids()
 
-    def left(frame: Frame) -> Frame | None:
-        time = frame.time or 0.0
-        if frame_key(time, frame.camera) in keys or (
-            whole and where.region is None and low <= time <= high
-        ):
+    def goes(uid: bytes | None, time: float) -> bool:
+        return uid in uids or (whole and where.region is None and low <= time <= high)
+
+    gone, blanked = [], []
+    for id, time, uid in zip(ids, times.tolist(), known, strict=True):
+        if goes(uid, time):
+            gone.append(id)
+        elif where.region is not None and low <= time <= high:
+            frame = bank.read(id)
+            if bool((hidden := within(frame, where.region)).any()):
+                gone.append(id)
+                blanked.append((blank(frame, hidden), uid))
+
+    def edited(frame: Frame, uid: bytes | None) -> Frame | None:
+        if goes(uid, frame.time or 0.0):
             return None
-        return frame if where.region is None else blank(frame, within(frame, where.region))
+        if where.region is None:
+            return frame
+        return blank(frame, within(frame, where.region))
 
-    state.recent.map(left)
-    if len(gone):
-        bank.remove(gone)
-    for _, frame in blanked:
-        bank.append(frame)
+    state.recent.edit(edited)
+    if gone:
+        bank.remove(np.array(gone, np.int64))
+    for frame, uid in blanked:
+        bank.append(frame, uid)
     return state.rebuilt()
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from spmem.corrections import frame_key
+import numpy as np
+
+from spmem.checkpoint import MERGED
 from spmem.errors import (
     ConflictError,
+    CorruptMemoryError,
     InputError,
     ReadOnlyError,
     SnapshotNotFoundError,
@@ -63,11 +66,17 @@ class History:
 
     # -- other states -------------------------------------------------------------------------------
 
-    def at(self, snapshot: str | Snapshot | None = None, *, time: float | None = None) -> State:
+    def at(
+        self,
+        snapshot: str | Snapshot | None = None,
+        *,
+        tag: str | None = None,
+        branch: str | None = None,
+        time: float | None = None,
+    ) -> State:
         """The state as it was, to read."""
         self.require_open()
-        if (snapshot is None) == (time is None):
-            raise InputError("at() takes a snapshot or a time")
+        _require_one("at", snapshot=snapshot, tag=tag, branch=branch, time=time)
         if time is not None:
             commits = self.snapshots()
             past = [one for one in commits if one.keyframes == 0 or _until(one) <= time]
@@ -76,8 +85,8 @@ class History:
                     f"no commit holds keyframes up to {time:g} s only; the earliest of {len(commits)} goes further"
                 )
             snapshot = past[0]
-        name = snapshot.id if isinstance(snapshot, Snapshot) else str(snapshot)
-        return self.state.on(self.state.bank.at(name), writable=False)
+        found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)
+        return self.state.on(self.state.bank.at(found), writable=False)
 
     def fork(self, name: str) -> State:
         """The state as it is, on a new branch."""
@@ -89,55 +98,82 @@ class History:
         forked.changed = state.writable and state.changed
         return forked
 
-    def rollback(self, steps: int | str | Snapshot = 1) -> None:
+    def rollback(
+        self,
+        steps: int | None = None,
+        *,
+        snapshot: str | Snapshot | None = None,
+        tag: str | None = None,
+    ) -> None:
         """Let the branch end at an earlier commit, and go on from there."""
         self.require_writable()
-        if isinstance(steps, int):
+        if steps is None and snapshot is None and tag is None:
+            steps = 1
+        _require_one("rollback", steps=steps, snapshot=snapshot, tag=tag)
+        if steps is not None:
+            if not isinstance(steps, int):
+                raise InputError(
+                    f"rollback() takes a number of commits, got {steps!r}; name a snapshot with "
+                    "rollback(snapshot=…), a tag with rollback(tag=…)"
+                )
             commits = self.snapshots()
             if not 0 <= steps < len(commits):
                 raise SnapshotNotFoundError(
                     f"rollback({steps}): there are {len(commits)} commits, so 0 to {len(commits) - 1} is wanted"
                 )
-            steps = commits[steps]
-        self.state.bank.rollback(steps.id if isinstance(steps, Snapshot) else steps)
+            snapshot = commits[steps]
+        self.state.bank.rollback(self._snapshot_id(snapshot=snapshot, tag=tag))
         self.state = self.state.on(self.state.bank)
 
-    def merge(self, branch: str | Snapshot) -> dict[int, int]:
+    def merge(
+        self,
+        branch: str | None = None,
+        *,
+        tag: str | None = None,
+        snapshot: str | Snapshot | None = None,
+    ) -> dict[int, int]:
         """Take the keyframes that another branch has, and did not have when the two parted."""
         self.require_writable()
-        name = branch.id if isinstance(branch, Snapshot) else branch
-        state = self.state
-        with closing(state.bank.at(name)) as other:
-            return {id: state.merge(other.read(id)) for id in self._new_in(other, name)}
+        _require_one("merge", branch=branch, tag=tag, snapshot=snapshot)
+        name = str(snapshot.id if isinstance(snapshot, Snapshot) else branch or tag or snapshot)
+        found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)
+        with closing(self.state.bank.at(found)) as other:
+            new = self._new_in(other, name)
+            uids = dict(zip(other.ids().tolist(), other.uids(), strict=True))
+            merged = {id: self.state.merge(other.read(id), uids[id]) for id in new}
+        if merged:
+            note_merged(self.state.bank, [uids[id] for id in merged])
+        return merged
 
     def _new_in(self, other: KeyframeStore, name: str) -> list[int]:
-        """The keyframes that another state of the bank has, and did not have when the two parted."""
-        bank = self.state.bank
-        here = {one.id for one in bank.snapshots()}
-        common = next((one.id for one in other.snapshots() if one.id in here), None)
-        before: set[tuple[int, float, bytes]] = set()  # as if both began empty
+        """The keyframes that another state of the bank has, and had not when the two parted."""
+        merged = merged_uids(self.state.bank)
+        here, there = _keyframe_poses(self.state.bank), _keyframe_poses(other)
+        commits = {one.id for one in self.state.bank.snapshots()}
+        common = next((one.id for one in other.snapshots() if one.id in commits), None)
+        before: dict[bytes, tuple[int, bytes]] = {}  # if both began empty
         if common is not None:
-            with closing(bank.at(common)) as base:
-                before = set(_keys(base))
-        elif set(_keys(bank)) & set(_keys(other)):
+            with closing(self.state.bank.at(common)) as base:
+                before = _keyframe_poses(base)
+        elif (here.keys() & there.keys()) - merged - merged_uids(other):
             raise ConflictError(
-                f"{name!r} and {bank.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
+                f"{name!r} and {self.state.bank.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
                 "knows what changed since; store its frames by hand"
             )
-        theirs = _keys(other)
-        if before - set(theirs):
+        if any(there.get(uid) != pose for uid, pose in before.items()):
             raise ConflictError(
-                f"{name!r} moved or removed keyframes from before it left {bank.branch!r}; store its frames by hand, "
+                f"{name!r} moved or removed keyframes from before it left {self.state.bank.branch!r}; store its frames by hand, "
                 "or go on there"
             )
-        return [one[0] for one in theirs if one not in before]
+        known = merged | here.keys() | before.keys()
+        return [id for uid, (id, _) in there.items() if uid not in known]
 
     # -- names --------------------------------------------------------------------------------------
 
     def branches(self) -> list[str]:
         """The names of all branches."""
         self.require_open()
-        return self.state.bank.branches()
+        return list(self.state.bank.branches())
 
     def tags(self) -> dict[str, str]:
         """The snapshots that have names."""
@@ -152,10 +188,14 @@ class History:
         self.commit(name)
         self.state.bank.tag(name)
 
-    def drop(self, name: str) -> None:
+    def drop(self, *, branch: str | None = None, tag: str | None = None) -> None:
         """Remove a branch or a tag."""
         self.require_writable()
-        self.state.bank.drop(name)
+        _require_one("drop", branch=branch, tag=tag)
+        if branch is not None:
+            self.state.bank.drop_branch(branch)
+        if tag is not None:
+            self.state.bank.drop_tag(tag)
 
     def reclaim(self, keep: int | None = None) -> int:
         """Commit, then delete what nothing leads to; the bytes that were freed."""
@@ -176,6 +216,27 @@ class History:
         self.state.bank.close()
         self._closed = True
 
+    def _snapshot_id(
+        self,
+        *,
+        snapshot: str | Snapshot | None = None,
+        tag: str | None = None,
+        branch: str | None = None,
+    ) -> str:
+        """The id of the snapshot that one of these names. Raises SnapshotNotFoundError."""
+        for what, name, known in (
+            ("tag", tag, self.state.bank.tags),
+            ("branch", branch, self.state.bank.branches),
+        ):
+            if name is not None:
+                found = known()
+                if not isinstance(name, str) or name not in found:
+                    raise SnapshotNotFoundError(
+                        f"there is no {what} {name!r} (there are: {', '.join(found) or 'none'})"
+                    )
+                return found[name]
+        return snapshot.id if isinstance(snapshot, Snapshot) else str(snapshot)
+
     def require_open(self) -> None:
         """Raise StoreError if the memory is closed."""
         if self._closed:
@@ -190,10 +251,36 @@ class History:
             )
 
 
-def _keys(bank: KeyframeStore) -> list[tuple[int, float, bytes]]:
-    """The id, time and pose of each keyframe, by ascending id."""
-    keys = map(frame_key, bank.times().tolist(), bank.cameras())
-    return [(id, *one) for id, one in zip(bank.ids().tolist(), keys, strict=True)]
+def merged_uids(bank: KeyframeStore) -> set[bytes]:
+    """The uids of the keyframes that merges brought here, those removed since included."""
+    stored = bank.read_arrays(MERGED)
+    column = np.zeros((0, 16), np.uint8) if stored is None else stored[0].get("uid")
+    if column is None or column.dtype != np.uint8 or column.shape[1:] != (16,):
+        raise CorruptMemoryError(f"the group {MERGED!r} does not hold uids, uint8 [n, 16]")
+    return {uid.tobytes() for uid in column}
+
+
+def note_merged(bank: KeyframeStore, uids: list[bytes]) -> None:
+    """Note with the bank's next commit that a merge brought these keyframes."""
+    every = sorted({*merged_uids(bank), *uids})
+    column = np.frombuffer(b"".join(every), np.uint8).reshape(-1, 16)
+    bank.write_arrays(MERGED, {"uid": column}, {})
+
+
+def _keyframe_poses(bank: KeyframeStore) -> dict[bytes, tuple[int, bytes]]:
+    """The id and the pose of each keyframe by its uid, by ascending id."""
+    poses = [camera.c2w.cpu().numpy().tobytes() for camera in bank.cameras()]
+    return dict(zip(bank.uids(), zip(bank.ids().tolist(), poses, strict=True), strict=True))
+
+
+def _require_one(call: str, **given: object) -> None:
+    """Raise InputError unless exactly one of these is given."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise InputError(
+            f"{call}() takes one of {', '.join(f'{name}=' for name in given)}, got "
+            f"{' and '.join(f'{name}=' for name in named) or 'none'}"
+        )
 
 
 def _until(snapshot: Snapshot) -> float:

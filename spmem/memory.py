@@ -355,7 +355,7 @@ class SpatialMemory:
         :meth:`remove` keeps the map fast and history whole, this is thorough and slow.
 
         Args:
-            keyframes: An id or several.
+            keyframes: An id or several, as this branch numbers them; exactly these keyframes go, on all branches.
             time: Seconds (start, end), both included; None at an end leaves it open.
             region: A box between two corners (low, high), world units. Keyframes that saw into it come back under new
                 ids, without the pixels within it, and without those of unknown depth whose rays meet it.
@@ -427,18 +427,28 @@ class SpatialMemory:
 
     # -- history ------------------------------------------------------------------------------------
 
-    def at(self, snapshot: str | Snapshot | None = None, *, time: float | None = None) -> Self:
-        """The memory as it was, to read; it answers the same for ever, bit for bit.
+    def at(
+        self,
+        snapshot: str | Snapshot | None = None,
+        *,
+        tag: str | None = None,
+        branch: str | None = None,
+        time: float | None = None,
+    ) -> Self:
+        """The memory as it was, to read; its answers never change, bit for bit.
 
         Args:
-            snapshot: One of :meth:`snapshots`, its id, or the name of a tag or a branch (its last commit).
+            snapshot: One of :meth:`snapshots`, or its id.
+            tag: The name of a tag.
+            branch: The name of a branch: its last commit.
             time: Seconds in the memory's own time: the last commit that holds no keyframe after it.
 
         Raises:
             SnapshotNotFoundError: There is none.
-            InputError: Both are given, or neither.
+            InputError: Not exactly one of them is given.
         """
-        return type(self)(self._history.at(snapshot, time=time))
+        past = self._history.at(snapshot, tag=tag, branch=branch, time=time)
+        return type(self)(past)
 
     def fork(self, name: str) -> Self:
         """A memory that goes on from here on a branch of its own ("what if the camera turned left").
@@ -452,19 +462,27 @@ class SpatialMemory:
         """
         return type(self)(self._history.fork(name))
 
-    def rollback(self, steps: int | str | Snapshot = 1) -> None:
+    def rollback(
+        self,
+        steps: int | None = None,
+        *,
+        snapshot: str | Snapshot | None = None,
+        tag: str | None = None,
+    ) -> None:
         """Go back to an earlier commit of this branch; what came after it is gone, here and on the branch.
 
         Args:
-            steps: How many commits back from the last one (0 drops what was not committed), or a snapshot, its id, or
-                a tag.
+            steps: Commits to go back from the last one; 0 drops what was not committed. 1 if nothing is given.
+            snapshot: One of :meth:`snapshots`, or its id.
+            tag: The name of a tag.
 
         Raises:
-            SnapshotNotFoundError: The branch does not go back so far.
+            SnapshotNotFoundError: The branch does not go back so far, or has no such snapshot.
             ConflictError: Another writer committed to this branch.
+            InputError: More than one of them is given, or ``steps`` is no whole number.
             ReadOnlyError: The memory was opened to read.
         """
-        self._history.rollback(steps)
+        self._history.rollback(steps, snapshot=snapshot, tag=tag)
 
     def branches(self) -> list[str]:
         """The names of all branches; ``main`` is the one that opens by itself."""
@@ -475,20 +493,21 @@ class SpatialMemory:
         return self._history.tags()
 
     def tag(self, name: str) -> None:
-        """Commit, and name the commit for ever (until it is dropped).
+        """Commit, and name the commit. A tag may bear a branch's name; the two are apart.
 
         Raises:
-            InputError: The name is taken, or is no name.
+            InputError: Another tag has the name, or had it (a tag never names another commit); or it is no name.
         """
         self._history.tag(name)
 
-    def drop(self, name: str) -> None:
-        """Remove a branch (not this one, not ``main``) or a tag; :meth:`reclaim` frees what only it led to.
+    def drop(self, *, branch: str | None = None, tag: str | None = None) -> None:
+        """Remove a branch (not this one, not ``main``) or a tag; :meth:`reclaim` then frees what only it led to.
 
         Raises:
             SnapshotNotFoundError: There is none of this name.
+            InputError: Not exactly one of the two is given, or the branch has to stay.
         """
-        self._history.drop(name)
+        self._history.drop(branch=branch, tag=tag)
 
     def reclaim(self, keep: int | None = None) -> int:
         """Commit, then delete from the disk what no commit, branch or tag leads to; the bytes that were freed.
@@ -502,24 +521,34 @@ class SpatialMemory:
         """
         return self._history.reclaim(keep)
 
-    def merge(self, branch: str | Snapshot) -> dict[int, int]:
+    def merge(
+        self,
+        branch: str | None = None,
+        *,
+        tag: str | None = None,
+        snapshot: str | Snapshot | None = None,
+    ) -> dict[int, int]:
         """Store the keyframes that another branch has, and had not when the two parted.
 
         They are fused and kept in their order, under new ids. What the other branch saw in frames that did not become
-        keyframes is not taken.
+        keyframes is not taken. Keyframes that were merged before are not taken again, even if they were removed here
+        since: a keyframe keeps its identity on every branch.
 
         Args:
-            branch: Its name (as of its last commit), a tag or a snapshot.
+            branch: The name of a branch: as of its last commit.
+            tag: The name of a tag.
+            snapshot: A snapshot, or its id.
 
         Returns:
             New ids by the ids that the other branch knows them by.
 
         Raises:
+            InputError: Not exactly one of them is given.
             SnapshotNotFoundError: There is none of this name.
-            ConflictError: The two have no commit in common, or the other one moved or removed keyframes from before
-                they parted: whose poses hold is not for a merge to say.
+            ConflictError: The two have keyframes in common and no commit, or the other one moved or removed keyframes
+                from before they parted: a merge cannot decide which poses are right.
         """
-        return self._history.merge(branch)
+        return self._history.merge(branch, tag=tag, snapshot=snapshot)
 
     # -- closing ------------------------------------------------------------------------------------
 

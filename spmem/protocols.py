@@ -126,8 +126,12 @@ class KeyframeStore(Protocol):
 
     branch: str
 
-    def append(self, frame: Frame) -> int:
-        """Write a keyframe; returns its id. Durable after :meth:`commit`. Raises FrameError without depth or time."""
+    def append(self, frame: Frame, uid: bytes | None = None) -> int:
+        """Write a keyframe; returns its id. Durable after :meth:`commit`.
+
+        ``uid`` is its identity (16 bytes), new if None; it stays the same on every branch and whatever is done to the
+        keyframe. Raises FrameError without depth or time, InputError for a uid that is not 16 bytes or is in the bank.
+        """
         ...
 
     def read(self, id: int) -> Frame:
@@ -147,6 +151,10 @@ class KeyframeStore(Protocol):
 
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""
+        ...
+
+    def uids(self) -> list[bytes]:
+        """The identity of each keyframe (16 bytes), in the order of ids."""
         ...
 
     def times(self) -> NDArray[np.float64]:
@@ -193,7 +201,7 @@ class KeyframeStore(Protocol):
         ...
 
     def at(self, snapshot: str) -> KeyframeStore:
-        """The store as of a snapshot (id or tag), to read. Raises SnapshotNotFoundError."""
+        """The store as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
         ...
 
     def fork(self, name: str) -> KeyframeStore:
@@ -205,23 +213,27 @@ class KeyframeStore(Protocol):
         ...
 
     def rollback(self, snapshot: str) -> None:
-        """Go back to an earlier snapshot of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
+        """Go back to an earlier snapshot (its id) of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
         ...
 
     def tag(self, name: str) -> None:
-        """Name the last commit. Raises InputError where the name is taken."""
+        """Name the last commit. Raises InputError if a tag has the name; a branch may have it too."""
         ...
 
     def tags(self) -> dict[str, str]:
-        """Snapshots that have names, by name."""
+        """The ids of tagged snapshots, by tag, in the order of names."""
         ...
 
-    def branches(self) -> list[str]:
-        """The names of all branches."""
+    def branches(self) -> dict[str, str]:
+        """The id of each branch's last snapshot, by branch, in the order of names."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Remove a branch (not this one, not ``main``) or a tag. Raises SnapshotNotFoundError, InputError."""
+    def drop_tag(self, name: str) -> None:
+        """Remove a tag. Raises SnapshotNotFoundError."""
+        ...
+
+    def drop_branch(self, name: str) -> None:
+        """Remove a branch (not this one, not ``main``). Raises SnapshotNotFoundError, InputError."""
         ...
 
     def reclaim(self, keep: int | None = None) -> int:
@@ -337,6 +349,7 @@ class Observation:
     fused: As the map took it, on the map's device: without confidence in what moves.
     surfel_ids: ``[H, W]``, of each pixel in the map; -1 if it went into none.
     keyframe: The id under which the bank keeps ``fused``; None if the frame showed nothing new.
+    uid: The keyframe's identity on every branch.
     live: Whether it is one of the last frames; one that was merged from another branch is not.
     """
 
@@ -344,6 +357,7 @@ class Observation:
     fused: Frame
     surfel_ids: Int[Tensor, "h w"]
     keyframe: int | None = None
+    uid: bytes | None = None
     live: bool = True
 
 

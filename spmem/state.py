@@ -19,6 +19,7 @@ from spmem import checkpoint
 from spmem.config import MemoryConfig, RetrievalConfig
 from spmem.errors import InputError, MissingExtraError, StoreError, UnknownNameError
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
+from spmem.keyframes import new_uid
 from spmem.parts.cache import ViewCache
 from spmem.parts.map import Map
 from spmem.parts.recent import WorkingMemory
@@ -190,22 +191,23 @@ class State:
         surfel_ids = self.map.fuse(fused)
         self.changed = True
         new = not len(self.bank) or self.map.novelty(surfel_ids) >= self.config.keyframes.novelty
-        return self._observe(Observation(frame, fused, surfel_ids), keep=new)
+        return self._observe(Observation(frame, fused, surfel_ids, uid=new_uid() if new else None))
 
-    def merge(self, frame: Frame) -> int:
+    def merge(self, frame: Frame, uid: bytes) -> int:
         """Take a keyframe of another branch, whatever it shows; its id here."""
         fused, surfel_ids = self.map.take(frame)
         self.changed = True
-        id = self._observe(Observation(fused, fused, surfel_ids, live=False), keep=True)
+        id = self._observe(Observation(fused, fused, surfel_ids, uid=uid, live=False))
         assert id is not None
         return id
 
-    def _observe(self, seen: Observation, *, keep: bool) -> int | None:
-        if keep:
-            seen = replace(seen, keyframe=self.bank.append(seen.fused))
+    def _observe(self, seen: Observation) -> int | None:
+        """Keep a frame if it has a uid, and let all parts observe it; the keyframe's id."""
+        if seen.uid is not None:
+            seen = replace(seen, keyframe=self.bank.append(seen.fused, seen.uid))
         for part in self.parts.values():
             part.observe(seen)
-        if keep:
+        if seen.keyframe is not None:
             self._keep_to_budget()
             self._commit_by_itself(f"keyframe {seen.keyframe}")
         return seen.keyframe
@@ -321,7 +323,7 @@ def named_parts(parts: Iterable[Part]) -> dict[str, Part]:
     """Parts by name. Raises PluginError if two have one name."""
     named: dict[str, Part] = {}
     for part in parts:
-        if part.name in named or part.name in (checkpoint.CONFIG, checkpoint.PARTS):
+        if part.name in named or part.name in checkpoint.RESERVED:
             raise PluginError(f"two parts are kept under the name {part.name!r}; uninstall one")
         named[part.name] = part
     return named

@@ -25,35 +25,32 @@ class WorkingMemory:
     derived = cache = False
 
     def __init__(self, context: PartContext) -> None:
-        self._frames: deque[Frame] = deque(maxlen=context.config.recent)
-        self._views, self._device = context.views, context.device
+        self._held: deque[tuple[Frame, bytes | None]] = deque(maxlen=context.config.recent)
+        self._bank, self._device = context.bank, context.device
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._held)
 
     def __iter__(self) -> Iterator[Frame]:
-        return iter(self._frames)
+        return (frame for frame, _ in self._held)
+
+    def edit(self, change: Callable[[Frame, bytes | None], Frame | None]) -> None:
+        """Replace each frame by what ``change(frame, uid)`` returns, with the uid of the keyframe that it became; None drops it."""
+        changed = [(change(frame, uid), uid) for frame, uid in self._held]
+        kept = [(frame, uid) for frame, uid in changed if frame is not None]
+        self._held = deque(kept, self._held.maxlen)
 
     def observe(self, seen: Observation) -> None:
         """Take a frame, unless it is merged from another branch."""
         if seen.live:
-            self._frames.append(seen.frame)
-
-    def map(self, change: Callable[[Frame], Frame | None]) -> None:
-        """Replace each frame by what ``change`` makes of it; None drops it."""
-        changed = [new for frame in self._frames if (new := change(frame)) is not None]
-        self._frames = deque(changed, self._frames.maxlen)
+            self._held.append((seen.frame, seen.uid))
 
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
-        """Move the copies of keyframes: the frames of their times and poses."""
-        rows = self._views.rows(ids)
-        times, old = self._views.times[rows], self._views.c2w[rows]
-
-        def moved(frame: Frame) -> Frame:
-            same = (times == frame.time) & (old == frame.camera.c2w.cpu().numpy()).all((1, 2))
-            return frame.moved(c2w[same][0]) if same.any() else frame
-
-        self.map(moved)
+        """Move the frames that became these keyframes."""
+        uids = self._bank.uids()
+        rows = np.searchsorted(self._bank.ids(), ids).tolist()
+        poses = {uids[row]: pose for row, pose in zip(rows, c2w, strict=True)}
+        self.edit(lambda frame, uid: frame.moved(poses[uid]) if uid in poses else frame)
 
     def drop(self, ids: NDArray[np.int64], *, keep: bool) -> None:
         """Nothing: frames stay here, whatever becomes of keyframes."""
@@ -61,7 +58,7 @@ class WorkingMemory:
     def arrays(self) -> Kept:
         """Everything that the frames hold, numbered from the oldest."""
         arrays: dict[str, NDArray[Any]] = {}
-        for i, frame in enumerate(self._frames):
+        for i, frame in enumerate(self):
             tensors = frame.tensors()
             parts = {"K": frame.camera.K, "c2w": frame.camera.c2w}
             parts |= {name: tensors[name] for name in PIXELS if name in tensors}
@@ -69,12 +66,13 @@ class WorkingMemory:
             if frame.latent is not None:
                 file = save({"latent": frame.latent.detach().cpu().contiguous()})
                 arrays[f"latent_{i}"] = np.frombuffer(file, np.uint8)
-        return arrays, {"times": [frame.time for frame in self._frames]}
+        uids = [None if uid is None else uid.hex() for _, uid in self._held]
+        return arrays, {"times": [frame.time for frame in self], "uids": uids}
 
     def restore(self, kept: Kept | None) -> None:
         """The kept frames; none if nothing was kept."""
         frames = [] if kept is None else _frames(kept)
-        self._frames.extend(frame.to(self._device) for frame in frames)
+        self._held.extend((frame.to(self._device), uid) for frame, uid in frames)
 
     def verify(self, kept: Kept) -> str | None:
         """Whether the kept frames are frames."""
@@ -82,10 +80,10 @@ class WorkingMemory:
         return None
 
 
-def _frames(kept: Kept) -> list[Frame]:
+def _frames(kept: Kept) -> list[tuple[Frame, bytes | None]]:
     arrays, attributes = kept
     frames = []
-    for i, time in enumerate(attributes.get("times", [])):
+    for i, (time, uid) in enumerate(zip(attributes["times"], attributes["uids"], strict=True)):
         given: dict[str, Any] = {
             name: arrays[f"{name}_{i}"]
             for name in PIXELS
@@ -95,5 +93,6 @@ def _frames(kept: Kept) -> list[Frame]:
             given["latent"] = load(arrays[f"latent_{i}"].tobytes())["latent"]
         height, width = given["depth"].shape
         camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
-        frames.append(Frame(**given, camera=camera, time=time))
+        frame = Frame(**given, camera=camera, time=time)
+        frames.append((frame, None if uid is None else bytes.fromhex(uid)))
     return frames

@@ -25,6 +25,7 @@ from spmem.protocols import (
 )
 from spmem.registry import make
 from spmem.retrieval.indices.places import make_index
+from spmem.returned import name_of, vectors_from
 
 BATCH = 16
 """Keyframes read and described at once."""
@@ -130,7 +131,8 @@ class Descriptors:
                 f"{type(embedder).__name__} describes images only; to ask by text open the memory with an embedder that "
                 "reads, as embedder=\"siglip\" does (pip install 'spmem[perception]')"
             )
-        first: NDArray[np.float32] = _numpy(embedder.text([text]), embedder.dim)[0]
+        who = f"text of embedder {name_of(embedder)}"
+        first: NDArray[np.float32] = vectors_from(embedder.text([text]), 1, embedder.dim, who)[0]
         return first
 
     def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -149,7 +151,7 @@ class Descriptors:
     def _ready(self) -> ViewIndex:
         if self._index is None:
             self._index = _vectors(self._embedder.dim)
-            self._probe = _numpy(self._embedder(_picture()), self._embedder.dim)[0]
+            self._probe = self._vectors(_picture())[0]
             if self._kept is not None and self._same(*self._kept):
                 self._put(self._kept[0]["ids"].tolist(), self._kept[0]["vectors"])
             self._kept = None
@@ -163,7 +165,12 @@ class Descriptors:
 
     def _described(self, rgb: Float[Tensor, "n h w 3"]) -> NDArray[np.float32]:
         self._ready()
-        return _numpy(self._embedder(rgb), self._embedder.dim)
+        return self._vectors(rgb)
+
+    def _vectors(self, rgb: Float[Tensor, "n h w 3"]) -> NDArray[np.float32]:
+        embedder = self._embedder
+        who = f"embedder {name_of(embedder)}"
+        return vectors_from(embedder(rgb), len(rgb), embedder.dim, who)
 
     def _put(self, ids: list[int], vectors: NDArray[np.float32]) -> None:
         self._ready().add(np.array(ids, np.int64), vectors)
@@ -187,13 +194,6 @@ def _vectors(dim: int) -> ViewIndex:
 def _name(embedder: Embedder) -> str:
     kind = type(embedder)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _numpy(vectors: Tensor, dim: int) -> NDArray[np.float32]:
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise InputError(f"the embedder returned {list(vectors.shape)}, its dim is {dim}")
-    array: NDArray[np.float32] = vectors.detach().float().cpu().numpy()
-    return array
 
 
 def _picture() -> Float[Tensor, "1 h w 3"]:

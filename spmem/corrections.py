@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arguments import keyframe_ids
 from spmem.camera import Camera
 from spmem.errors import CameraError, InputError, KeyframeNotFoundError
 from spmem.protocols import KeyframeStore
@@ -31,24 +31,18 @@ def remove(state: State, keyframes: int | Iterable[int]) -> None:
         state.drop(ids)
 
 
-def checked_ids(keyframes: int | Iterable[Any], bank: KeyframeStore) -> NDArray[np.int64]:
+def checked_ids(keyframes: Any, bank: KeyframeStore) -> NDArray[np.int64]:
     """Keyframe ids, ascending, each once.
 
     Raises:
         InputError: Something that is no whole number.
         KeyframeNotFoundError: A keyframe that is not there.
     """
-    wanted = []
-    for id in keyframes if isinstance(keyframes, Iterable) else [keyframes]:
-        try:
-            wanted.append(index(id))
-        except TypeError:
-            raise InputError(f"keyframes are named by whole numbers, got {id!r}") from None
-    known = bank.ids()
-    missing = sorted(set(wanted) - set(known.tolist())) if wanted else []
-    if missing:
-        raise KeyframeNotFoundError(f"no keyframe has the id {missing[0]}; there are {len(known)}")
-    return np.unique(np.array(wanted, np.int64))
+    wanted = np.unique(keyframe_ids(keyframes))
+    missing = np.setdiff1d(wanted, bank.ids())
+    if len(missing):
+        raise KeyframeNotFoundError(f"no keyframe has the id {missing[0]}; there are {len(bank)}")
+    return wanted
 
 
 def changed_poses(

@@ -37,7 +37,7 @@ def forget(
     past.require_writable()
     bank = past.state.bank
     ids = checked_ids(keyframes, bank)
-    where = Where(time=time or (None, None), region=region)
+    where = Where(time=(None, None) if time is None else time, region=region)
     if not len(ids) and time is None and region is None:
         raise InputError("forget() wants keyframes, a time or a region")
     known = bank.uids()

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import numpy as np
 
+from spmem.arguments import whole
 from spmem.checkpoint import MERGED
 from spmem.errors import (
     ConflictError,
@@ -15,9 +16,9 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
+from spmem.names import checked_name
 from spmem.protocols import KeyframeStore, RefreshableStore
 from spmem.state import State
-from spmem.stores.keyframes.names import checked_name
 from spmem.types import Snapshot
 
 
@@ -200,8 +201,7 @@ class History:
     def reclaim(self, keep: int | None = None) -> int:
         """Commit, then delete what nothing leads to; the bytes that were freed."""
         self.require_writable()
-        if keep is not None and keep < 1:
-            raise InputError(f"reclaim keeps at least 1 commit, got {keep}")
+        keep = None if keep is None else whole(keep, "reclaim's keep", 1)
         self.commit("reclaimed")
         return self.state.bank.reclaim(keep)
 

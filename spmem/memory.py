@@ -6,8 +6,8 @@ keyframes, written when a frame reveals enough new area).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,10 @@ from spmem.protocols import (
 )
 from spmem.query import Query, Selection, number, trajectory
 from spmem.registry import find, make
+from spmem.returned import depth_from, moving_from, selection_from
 from spmem.state import Options, State
-from spmem.types import Frame, Match, Retrieval, Snapshot
+from spmem.torch_modes import methods_out_of_modes
+from spmem.types import Frame, Match, Projection, Retrieval, Snapshot
 from spmem.views import Views
 from spmem.where import Where
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from spmem.forgetting import Box, Span
 
 
+@methods_out_of_modes
 class SpatialMemory:
     """Geometry-grounded episodic memory over one world; :func:`spmem.open` puts the parts together.
 
@@ -118,27 +121,26 @@ class SpatialMemory:
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._history.require_writable()
-        frame = self._lift(self._state.dated(self._checked(frame)))
-        return self._state.store(frame, self._static(frame))
-
-    def _checked(self, frame: Frame) -> Frame:
         if not isinstance(frame, Frame):
             raise InputError(f"store takes a spmem.Frame, got {type(frame).__name__}")
-        return frame
+        state = self._state
+        frame = state.dated(frame.checked())
+        known = cache(lambda: state.map.store.render(frame.camera[None]))  # once, for all who look
+        frame = self._lift(frame, known).checked()
+        state.check(frame)
+        return state.store(frame, self._static(frame, known))
 
-    def _lift(self, frame: Frame) -> Frame:
+    def _lift(self, frame: Frame, known: Callable[[], Projection]) -> Frame:
         if frame.depth is not None or self._depth is None:
             return frame
-        cameras = frame.camera[None]
-        known = self._state.map.store.render(cameras)
-        return frame.replace(depth=self._depth(frame.rgb_float()[None], cameras, known)[0])
+        rgb, cameras = frame.rgb_float()[None], frame.camera[None]
+        return frame.replace(depth=depth_from(self._depth, rgb, cameras, known())[0])
 
-    def _static(self, frame: Frame) -> Frame:
+    def _static(self, frame: Frame, known: Callable[[], Projection]) -> Frame:
         """The frame with no confidence in the pixels of what moves."""
         if self._segmenter is None or frame.depth is None:
             return frame
-        known = self._state.map.store.render(frame.camera[None])
-        still = ~self._segmenter([frame], known)[0]
+        still = ~moving_from(self._segmenter, [frame], known())[0]
         confidence = torch.ones_like(frame.depth) if frame.confidence is None else frame.confidence
         return frame.replace(confidence=confidence * still)
 
@@ -188,7 +190,7 @@ class SpatialMemory:
             observers=state.map.store.observers,
             read=state.bank.read,
         )
-        chosen = rule.select(query, state.views, k)
+        chosen = selection_from(rule, query, state.views, k)
         keyframes = self.keyframes
         return Retrieval(
             cameras=cameras,

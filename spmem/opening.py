@@ -9,13 +9,16 @@ from typing import Any
 import torch
 
 from spmem.config import MemoryConfig
+from spmem.device import as_device
 from spmem.errors import InputError
 from spmem.memory import SpatialMemory
 from spmem.protocols import DepthEstimator, DynamicSegmenter, Embedder, KeyframeStore
 from spmem.retention import Policy
 from spmem.state import Options, State
+from spmem.torch_modes import out_of_modes
 
 
+@out_of_modes
 def open(
     path: str | PathLike[str] | None = None,
     *,
@@ -38,7 +41,8 @@ def open(
         mode: ``a`` opens or makes; ``r`` only reads; ``w`` makes anew in place of the memory there.
         config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
             with (``geometry``, ``fusion``) cannot be changed by opening.
-        device: Where a stored map is to live (default CPU); a new map goes where its first frame is.
+        device: Where a stored map is to live (default CPU; ``"cuda"`` is the current CUDA device); a new map goes where
+            its first frame is.
         depth: Lifts frames that come without depth: an estimator or the name of one.
         segmenter: Keeps what moves out of the map: a segmenter or the name of one.
         embedder: Describes keyframes as they are stored, for ``find`` by image and text: an embedder or the name of
@@ -60,6 +64,7 @@ def open(
         SnapshotNotFoundError: There is no such branch.
         ReadOnlyError: The folder cannot be written and mode is not ``r``.
         UnknownNameError: A part that the configuration names does not exist.
+        DeviceError: A device that this machine has not.
         InputError: An unknown mode, a configuration that the stored map was not built with, or a renderer for a
             geometry store that draws itself.
 
@@ -76,6 +81,7 @@ def open(
             'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
         )
 
+    where = as_device(device or "cpu")
     if path is None:
         from spmem.stores.keyframes.ram import RamKeyframes
 
@@ -85,7 +91,7 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
-    options = Options(config, device or "cpu", depth, segmenter, embedder, budget, retention)
+    options = Options(config, where, depth, segmenter, embedder, budget, retention)
     try:
         return SpatialMemory(State(bank, options, writable=mode != "r"))
     except BaseException:

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, for what takes long."""
+"""A progress bar for what takes long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], description: str = "Reading") -> Iterator[T]:
-    """Iterate with a progress bar on standard error; no bar where that is not a terminal.
+    """Iterate with a progress bar on standard error; no bar if that is not a terminal.
 
     Example:
         >>> list(track(range(3)))

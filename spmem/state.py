@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spmem import checkpoint
 from spmem.config import MemoryConfig, RetrievalConfig
+from spmem.device import as_device
 from spmem.errors import InputError, MissingExtraError, StoreError, UnknownNameError
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
 from spmem.keyframes import new_uid
@@ -112,7 +113,7 @@ class State:
             config=self.config,
             bank=bank,
             views=Views(),
-            device=torch.device(self.options.device),
+            device=as_device(self.options.device),
             embedder=make("embedder", self.options.embedder),
         )
         self.views, self.map, self.recent = context.views, Map(context), WorkingMemory(context)
@@ -180,16 +181,18 @@ class State:
 
     def dated(self, frame: Frame) -> Frame:
         """The frame with a time: a second after the frame before it, unless it has one."""
-        time = self._next_time if frame.time is None else frame.time
-        self._next_time = time + 1.0
-        return frame if frame.time is not None else frame.replace(time=time)
+        return frame if frame.time is not None else frame.replace(time=self._next_time)
+
+    def check(self, frame: Frame) -> None:
+        """Compare a frame's pose with the first frames'. Raises ConventionError."""
+        for check in self._checks:
+            check(frame)
 
     def store(self, frame: Frame, fused: Frame) -> int | None:
         """Take a frame, of which ``fused`` goes into the map; the keyframe's id, or None if it shows nothing new."""
-        for check in self._checks:
-            check(frame)
         surfel_ids = self.map.fuse(fused)
         self.changed = True
+        self._next_time = (frame.time or 0.0) + 1.0
         new = not len(self.bank) or self.map.novelty(surfel_ids) >= self.config.keyframes.novelty
         return self._observe(Observation(frame, fused, surfel_ids, uid=new_uid() if new else None))
 

@@ -15,7 +15,6 @@ from spmem.integrations.readers.trajectories import read_cameras
 from spmem.integrations.readers.tum import open_tum
 from spmem.integrations.readers.video import open_video
 from spmem.integrations.readers.walk import Walk
-from spmem.progress import track
 
 __all__ = [
     "FORMATS",
@@ -35,5 +34,4 @@ __all__ = [
     "read_cameras",
     "read_lerobot",
     "read_realestate10k",
-    "track",
 ]

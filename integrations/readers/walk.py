@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track as rich_track
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import read_rgb
 from spmem.types import Frame
 
@@ -77,12 +76,12 @@ class Walk(Sequence[Frame]):
 
 
 def walk_of_files(
-    path: Path,
-    images: Sequence[Path],
-    depths: Sequence[Path | None],
+    path: DataPath,
+    images: Sequence[DataPath],
+    depths: Sequence[DataPath | None],
     cameras: Cameras,
     times: NDArray[np.float64] | None,
-    depth_of: Callable[[Path, Camera], Tensor],
+    depth_of: Callable[[DataPath, Camera], Tensor],
     *,
     skipped: int = 0,
     applied_transform: Tensor | None = None,
@@ -95,4 +94,4 @@ def walk_of_files(
         return rgb, None if depth is None else depth_of(depth, camera)
 
     rows = range(len(images))
-    return Walk(path, cameras, times, read, rows, skipped, applied_transform)
+    return Walk(path.path, cameras, times, read, rows, skipped, applied_transform)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.device import as_device
 from spmem.kernels.chunks import CHUNK, Chunks
 
 WIDTHS: dict[str, tuple[int, ...]] = {
@@ -49,11 +50,14 @@ class Columns:
 
     def __init__(self, device: torch.device, *, chunked: bool = True) -> None:
         self.n = 0
-        self.device = device
+        self.device = device = as_device(device)
         self.chunks = Chunks() if chunked and device.type == "cpu" else None
         self.taken = torch.zeros(1, dtype=torch.long, device=device)
         self._reserved = False
-        self._full = {name: torch.zeros(0, *width, device=device) for name, width in WIDTHS.items()}
+        self._full = {
+            name: torch.zeros(0, *width, dtype=torch.float32, device=device)
+            for name, width in WIDTHS.items()
+        }
 
     def __getattr__(self, name: str) -> Tensor | None:
         full = self.__dict__.get("_full", {})
@@ -118,7 +122,9 @@ class Columns:
         """The feature column [n, channels], zeros where it was not there before."""
         if "features" not in self._full:
             rows = len(self._full["radius"])
-            self._full["features"] = torch.zeros(rows, channels, device=self.device)
+            self._full["features"] = torch.zeros(
+                rows, channels, dtype=torch.float32, device=self.device
+            )
         return self._full["features"][: self.n]
 
     def widen(self, rows: Int[Tensor, " m"]) -> None:
@@ -141,7 +147,7 @@ class Columns:
         n = len(arrays["position"])
         columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
         for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
-            full = owned(arrays[name], np.float32).to(device)
+            full = owned(arrays[name], np.float32).to(columns.device)
             columns._full[name] = grow(full, columns.n) if columns.n > n else full
         columns.taken.fill_(columns.n)
         if columns.chunks is not None:

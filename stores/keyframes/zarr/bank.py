@@ -19,8 +19,8 @@ from spmem.errors import (
     InputError,
     StoreError,
 )
+from spmem.names import MAIN, checked_uid
 from spmem.protocols import Arrays
-from spmem.stores.keyframes.names import MAIN, checked_uid
 from spmem.stores.keyframes.zarr import record, schema
 from spmem.stores.keyframes.zarr.branches import require_branch
 from spmem.stores.keyframes.zarr.cache import FrameCache

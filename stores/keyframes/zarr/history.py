@@ -17,7 +17,7 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
-from spmem.stores.keyframes.names import MAIN, checked_name
+from spmem.names import MAIN, checked_name
 from spmem.stores.keyframes.zarr.background import BackgroundWriter
 from spmem.stores.keyframes.zarr.branches import found, history, require_branch
 from spmem.stores.keyframes.zarr.commits import Commits, WriterLock, locked

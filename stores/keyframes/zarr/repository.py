@@ -13,7 +13,7 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 from spmem.errors import InputError, NotAMemoryError, ReadOnlyError
-from spmem.stores.keyframes.names import MAIN
+from spmem.names import MAIN
 from spmem.stores.keyframes.zarr import schema
 from spmem.stores.keyframes.zarr.commits import sync_tree
 from spmem.stores.keyframes.zarr.errors import store_errors

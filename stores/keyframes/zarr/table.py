@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import KeyframeNotFoundError
-from spmem.stores.keyframes.names import UID_BYTES
+from spmem.names import UID_BYTES
 from spmem.types import Frame
 
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {

@@ -14,6 +14,7 @@ from spmem import checkpoint
 from spmem.corrections import named
 from spmem.errors import InputError
 from spmem.lifecycle import Lifecycle
+from spmem.protocols import VersionedStore
 from spmem.types import Frame
 from spmem.where import Where
 from spmem.working import WorkingMemory
@@ -67,17 +68,18 @@ class Forgetting(Lifecycle):
         known = self._bank.uids()
         uids = {known[row] for row in np.searchsorted(self._bank.ids(), ids).tolist()}
         self._forget(uids, where, whole=time is not None)
-        self.commit("forgotten")
-        if not history:
+        self._keep_all("forgotten")
+        bank = self._bank
+        if not history or not isinstance(bank, VersionedStore):
             return
-        for branch in self._bank.branches():
+        for branch in bank.branches():
             if branch != self.branch:
-                with self._opened(self._bank.on(branch), writable=True) as other:
+                with self._opened(bank.on(branch), writable=True) as other:
                     other._forget(uids, where, whole=time is not None)
                     other.commit("forgotten")
-        for tag in self._bank.tags():
-            self._bank.drop_tag(tag)
-        self._bank.reclaim(keep=1)
+        for tag in bank.tags():
+            bank.drop_tag(tag)
+        bank.reclaim(keep=1)
 
     def rebuild(self) -> None:
         """Fuse the map anew from the keyframes, in their order, and nothing else; durable with the next commit.

@@ -18,7 +18,8 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
-from spmem.protocols import RefreshableStore
+from spmem.keyframes import committing, versioned
+from spmem.protocols import BackgroundStore, CommittingStore, RefreshableStore, VersionedStore
 from spmem.stores.keyframes.names import checked_name
 from spmem.types import Snapshot
 
@@ -48,7 +49,7 @@ class Lifecycle(ABC):
     @property
     def branch(self) -> str:
         """The line of history that is open."""
-        return self._bank.branch
+        return self._versioned("branch").branch
 
     # -- commits ------------------------------------------------------------------------------------
 
@@ -61,13 +62,17 @@ class Lifecycle(ABC):
             ReadOnlyError: The memory was opened to read.
         """
         self._require_writable()
-        if not self._changed:
-            return None
+        committing(self._bank, "commit()")
+        return self._keep_all(message) if self._changed else None
+
+    def _keep_all(self, message: str) -> str | None:
+        """Hand all to the bank, and commit if it commits."""
         self._corrected = (
             True  # so that, where this fails, the next automatic commit is a whole one
         )
         self._save()
-        snapshot = self._bank.commit(message)
+        bank = self._bank
+        snapshot = bank.commit(message) if isinstance(bank, CommittingStore) else None
         self._changed = self._corrected = False
         self._tidy()
         return snapshot
@@ -79,12 +84,13 @@ class Lifecycle(ABC):
             StoreError: Something could not be written in the background.
         """
         self._require_open()
-        self._bank.flush()
+        if isinstance(self._bank, BackgroundStore):
+            self._bank.flush()
 
     def snapshots(self) -> list[Snapshot]:
         """Committed states of this branch, latest first."""
         self._require_open()
-        return self._bank.snapshots()
+        return self._versioned("snapshots()").snapshots()
 
     # -- readers ------------------------------------------------------------------------------------
 
@@ -163,7 +169,7 @@ class Lifecycle(ABC):
                 )
             snapshot = past[0]
         found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)
-        return self._opened(self._bank.at(found), writable=False)
+        return self._opened(self._versioned("at()").at(found), writable=False)
 
     def fork(self, name: str) -> Self:
         """A memory that goes on from here on a branch of its own ("what if the camera turned left").
@@ -176,9 +182,10 @@ class Lifecycle(ABC):
             InputError: The name is taken, or is no name.
         """
         self._require_open()
+        bank = self._versioned("fork()")
         if self._writable and self._changed:
             self._save()
-        forked = self._opened(self._bank.fork(name), writable=True)
+        forked = self._opened(bank.fork(name), writable=True)
         forked._changed = self._writable and self._changed
         return forked
 
@@ -218,18 +225,18 @@ class Lifecycle(ABC):
                     f"rollback({steps}): there are {len(commits)} commits, so 0 to {len(commits) - 1} is wanted"
                 )
             snapshot = commits[steps]
-        self._bank.rollback(self._snapshot_id(snapshot=snapshot, tag=tag))
+        self._versioned("rollback()").rollback(self._snapshot_id(snapshot=snapshot, tag=tag))
         self._begin_again()
 
     def branches(self) -> list[str]:
         """The names of all branches; ``main`` is the one that opens by itself."""
         self._require_open()
-        return list(self._bank.branches())
+        return list(self._versioned("branches()").branches())
 
     def tags(self) -> dict[str, str]:
         """The snapshots that have names."""
         self._require_open()
-        return self._bank.tags()
+        return self._versioned("tags()").tags()
 
     def tag(self, name: str) -> None:
         """Commit, and name the commit. A tag may bear a branch's name; the two are apart.
@@ -238,10 +245,11 @@ class Lifecycle(ABC):
             InputError: Another tag has the name, or had it (a tag never names another commit); or it is no name.
         """
         self._require_writable()
-        if checked_name(name, "tag") in self._bank.tags():
+        bank = self._versioned("tag()")
+        if checked_name(name, "tag") in bank.tags():
             raise InputError(f"the tag {name!r} is there already; tags do not move")
         self.commit(name)
-        self._bank.tag(name)
+        bank.tag(name)
 
     def drop(self, *, branch: str | None = None, tag: str | None = None) -> None:
         """Remove a branch (not this one, not ``main``) or a tag; :meth:`reclaim` then frees what only it led to.
@@ -253,9 +261,9 @@ class Lifecycle(ABC):
         self._require_writable()
         _require_one("drop", branch=branch, tag=tag)
         if branch is not None:
-            self._bank.drop_branch(branch)
+            self._versioned("drop()").drop_branch(branch)
         if tag is not None:
-            self._bank.drop_tag(tag)
+            self._versioned("drop()").drop_tag(tag)
 
     def reclaim(self, keep: int | None = None) -> int:
         """Commit, then delete from the disk what no commit, branch or tag leads to; the bytes that were freed.
@@ -268,10 +276,11 @@ class Lifecycle(ABC):
             StoreError: The memory is open for writing elsewhere, a fork of this one included.
         """
         self._require_writable()
-        if keep is not None and keep < 1:
-            raise InputError(f"reclaim keeps at least 1 commit, got {keep}")
+        if keep is not None and (not isinstance(keep, int) or keep < 1):
+            raise InputError(f"reclaim keeps a whole number of commits, at least 1, got {keep!r}")
+        bank = self._versioned("reclaim()")
         self.commit("reclaimed")
-        return self._bank.reclaim(keep)
+        return bank.reclaim(keep)
 
     def merge(
         self,
@@ -304,7 +313,7 @@ class Lifecycle(ABC):
         _require_one("merge", branch=branch, tag=tag, snapshot=snapshot)
         name = str(snapshot.id if isinstance(snapshot, Snapshot) else branch or tag or snapshot)
         found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)
-        with closing(self._bank.at(found)) as other:
+        with closing(self._versioned("merge()").at(found)) as other:
             new = self._new_in(other, name)
             uids = dict(zip(other.ids().tolist(), other.uids(), strict=True))
             merged = {id: self._take(other.read(id), uids[id]) for id in new}
@@ -312,15 +321,15 @@ class Lifecycle(ABC):
             note_merged(self._bank, [uids[id] for id in merged])
         return merged
 
-    def _new_in(self, other: KeyframeStore, name: str) -> list[int]:
+    def _new_in(self, other: VersionedStore, name: str) -> list[int]:
         """The keyframes that another state of the bank has, and had not when the two parted."""
-        merged = merged_uids(self._bank)
+        bank, merged = self._versioned("merge()"), merged_uids(self._bank)
         here, there = _keyframe_poses(self._bank), _keyframe_poses(other)
-        commits = {one.id for one in self._bank.snapshots()}
+        commits = {one.id for one in bank.snapshots()}
         common = next((one.id for one in other.snapshots() if one.id in commits), None)
         before: dict[bytes, tuple[int, bytes]] = {}  # if both began empty
         if common is not None:
-            with closing(self._bank.at(common)) as base:
+            with closing(bank.at(common)) as base:
                 before = _keyframe_poses(base)
         elif (here.keys() & there.keys()) - merged - merged_uids(other):
             raise ConflictError(
@@ -338,13 +347,20 @@ class Lifecycle(ABC):
     # -- closing ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Commit what is not yet durable and release the storage; closing twice is fine."""
+        """Commit what is not yet durable and release the storage, whatever goes wrong; closing twice is fine.
+
+        Raises:
+            ConflictError: Another writer committed to this branch; what was not committed here is gone.
+            StoreError: It could not be written.
+        """
         if self._closed:
             return
-        if self._writable and self._changed:
-            self.commit("closed")
-        self._bank.close()
-        self._closed = True
+        try:
+            if self._writable and self._changed:
+                self._keep_all("closed")
+        finally:
+            self._closed = True
+            self._bank.close()
 
     def __enter__(self) -> Self:
         return self
@@ -355,7 +371,12 @@ class Lifecycle(ABC):
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as raised:
+            if error is None:
+                raise
+            error.add_note(f"closing the memory failed too: {type(raised).__name__}: {raised}")
 
     # -- below --------------------------------------------------------------------------------------
 
@@ -379,9 +400,10 @@ class Lifecycle(ABC):
         branch: str | None = None,
     ) -> str:
         """The id of the snapshot that one of these names. Raises SnapshotNotFoundError."""
+        bank = self._versioned("history")
         for what, name, known in (
-            ("tag", tag, self._bank.tags),
-            ("branch", branch, self._bank.branches),
+            ("tag", tag, bank.tags),
+            ("branch", branch, bank.branches),
         ):
             if name is not None:
                 found = known()
@@ -406,6 +428,9 @@ class Lifecycle(ABC):
                 "this memory was put together by hand; open it with spmem.open for its history"
             )
         return self._again
+
+    def _versioned(self, call: str) -> VersionedStore:
+        return versioned(self._bank, call)
 
     def _require_open(self) -> None:
         if self._closed:

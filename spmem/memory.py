@@ -24,11 +24,14 @@ from spmem.forgetting import Forgetting
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
 from spmem.keyframes import Keyframes, new_uid
 from spmem.protocols import (
+    CommittingStore,
     DepthEstimator,
     DynamicSegmenter,
     GeometryStore,
     KeyframeStore,
     Retriever,
+    RoundingStore,
+    VersionedStore,
 )
 from spmem.query import Query, Selection, number, trajectory
 from spmem.retrieval.descriptors import Descriptors
@@ -150,7 +153,9 @@ class SpatialMemory(Forgetting):
         assert frame.time is not None
         id = self._bank.append(frame, uid)
         self._geometry.observe(id, surfel_ids.reshape(-1))
-        depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
+        depth = frame.believed_depth().cpu().numpy()
+        if isinstance(self._bank, RoundingStore):
+            depth = self._bank.stored_depth(depth)
         self.views.append(id, frame.time, frame.camera, depth)
         self.descriptors.add(id, frame)
         self._bound()
@@ -159,8 +164,8 @@ class SpatialMemory(Forgetting):
             # Corrected keyframes and a map of before would contradict each other after a crash.
             message, self._uncommitted = f"keyframe {id}", 0
             if self._corrected:
-                self.commit(message)
-            else:
+                self._keep_all(message)
+            elif isinstance(self._bank, CommittingStore):
                 self._bank.commit(message, wait=False)
         return id
 
@@ -391,9 +396,10 @@ class SpatialMemory(Forgetting):
         self._uncommitted = 0
 
     def _tidy(self) -> None:
-        if 4 * self._dropped >= max(len(self.keyframes), 1):
+        bank = self._bank
+        if 4 * self._dropped >= max(len(self.keyframes), 1) and isinstance(bank, VersionedStore):
             with suppress(StoreError):  # a fork is open for writing; the next commit tries again
-                self._bank.reclaim(keep=1)
+                bank.reclaim(keep=1)
                 self._dropped = 0
 
     def _take(self, frame: Frame, uid: bytes) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from spmem.cli.shell import Json, show, size, tell
-from spmem.errors import InputError
+from spmem.errors import InputError, NotAMemoryError
 
 Format = Annotated[
     str | None,
@@ -49,12 +49,9 @@ def ingest(
     """Store the frames of a data set in a memory."""
     from spmem.integrations.readers import open_walk, track
     from spmem.opening import open as open_memory
-    from spmem.stores.keyframes.zarr.location import place
-    from spmem.stores.keyframes.zarr.repository import held, taken
 
     walk = open_walk(source, format, **_options(option or []))[::stride][:limit]
-    where = place(out)
-    if not append and taken(where):
+    if not append and _memory_bytes(out) is not None:
         raise InputError(
             f"{out} is there already; add to it with --append, or choose another --out"
         )
@@ -68,7 +65,7 @@ def ingest(
             memory.store(frame)
         keyframes, surfels = len(memory.keyframes), len(memory.geometry)
     seconds = perf_counter() - start
-    stored = held(where)
+    stored = _memory_bytes(out)
     if as_json:
         tell(
             {
@@ -88,9 +85,26 @@ def ingest(
             "frames": f"{len(walk)} in {seconds:.1f} s",
             "keyframes": f"{keyframes} ({keyframes - before} new)",
             "surfels": f"{surfels:,}",
-            "on disk": size(stored),
+            "on disk": size(stored or 0),
         },
     )
+
+
+def _memory_bytes(address: str | Path) -> int | None:
+    """Bytes of a memory, as its store reports them; None if there is none."""
+    from contextlib import closing
+
+    from spmem.opening import open_store
+    from spmem.protocols import DescribedStore
+
+    try:
+        store = open_store(address, "r")
+    except NotAMemoryError:
+        return None
+    with closing(store):
+        if isinstance(store, DescribedStore):
+            return int(store.describe()["bytes"]["total"])
+        return int(store.sizes().sum())
 
 
 def _options(given: list[str]) -> dict[str, str | float]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from spmem.corrections import checked_ids
 from spmem.errors import InputError
 from spmem.history import History
+from spmem.protocols import VersionedStore
 from spmem.state import State
 from spmem.types import Frame
 from spmem.where import Where
@@ -43,8 +44,8 @@ def forget(
     known = bank.uids()
     uids = {known[row] for row in np.searchsorted(bank.ids(), ids).tolist()}
     past.state = without(past.state, uids, where, whole=time is not None)
-    past.commit("forgotten")
-    if not history:
+    past.state.commit("forgotten")
+    if not history or not isinstance(bank, VersionedStore):
         return
     for branch in bank.branches():
         if branch != bank.branch:

@@ -16,8 +16,9 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
+from spmem.keyframes import committing, versioned
 from spmem.names import checked_name
-from spmem.protocols import KeyframeStore, RefreshableStore
+from spmem.protocols import BackgroundStore, KeyframeStore, RefreshableStore, VersionedStore
 from spmem.state import State
 from spmem.types import Snapshot
 
@@ -37,17 +38,19 @@ class History:
     def commit(self, message: str = "") -> str | None:
         """Make everything durable in one step; None if nothing changed."""
         self.require_writable()
+        committing(self.state.bank, "commit()")
         return self.state.commit(message) if self.state.changed else None
 
     def flush(self) -> None:
         """Wait for what is written in the background."""
         self.require_open()
-        self.state.bank.flush()
+        if isinstance(self.state.bank, BackgroundStore):
+            self.state.bank.flush()
 
     def snapshots(self) -> list[Snapshot]:
         """Committed states, latest first."""
         self.require_open()
-        return self.state.bank.snapshots()
+        return self.versioned("snapshots()").snapshots()
 
     def refresh(self) -> bool:
         """Let a reader go on to the last commit of its branch; whether there was a new one."""
@@ -87,15 +90,15 @@ class History:
                 )
             snapshot = past[0]
         found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)
-        return self.state.on(self.state.bank.at(found), writable=False)
+        return self.state.on(self.versioned("at()").at(found), writable=False)
 
     def fork(self, name: str) -> State:
         """The state as it is, on a new branch."""
         self.require_open()
-        state = self.state
+        state, bank = self.state, self.versioned("fork()")
         if state.writable and state.changed:
             state.save()
-        forked = state.on(state.bank.fork(name))
+        forked = state.on(bank.fork(name))
         forked.changed = state.writable and state.changed
         return forked
 
@@ -123,7 +126,7 @@ class History:
                     f"rollback({steps}): there are {len(commits)} commits, so 0 to {len(commits) - 1} is wanted"
                 )
             snapshot = commits[steps]
-        self.state.bank.rollback(self._snapshot_id(snapshot=snapshot, tag=tag))
+        self.versioned("rollback()").rollback(self._snapshot_id(snapshot=snapshot, tag=tag))
         self.state = self.state.on(self.state.bank)
 
     def merge(
@@ -138,7 +141,7 @@ class History:
         _require_one("merge", branch=branch, tag=tag, snapshot=snapshot)
         name = str(snapshot.id if isinstance(snapshot, Snapshot) else branch or tag or snapshot)
         found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)
-        with closing(self.state.bank.at(found)) as other:
+        with closing(self.versioned("merge()").at(found)) as other:
             new = self._new_in(other, name)
             uids = dict(zip(other.ids().tolist(), other.uids(), strict=True))
             merged = {id: self.state.merge(other.read(id), uids[id]) for id in new}
@@ -146,24 +149,25 @@ class History:
             note_merged(self.state.bank, [uids[id] for id in merged])
         return merged
 
-    def _new_in(self, other: KeyframeStore, name: str) -> list[int]:
-        """The keyframes that another state of the bank has, and had not when the two parted."""
-        merged = merged_uids(self.state.bank)
-        here, there = _keyframe_poses(self.state.bank), _keyframe_poses(other)
-        commits = {one.id for one in self.state.bank.snapshots()}
+    def _new_in(self, other: VersionedStore, name: str) -> list[int]:
+        """The keyframes that another state of the bank has, and did not have when the two parted."""
+        bank = self.versioned("merge()")
+        merged = merged_uids(bank)
+        here, there = _keyframe_poses(bank), _keyframe_poses(other)
+        commits = {one.id for one in bank.snapshots()}
         common = next((one.id for one in other.snapshots() if one.id in commits), None)
         before: dict[bytes, tuple[int, bytes]] = {}  # if both began empty
         if common is not None:
-            with closing(self.state.bank.at(common)) as base:
+            with closing(bank.at(common)) as base:
                 before = _keyframe_poses(base)
         elif (here.keys() & there.keys()) - merged - merged_uids(other):
             raise ConflictError(
-                f"{name!r} and {self.state.bank.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
+                f"{name!r} and {bank.branch!r} have keyframes in common and no commit: it was reclaimed, so that nobody "
                 "knows what changed since; store its frames by hand"
             )
         if any(there.get(uid) != pose for uid, pose in before.items()):
             raise ConflictError(
-                f"{name!r} moved or removed keyframes from before it left {self.state.bank.branch!r}; store its frames by hand, "
+                f"{name!r} moved or removed keyframes from before it left {bank.branch!r}; store its frames by hand, "
                 "or go on there"
             )
         known = merged | here.keys() | before.keys()
@@ -174,36 +178,38 @@ class History:
     def branches(self) -> list[str]:
         """The names of all branches."""
         self.require_open()
-        return list(self.state.bank.branches())
+        return list(self.versioned("branches()").branches())
 
     def tags(self) -> dict[str, str]:
         """The snapshots that have names."""
         self.require_open()
-        return self.state.bank.tags()
+        return self.versioned("tags()").tags()
 
     def tag(self, name: str) -> None:
         """Commit, and name the commit."""
         self.require_writable()
-        if checked_name(name, "tag") in self.state.bank.tags():
+        bank = self.versioned("tag()")
+        if checked_name(name, "tag") in bank.tags():
             raise InputError(f"the tag {name!r} is there already; tags do not move")
         self.commit(name)
-        self.state.bank.tag(name)
+        bank.tag(name)
 
     def drop(self, *, branch: str | None = None, tag: str | None = None) -> None:
         """Remove a branch or a tag."""
         self.require_writable()
         _require_one("drop", branch=branch, tag=tag)
         if branch is not None:
-            self.state.bank.drop_branch(branch)
+            self.versioned("drop()").drop_branch(branch)
         if tag is not None:
-            self.state.bank.drop_tag(tag)
+            self.versioned("drop()").drop_tag(tag)
 
     def reclaim(self, keep: int | None = None) -> int:
         """Commit, then delete what nothing leads to; the bytes that were freed."""
         self.require_writable()
         keep = None if keep is None else whole(keep, "reclaim's keep", 1)
+        bank = self.versioned("reclaim()")
         self.commit("reclaimed")
-        return self.state.bank.reclaim(keep)
+        return bank.reclaim(keep)
 
     # -- closing ------------------------------------------------------------------------------------
 
@@ -211,10 +217,12 @@ class History:
         """Commit what is not durable yet and release the storage; closing twice is fine."""
         if self._closed:
             return
-        if self.state.writable:
-            self.commit("closed")
-        self.state.bank.close()
-        self._closed = True
+        try:
+            if self.state.writable and self.state.changed:
+                self.state.commit("closed")
+        finally:
+            self._closed = True
+            self.state.bank.close()
 
     def _snapshot_id(
         self,
@@ -224,10 +232,8 @@ class History:
         branch: str | None = None,
     ) -> str:
         """The id of the snapshot that one of these names. Raises SnapshotNotFoundError."""
-        for what, name, known in (
-            ("tag", tag, self.state.bank.tags),
-            ("branch", branch, self.state.bank.branches),
-        ):
+        bank = self.versioned("history")
+        for what, name, known in (("tag", tag, bank.tags), ("branch", branch, bank.branches)):
             if name is not None:
                 found = known()
                 if not isinstance(name, str) or name not in found:
@@ -236,6 +242,10 @@ class History:
                     )
                 return found[name]
         return snapshot.id if isinstance(snapshot, Snapshot) else str(snapshot)
+
+    def versioned(self, call: str) -> VersionedStore:
+        """The bank, if it has a history. Raises StoreError, which names the call, if it has none."""
+        return versioned(self.state.bank, call)
 
     def require_open(self) -> None:
         """Raise StoreError if the memory is closed."""

@@ -97,7 +97,7 @@ class SpatialMemory:
     @property
     def branch(self) -> str:
         """The line of history that is open."""
-        return self._state.bank.branch
+        return self._history.versioned("branch").branch
 
     # -- store --------------------------------------------------------------------------------------
 
@@ -555,7 +555,12 @@ class SpatialMemory:
     # -- closing ------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Commit what is not yet durable and release the storage; closing twice is fine."""
+        """Commit what is not yet durable and release the storage, whatever goes wrong; closing twice is fine.
+
+        Raises:
+            ConflictError: Another writer committed to this branch; what was not committed here is gone.
+            StoreError: It could not be written.
+        """
         self._history.close()
 
     def __enter__(self) -> Self:
@@ -567,7 +572,12 @@ class SpatialMemory:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as raised:
+            if error is None:
+                raise
+            error.add_note(f"closing the memory failed too: {type(raised).__name__}: {raised}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """A memory that is open to read travels to another process as its address, and opens there at the same commit.

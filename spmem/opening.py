@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import torch
 
-from spmem.config import MemoryConfig
+from spmem.config import KeyframeConfig, MemoryConfig
 from spmem.device import as_device
-from spmem.errors import InputError
+from spmem.errors import InputError, UnknownNameError
 from spmem.memory import SpatialMemory
 from spmem.protocols import DepthEstimator, DynamicSegmenter, Embedder, KeyframeStore
+from spmem.registry import find, names
 from spmem.retention import Policy
 from spmem.state import Options, State
 from spmem.torch_modes import out_of_modes
@@ -20,7 +21,7 @@ from spmem.torch_modes import out_of_modes
 
 @out_of_modes
 def open(
-    path: str | PathLike[str] | None = None,
+    path: str | PathLike[str] | KeyframeStore | None = None,
     *,
     mode: str = "a",
     config: MemoryConfig | None = None,
@@ -36,8 +37,8 @@ def open(
     """Open a memory.
 
     Args:
-        path: A local folder; an address (``s3://bucket/prefix``, ``gs://``, ``az://``); or None: RAM only, gone with the
-            process.
+        path: A local folder; an address (``s3://bucket/prefix``, ``gs://``, ``az://``, or of a scheme that an installed
+            package registers as a ``keyframe_store``); None: RAM only, gone with the process; or a keyframe store.
         mode: ``a`` opens or makes; ``r`` only reads; ``w`` makes anew in place of the memory there.
         config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
             with (``geometry``, ``fusion``) cannot be changed by opening.
@@ -74,26 +75,54 @@ def open(
         ...     len(memory.keyframes)
         0
     """
-    if mode not in ("a", "r", "w"):
-        raise InputError(f'mode must be "a", "r" or "w", got {mode!r}')
-    if path is None and (mode == "r" or branch != "main" or storage_options):
-        raise InputError(
-            'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
-        )
-
-    where = as_device(device or "cpu")
-    if path is None:
-        from spmem.stores.keyframes.ram import RamKeyframes
-
-        bank: KeyframeStore = RamKeyframes()
+    where = as_device("cpu" if device is None else device)
+    if isinstance(path, KeyframeStore):
+        bank = path
+        if mode == "w" or branch != "main" or storage_options:
+            raise InputError(
+                "a keyframe store is opened as it is: mode 'a' or 'r', no branch, no storage_options"
+            )
     else:
-        from spmem.stores.keyframes.zarr import ZarrKeyframes
-
-        how = None if config is None else config.keyframes
-        bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
+        keyframes = None if config is None else config.keyframes
+        bank = open_store(path, mode, keyframes, branch=branch, options=storage_options)
     options = Options(config, where, depth, segmenter, embedder, budget, retention)
     try:
         return SpatialMemory(State(bank, options, writable=mode != "r"))
     except BaseException:
         bank.close()
         raise
+
+
+def open_store(
+    path: str | PathLike[str] | None,
+    mode: str = "a",
+    config: KeyframeConfig | None = None,
+    *,
+    branch: str = "main",
+    options: Mapping[str, Any] | None = None,
+) -> KeyframeStore:
+    """Open the keyframe store at a path or an address, by its scheme; None is RAM. As :func:`open` does, which see.
+
+    Raises:
+        InputError: An unknown mode, or a scheme that no store is registered for.
+    """
+    if mode not in ("a", "r", "w"):
+        raise InputError(f'mode must be "a", "r" or "w", got {mode!r}')
+    if path is None:
+        path = "memory://"
+    try:
+        address = fspath(path)
+    except TypeError:
+        raise InputError(
+            f"a memory's path is text, a path or None, got a {type(path).__name__}"
+        ) from None
+    scheme = address.split("://", 1)[0] if isinstance(address, str) and "://" in address else ""
+    try:
+        store = find("keyframe_store", scheme)
+    except UnknownNameError as error:
+        known = ", ".join(f"{name}://" for name in names("keyframe_store") if name)
+        raise InputError(
+            f"{address!r}: no keyframe store opens {scheme}://; memories lie in local folders and under {known}"
+        ) from error
+    opened: KeyframeStore = store(path, mode, config, branch=branch, options=options)
+    return opened

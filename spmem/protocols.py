@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.config import MemoryConfig
+from spmem.config import KeyframeConfig, MemoryConfig
 from spmem.generating import Generated
 from spmem.query import Query, Selection
 from spmem.types import Frame, Pointmaps, Projection, Retrieval, Snapshot, Surfels
@@ -119,15 +119,14 @@ class Renderer(Protocol):
 
 @runtime_checkable
 class KeyframeStore(Protocol):
-    """The episodic bank: keyframes by ascending id, written durably, read lazily.
+    """The episodic bank: keyframes by ascending id, and groups of arrays beside them.
 
-    ``branch`` names the line of history that is open, ``main`` at first.
+    This is all that a memory needs. What a store can do besides are capabilities, protocols of their own below; a memory
+    asks for one when it is used, and raises StoreError if the store lacks it.
     """
 
-    branch: str
-
     def append(self, frame: Frame, uid: bytes | None = None) -> int:
-        """Write a keyframe; returns its id. Durable after :meth:`commit`.
+        """Keep a keyframe; returns its id, which is larger than all before it.
 
         ``uid`` is its identity (16 bytes), new if None; it stays the same on every branch and whatever is done to the
         keyframe. Raises FrameError without depth or time, InputError for a uid that is not 16 bytes or is in the bank.
@@ -136,17 +135,6 @@ class KeyframeStore(Protocol):
 
     def read(self, id: int) -> Frame:
         """One keyframe's frame, on the CPU. Raises KeyframeNotFoundError, CorruptMemoryError."""
-        ...
-
-    def read_many(self, ids: Sequence[int]) -> list[Frame]:
-        """The frames of several keyframes, in the order asked (an id may repeat); faster than one after the other.
-
-        Raises as :meth:`read` does where one cannot be read.
-        """
-        ...
-
-    def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The depth that reading gives back after storing this one (the codec's rounding, no I/O)."""
         ...
 
     def ids(self) -> NDArray[np.int64]:
@@ -169,14 +157,6 @@ class KeyframeStore(Protocol):
         """Bytes of each keyframe, in the order of ids."""
         ...
 
-    def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
-        """Replace a named group of arrays kept beside the keyframes (map checkpoint, index cache, configuration)."""
-        ...
-
-    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """A named group and its attributes (JSON values), or None."""
-        ...
-
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
         """Give keyframes other poses ``[n, 4, 4]``; all or none. Raises KeyframeNotFoundError."""
         ...
@@ -185,47 +165,105 @@ class KeyframeStore(Protocol):
         """Drop keyframes; all or none. Their ids are never given again. Raises KeyframeNotFoundError."""
         ...
 
+    def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
+        """Replace a named group of arrays kept beside the keyframes (map checkpoint, index cache, configuration)."""
+        ...
+
+    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """A named group and its attributes (JSON values), or None."""
+        ...
+
+    def close(self) -> None:
+        """Release everything, whatever goes wrong; uncommitted writes are dropped."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class BatchReadingStore(KeyframeStore, Protocol):
+    """A store that reads several keyframes faster together than one after the other."""
+
+    def read_many(self, ids: Sequence[int]) -> list[Frame]:
+        """The frames of several keyframes, in the order of ``ids`` (an id may repeat). Raises as :meth:`read` does."""
+        ...
+
+
+@runtime_checkable
+class RoundingStore(KeyframeStore, Protocol):
+    """A store that does not keep depth exactly."""
+
+    def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The depth that reading gives back after storing this one, bit for bit (the codec's rounding, no I/O)."""
+        ...
+
+
+@runtime_checkable
+class ConfigurableStore(KeyframeStore, Protocol):
+    """A store that follows :class:`spmem.KeyframeConfig`."""
+
+    def configure(self, config: KeyframeConfig) -> None:
+        """Keep keyframes from now on as the configuration says (quality, durability, cache)."""
+        ...
+
+
+@runtime_checkable
+class DescribedStore(KeyframeStore, Protocol):
+    """A store that reports what it takes, for ``spmem info``."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values: ``schema``, ``version`` (of what wrote it), and ``bytes`` by part, with ``total``."""
+        ...
+
+
+@runtime_checkable
+class CommittingStore(KeyframeStore, Protocol):
+    """A store that makes writes durable together: what is not committed is gone when it closes."""
+
     def commit(self, message: str, *, wait: bool = True) -> str | None:
         """Make all that was written durable, in one step (a snapshot even of nothing new); returns its id.
 
-        Without ``wait`` a store may do so later and answer None; what goes wrong then surfaces at a later call.
+        Without ``wait`` a store may do so later and return None; what goes wrong then surfaces at a later call. Raises
+        ConflictError if another writer committed meanwhile.
         """
         ...
 
+
+@runtime_checkable
+class BackgroundStore(KeyframeStore, Protocol):
+    """A store that writes in the background."""
+
     def flush(self) -> None:
         """Wait for what is under way in the background; raises what went wrong there."""
+        ...
+
+
+@runtime_checkable
+class VersionedStore(CommittingStore, Protocol):
+    """A store whose commits are snapshots: it can be read as it was, and go on from there on branches.
+
+    Branches and tags are apart: one of each may bear the same name.
+    """
+
+    @property
+    def branch(self) -> str:
+        """The branch that is open; ``main`` at first."""
         ...
 
     def snapshots(self) -> list[Snapshot]:
         """Committed states of this branch up to the one that is open, latest first."""
         ...
 
-    def at(self, snapshot: str) -> KeyframeStore:
-        """The store as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
-        ...
-
-    def fork(self, name: str) -> KeyframeStore:
-        """The store as it is now, on a new branch, with what is not committed; the two go on apart. Raises InputError."""
-        ...
-
-    def on(self, branch: str) -> KeyframeStore:
-        """The store on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
-        ...
-
-    def rollback(self, snapshot: str) -> None:
-        """Go back to an earlier snapshot (its id) of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
-        ...
-
-    def tag(self, name: str) -> None:
-        """Name the last commit. Raises InputError if a tag has the name; a branch may have it too."""
+    def branches(self) -> dict[str, str]:
+        """The id of each branch's last snapshot, by branch, in the order of names."""
         ...
 
     def tags(self) -> dict[str, str]:
         """The ids of tagged snapshots, by tag, in the order of names."""
         ...
 
-    def branches(self) -> dict[str, str]:
-        """The id of each branch's last snapshot, by branch, in the order of names."""
+    def tag(self, name: str) -> None:
+        """Name the last commit. Raises InputError if a tag has the name; a branch may have it too."""
         ...
 
     def drop_tag(self, name: str) -> None:
@@ -236,20 +274,30 @@ class KeyframeStore(Protocol):
         """Remove a branch (not this one, not ``main``). Raises SnapshotNotFoundError, InputError."""
         ...
 
+    def at(self, snapshot: str) -> VersionedStore:
+        """The store as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
+        ...
+
+    def fork(self, name: str) -> VersionedStore:
+        """The store as it is now, on a new branch, with what is not committed; the two go on apart. Raises InputError."""
+        ...
+
+    def on(self, branch: str) -> VersionedStore:
+        """The store on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
+        ...
+
+    def rollback(self, snapshot: str) -> None:
+        """Go back to an earlier snapshot (its id) of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
+        ...
+
     def reclaim(self, keep: int | None = None) -> int:
-        """Delete what nothing leads to, and commits before the last ``keep`` (None ends none); bytes that were freed."""
+        """Delete what nothing leads to, and commits before the last ``keep`` (None ends none); the bytes freed."""
         ...
-
-    def close(self) -> None:
-        """Release what is held; uncommitted writes are dropped."""
-        ...
-
-    def __len__(self) -> int: ...
 
 
 @runtime_checkable
-class RefreshableStore(Protocol):
-    """A keyframe store whose readers can go on to commits that came after they were opened."""
+class RefreshableStore(KeyframeStore, Protocol):
+    """A store whose readers can go on to commits that came after they were opened."""
 
     def refreshed(self) -> KeyframeStore | None:
         """A reader of the branch's last commit; None if this one shows it already.

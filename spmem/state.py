@@ -26,6 +26,8 @@ from spmem.parts.map import Map
 from spmem.parts.recent import WorkingMemory
 from spmem.parts.views import KeyframeViews
 from spmem.protocols import (
+    CommittingStore,
+    ConfigurableStore,
     DepthEstimator,
     DynamicSegmenter,
     Embedder,
@@ -36,6 +38,7 @@ from spmem.protocols import (
     PartContext,
     ProjectionFilter,
     Retriever,
+    VersionedStore,
 )
 from spmem.registry import PluginError, find, make, names
 from spmem.retention import Policy, RetentionCandidates, choose
@@ -102,7 +105,7 @@ class State:
         self.corrected = False  # a map of before and keyframes of now would contradict each other
         if writable and stored is None:
             bank.write_arrays(checkpoint.CONFIG, {}, self.config.to_json())
-        if hasattr(bank, "configure"):
+        if isinstance(bank, ConfigurableStore):
             bank.configure(self.config.keyframes)
         policy = self.options.retention
         self._policy: Policy = (
@@ -267,14 +270,15 @@ class State:
         self._uncommitted = 0
 
     def commit(self, message: str) -> str | None:
-        """Make everything durable in one step; the snapshot's id."""
+        """Make everything durable in one step; the snapshot's id. A bank that does not commit keeps what it is given."""
         self.corrected = True  # so that, if this fails, the next automatic commit is a whole one
         self.save()
-        snapshot = self.bank.commit(message)
+        bank = self.bank
+        snapshot = bank.commit(message) if isinstance(bank, CommittingStore) else None
         self.changed = self.corrected = False
-        if 4 * self._dropped >= max(len(self.bank), 1):
+        if 4 * self._dropped >= max(len(bank), 1) and isinstance(bank, VersionedStore):
             with suppress(StoreError):  # a fork is open for writing; the next commit tries again
-                self.bank.reclaim(keep=1)
+                bank.reclaim(keep=1)
                 self._dropped = 0
         return snapshot
 
@@ -285,7 +289,7 @@ class State:
         self._uncommitted = 0
         if self.corrected:
             self.commit(message)
-        else:
+        elif isinstance(self.bank, CommittingStore):
             self.bank.commit(message, wait=False)
 
     def rebuilt(self) -> State:

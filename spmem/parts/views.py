@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.parts.checks import require_finite
-from spmem.protocols import Kept, Observation, PartContext
+from spmem.protocols import Kept, Observation, PartContext, RoundingStore
 
 
 class KeyframeViews:
@@ -26,7 +26,9 @@ class KeyframeViews:
         if seen.keyframe is not None:
             frame = seen.fused
             assert frame.time is not None
-            depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
+            depth = frame.believed_depth().cpu().numpy()
+            if isinstance(self._bank, RoundingStore):
+                depth = self._bank.stored_depth(depth)
             self._views.append(seen.keyframe, frame.time, frame.camera, depth)
 
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:

@@ -209,7 +209,7 @@ class PartTests:
 
     def _kept(self, walked: Walked) -> dict[str, Kept]:
         """What all parts keep, through the bank."""
-        kept = {}
+        kept: dict[str, Kept] = {}
         for part in walked.parts:
             arrays = part.arrays()
             if arrays is not None:

@@ -12,8 +12,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema
 from spmem.errors import InputError, MissingExtraError
 from spmem.integrations.embedding.colour_layout import ColourLayout
+from spmem.limits import STRONGEST
 from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
 from spmem.retrieval.indices.places import make_index
 from spmem.types import Frame
@@ -28,6 +30,13 @@ SAME = 1e-3
 """How far an entry of the probe's descriptor may be off for two embedders to be one (kernels and devices differ)."""
 
 Kept = tuple[Arrays, dict[str, Any]]
+
+SCHEMA = {
+    "ids": ArraySchema("int64", "n", least=0, rising=True),
+    "vectors": ArraySchema("float32", "n dim", least=-STRONGEST, most=STRONGEST),
+    "probe": ArraySchema("float32", "dim", least=-STRONGEST, most=STRONGEST),
+}
+"""What the arrays that are kept must be."""
 
 
 class Descriptors:

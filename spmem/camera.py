@@ -13,6 +13,7 @@ from torch import Tensor
 from spmem import geometry
 from spmem.errors import CameraError, DeviceError
 from spmem.geometry.conventions import ColmapCamera, GsplatCamera, Pytorch3dCamera
+from spmem.limits import FARTHEST, LONGEST, SHORTEST
 
 RIGID_TOLERANCE = 1e-3
 
@@ -325,6 +326,12 @@ def _check_intrinsics(K: Tensor, width: int) -> None:
         raise CameraError(
             f"K is singular or mirrored: focal lengths must be positive, got fx {fx.min():g}, fy {fy.min():g}"
         )
+    sizes = K[..., :2, :].abs()
+    if bool((sizes > LONGEST).any()) or bool((torch.minimum(fx, fy) < SHORTEST).any()):
+        raise CameraError(
+            f"K has focal lengths from {torch.minimum(fx, fy).min():g} and numbers up to {sizes.max():g}; pixels from "
+            f"{SHORTEST:g} to {LONGEST:g} are wanted"
+        )
     rest = torch.stack(
         [K[..., 0, 1], K[..., 1, 0], K[..., 2, 0], K[..., 2, 1], K[..., 2, 2] - 1], -1
     )
@@ -341,6 +348,10 @@ def _check_intrinsics(K: Tensor, width: int) -> None:
 def _check_pose(c2w: Tensor) -> None:
     if not bool(torch.isfinite(c2w).all()):
         raise CameraError("c2w has values that are not finite")
+    if c2w.numel() and float(far := c2w[..., :3, 3].abs().max()) > FARTHEST:
+        raise CameraError(
+            f"the camera stands {far:g} world units from the origin, the limit is {FARTHEST:g}; take larger units"
+        )
     error = float(geometry.rigid_error(c2w).max()) if c2w.numel() else 0.0
     if error <= RIGID_TOLERANCE:
         return

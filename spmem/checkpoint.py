@@ -8,7 +8,6 @@ its last checkpoint, with the keyframes committed since fused again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spmem.arrays import require
 from spmem.camera import Camera
 from spmem.errors import CorruptMemoryError
+from spmem.retrieval.descriptors import SCHEMA
 from spmem.retrieval.followers import digest
 from spmem.retrieval.rules.covisibility import Covisibility
 from spmem.retrieval.visibility.free_space import KnownFreeSpace
@@ -63,9 +64,8 @@ def restore_geometry(geometry: GeometryStore, bank: KeyframeStore, device: torch
     if stored is not None:
         arrays, attributes = stored
         try:
-            _require_finite(arrays)
             geometry.restore(arrays, device)
-            last = int(attributes.get("keyframes", -1))
+            last = min(int(attributes.get("keyframes", -1)), np.iinfo(np.int64).max)
         except _WRONG as error:
             raise CorruptMemoryError(
                 f"the map's checkpoint does not fit together ({error}); `spmem verify --repair` makes the map anew from "
@@ -82,7 +82,6 @@ def restore_views(bank: KeyframeStore) -> Views:
     views = Views()
     if stored is not None:
         with suppress(*_WRONG):
-            _require_finite(stored[0])
             if np.array_equal(stored[0]["ids"], ids[: len(stored[0]["ids"])]):
                 views = Views.restore(stored[0])
     for id in ids[len(views) :].tolist():
@@ -126,10 +125,13 @@ def restore_descriptors(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
     """The descriptors that were kept, where they fit together: a cache, too."""
     stored = _cached(bank, DESCRIPTORS)
-    if stored is None or not {"ids", "vectors", "probe"} <= stored[0].keys():
+    if stored is None:
         return None
-    ids, vectors, probe = (stored[0][name] for name in ("ids", "vectors", "probe"))
-    return stored if (*ids.shape, *probe.shape) == vectors.shape else None
+    try:
+        require(stored[0], SCHEMA)
+    except ValueError:
+        return None
+    return stored
 
 
 def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:
@@ -169,17 +171,11 @@ def _of_these(
     if stored is None or "digest" not in stored[1]:
         return None
     count = stored[1].get("views")
-    if not isinstance(count, int) or stored[1]["digest"] != digest(views, count):
+    if not isinstance(count, int) or not 0 <= count <= len(views):
+        return None
+    if stored[1]["digest"] != digest(views, count):
         return None
     return stored[0], count
-
-
-def _require_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
-    for name, array in arrays.items():
-        # A NaN is its own least and largest.
-        ends = (array.min(initial=0), array.max(initial=0)) if array.dtype.kind == "f" else ()
-        if not np.isfinite(ends).all():
-            raise ValueError(f"{name} has values that are not finite")
 
 
 def _recent_arrays(frames: list[Frame]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import DeviceError, DTypeError, FrameError
+from spmem.limits import FARTHEST, STRONGEST, SUREST
 
 __all__ = [
     "Camera",
@@ -364,6 +365,10 @@ def _depth(value: Any, camera: Camera, validate: bool) -> Tensor:
             raise FrameError(
                 "depth has NaN or infinite values; write 0 where there is none: torch.nan_to_num(depth, 0, 0, 0)"
             )
+        if high > FARTHEST:
+            raise FrameError(
+                f"depth reaches {high:g} world units, the limit is {FARTHEST:g}; write 0 where there is none"
+            )
     return depth
 
 
@@ -382,8 +387,8 @@ def _confidence(value: Any, camera: Camera, validate: bool) -> Tensor:
         raise FrameError(
             f"confidence must be {[camera.height, camera.width]} as the depth, got {list(confidence.shape)}"
         )
-    if validate and not bool((torch.isfinite(confidence) & (confidence >= 0)).all()):
-        raise FrameError("confidence must be finite and >= 0")
+    if validate and not bool(((confidence >= 0) & (confidence <= SUREST)).all()):
+        raise FrameError(f"confidence must be finite, >= 0 and <= {SUREST:g}")
     return confidence
 
 
@@ -393,8 +398,8 @@ def _features(value: Any, camera: Camera, validate: bool) -> Tensor:
         raise FrameError(
             f"features must be [{camera.height}, {camera.width}, C], got {list(features.shape)}"
         )
-    if validate and not bool(torch.isfinite(features).all()):
-        raise FrameError("features have values that are not finite")
+    if validate and not bool((features.abs() <= STRONGEST).all()):
+        raise FrameError(f"features have values that are not finite, or beyond {STRONGEST:g}")
     return features
 
 

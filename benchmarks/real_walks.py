@@ -36,7 +36,7 @@ import spmem
 from spmem import Camera
 from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
 from spmem.integrations.readers import open_walk, track
-from spmem.retrieval.rules.named import METHODS
+from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility
 
 WALKS = {"redkitchen_7scenes": "7scenes", "hololens_dvmvs": "folders"}

@@ -21,7 +21,7 @@ from spmem.evaluation.episode import BenchEpisode, Size
 from spmem.evaluation.measures import best, coverage
 from spmem.evaluation.report import ROOT, aim, tell
 from spmem.evaluation.scenes import room_to_room, round_again
-from spmem.stores.retention import POLICIES
+from spmem.registry import SHIPPED
 from spmem.worlds.house import FRAME_RATE
 
 FAMILIES = {"round again": round_again, "room to room": room_to_room}
@@ -59,7 +59,7 @@ def measure(quick: bool) -> list[dict[str, Any]]:
         else Size(frames=240, width=96, height=72)
     )
     seeds = range(2 if quick else 6)
-    trials = [(None, "none")] + [(b, p) for b in BUDGETS for p in sorted(POLICIES)]
+    trials = [(None, "none")] + [(b, p) for b in BUDGETS for p in SHIPPED["retention"]]
     rows = []
     for family, make in FAMILIES.items():
         episodes = [make(seed, size) for seed in seeds]
@@ -92,7 +92,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         mine = [row for row in rows if row["scenes"] == family]
         whole = next(row for row in mine if row["policy"] == "none")
         axis.axhline(whole["share of the best 4"], color="grey", linestyle=":", label="no budget")
-        for policy in sorted(POLICIES):
+        for policy in SHIPPED["retention"]:
             line = [row for row in mine if row["policy"] == policy]
             axis.errorbar(
                 [row["budget"] for row in line],
@@ -130,7 +130,7 @@ def main() -> None:
                     if (r["policy"], r["budget"]) == (policy, budget)
                 ]
             )
-            for policy in POLICIES
+            for policy in SHIPPED["retention"]
         }
         gain = float(
             of["coverage"] - max(share for name, share in of.items() if name != "coverage")

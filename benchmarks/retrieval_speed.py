@@ -45,7 +45,7 @@ from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.indices.voxels import VoxelSets, voxel_edge, voxels_of_views
-from spmem.retrieval.rules.named import retriever
+from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.views import THUMB, Views

@@ -41,7 +41,7 @@ from spmem.integrations.readers import open_walk
 from spmem.memory import SpatialMemory
 from spmem.pictures import contact_sheet, rgb_image
 from spmem.query import Selection
-from spmem.retrieval.rules.named import retriever
+from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.keyframe_store import KeyframeStoreTests

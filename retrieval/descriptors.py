@@ -14,9 +14,9 @@ from torch import Tensor
 
 from spmem.arrays import ArraySchema
 from spmem.errors import InputError, MissingExtraError
-from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.limits import STRONGEST
 from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
+from spmem.registry import make
 from spmem.retrieval.indices.places import make_index
 from spmem.types import Frame
 
@@ -55,7 +55,9 @@ class Descriptors:
     """
 
     def __init__(self, embedder: Embedder | None = None, kept: Kept | None = None) -> None:
-        self._embedder: Embedder = ColourLayout() if embedder is None else embedder
+        self._embedder: Embedder = make(
+            "embedder", "colour-layout" if embedder is None else embedder
+        )
         self._eager = embedder is not None
         self._kept = kept
         self._index: ViewIndex | None = None

@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 class SpmemError(Exception):
-    """Base of every error that spmem raises on purpose."""
+    """Base of every error that spmem raises on purpose; pickles, so that it reaches the caller of a worker process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _arrived, (type(self), self.args, vars(self))
 
 
 class InputError(SpmemError, ValueError):
@@ -95,3 +98,12 @@ class KeyframeNotFoundError(SpmemError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "no such keyframe"
+
+
+def _arrived(
+    kind: type[SpmemError], args: tuple[object, ...], state: dict[str, object]
+) -> SpmemError:
+    """An error that was raised in another process."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error

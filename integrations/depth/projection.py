@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,7 +13,6 @@ from spmem.integrations.depth.network import DepthAnything, DepthPro
 from spmem.types import Projection
 
 __all__ = [
-    "DEPTH_ESTIMATORS",
     "DepthAnything",
     "DepthPro",
     "ProjectionDepth",
@@ -100,14 +96,6 @@ def nearest_true(mask: Bool[Tensor, "t h w"]) -> Int[Tensor, "t h w"]:
                 best = torch.where(nearer[:, None], other, best)
     found = square < nowhere
     return torch.where(found, best[:, 0] * w + best[:, 1], -1).long()
-
-
-DEPTH_ESTIMATORS: Mapping[str, Callable[..., Any]] = {
-    "projection-depth": ProjectionDepth,
-    "depth-anything": DepthAnything,
-    "depth-pro": DepthPro,
-}
-"""The shipped depth estimators by name; installed packages add theirs (:mod:`spmem.plugins`)."""
 
 
 def _plane_depth(known: Projection, at: Int[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:

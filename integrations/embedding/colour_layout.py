@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spmem.errors import FrameError
-from spmem.integrations.embedding.image_text import DinoV2, Siglip
 
 GRID, BINS, LOW = 4, 8, 5
 
@@ -44,14 +41,6 @@ class ColourLayout:
         ycbcr = _ycbcr(rgb.float()).movedim(-1, 1)
         halves = [_layout(ycbcr), _edges(ycbcr[:, 0])]
         return torch.cat([_unit(half) for half in halves], -1) / math.sqrt(2)
-
-
-EMBEDDERS: Mapping[str, Callable[..., Any]] = {
-    "colour-layout": ColourLayout,
-    "dinov2": DinoV2,
-    "siglip": Siglip,
-}
-"""The shipped embedders by name; installed packages add theirs (:mod:`spmem.plugins`)."""
 
 
 def _ycbcr(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool
@@ -65,16 +64,6 @@ class DepthChange:
             moving = torch.maximum(moving, torch.nn.functional.max_pool2d(moving, 3, 1, 1) * front)
         size = 2 * self.grow + 1
         return torch.nn.functional.max_pool2d(moving, size, 1, self.grow)[:, 0] > 0
-
-
-def _sam2() -> Any:
-    from spmem.integrations.segmentation.sam2 import Sam2  # which starts from DepthChange
-
-    return Sam2()
-
-
-DYNAMIC_SEGMENTERS: Mapping[str, Callable[..., Any]] = {"depth-change": DepthChange, "sam2": _sam2}
-"""The shipped segmenters by name; installed packages add theirs (:mod:`spmem.plugins`)."""
 
 
 def _depth(frame: Frame, i: int) -> Tensor:

@@ -40,9 +40,9 @@ def generate(
     from spmem.integrations.readers import track
     from spmem.integrations.reference.generator import ReferenceGenerator
     from spmem.pictures import rgb_image, write_video
-    from spmem.plugins import find
+    from spmem.registry import require_known
 
-    find("path", path, FAMILIES)
+    require_known("path", path, FAMILIES)
     full = ReferenceGenerator.from_pretrained(model, steps=steps)
     config = full.model.config
     trip = journey(path, seed, chunks=chunks, size=config.size, window=config.history)

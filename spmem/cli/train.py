@@ -74,12 +74,13 @@ def train(
     from spmem.integrations.reference.model import WorldModel
     from spmem.integrations.reference.training import TrainConfig, Trainer
     from spmem.integrations.reference.weights import load, save
-    from spmem.plugins import find
+    from spmem.registry import require_known
 
     with _processes(device) as (rank, place):
         torch.manual_seed(seed)
         if init is None:
-            config = find("size", size, {name: lambda c=c: c for name, c in SIZES.items()})()
+            require_known("size", size, SIZES)
+            config = SIZES[size]
             model = WorldModel(replace(config, backbone=backbone))
         else:
             model = load(init)

@@ -86,7 +86,7 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     from spmem.stores.keyframes.zarr import ZarrKeyframes
 
     bank = ZarrKeyframes.open(memory, "r", branch=branch)
-    commits, branches, tags = bank.snapshots(), bank.branches(), bank.tags()
+    commits, branches, tags = bank.snapshots(), list(bank.branches()), bank.tags()
     bank.close()
     if as_json:
         told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}

@@ -14,7 +14,7 @@ def warm(as_json: Json = False) -> None:
     """
     import spmem
     from spmem.integrations.readers import track
-    from spmem.retrieval.rules.named import METHODS
+    from spmem.retrieval.rules import METHODS
     from spmem.testing.box import BoxRoom
     from spmem.worlds import House, walk
 

@@ -20,8 +20,8 @@ from spmem.evaluation.matching import Matcher
 from spmem.integrations.readers import track
 from spmem.integrations.reference.generator import FORMS, ReferenceGenerator
 from spmem.opening import open as open_memory
-from spmem.plugins import find
-from spmem.retrieval.rules.named import METHODS, retriever
+from spmem.registry import require_known
+from spmem.retrieval.rules import METHODS, retriever
 from spmem.rollout import Chunk, rollout
 from spmem.types import Retrieval
 
@@ -85,7 +85,7 @@ class Scope:
         """
         families = tuple(filter(None, names.split(",")))
         for name in families:
-            find("family", name, FAMILIES)
+            require_known("family", name, FAMILIES)
         return replace(self, families=families)
 
     def with_rules(self, names: str) -> Scope:
@@ -181,12 +181,17 @@ class _Watched:
 
 
 def measured(
-    played: Played, *, matcher: Matcher | None = None, lpips: Lpips | None = None
+    played: Played,
+    *,
+    structure: bool = False,
+    matcher: Matcher | None = None,
+    lpips: Lpips | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each chunk.
 
-    PSNR on all, revisited and beyond-context pixels, SSIM and MS-SSIM, and the median error of depth; where things move
-    PSNR on static and vacated pixels; with a ``matcher`` the matches of a frame and the share of them that is right, on revisited pixels; with ``lpips`` LPIPS.
+    PSNR on all, revisited and beyond-context pixels, and the median error of depth; if things move, PSNR on static and
+    vacated pixels; with ``structure`` SSIM and MS-SSIM (extra ``bench``); with a ``matcher`` the matches of a frame and
+    the share of them that is right, on revisited pixels; with ``lpips`` LPIPS.
     """
     trip = played.journey
     truth = torch.stack([frame.rgb_float() for frame in trip.frames[trip.given :]])
@@ -205,14 +210,15 @@ def measured(
             "psnr": psnr(error, torch.ones_like(trip.revisited[some])),
             "psnr_revisited": psnr(error, trip.revisited[some]),
             "psnr_beyond": psnr(error, trip.beyond[some]),
-            "ssim": float(ssim(made, true)),
-            "ms_ssim": float(ms_ssim(made, true)),
             "depth_error": float(off[depth[some] > 0].median()),
             "memory_share": played.memory_share,
         }
         if trip.movers.any():
             row["psnr_static"] = psnr(error, trip.static[some])
             row["psnr_vacated"] = psnr(error, trip.vacated[some], least=FEW)
+        if structure:
+            row["ssim"] = float(ssim(made, true))
+            row["ms_ssim"] = float(ms_ssim(made, true))
         if lpips is not None:
             row["lpips"] = float(lpips(made, true).mean())
         if matcher is not None:
@@ -255,7 +261,8 @@ def consistency(
         for rule in scope.rules:
             name = RULE + rule
             played.append(play(generator, trip, name, method=rule, rewrite=scope.rewrite))
-        rows += [row for one in played for row in measured(one, matcher=matcher, lpips=lpips)]
+        looks = partial(measured, structure=True, matcher=matcher, lpips=lpips)
+        rows += [row for one in played for row in looks(one)]
         if seed in houses[family][:2]:
             shown.append(played)
     return rows, shown

@@ -18,7 +18,7 @@ from spmem.evaluation.scenes import FAMILIES, recorded
 from spmem.integrations.readers import track
 from spmem.memory import SpatialMemory
 from spmem.opening import open as open_memory
-from spmem.retrieval.rules.named import METHODS
+from spmem.retrieval.rules import METHODS
 
 KS = (1, 4, 8, 20)
 ORACLE = "oracle"

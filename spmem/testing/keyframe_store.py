@@ -177,6 +177,29 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         store.commit("empty")
         assert len(store) == 0
 
+    def test_uids_survive_what_is_done_to_keyframes(self, store: KeyframeStore) -> None:
+        given = bytes(range(16))
+        ids = [store.append(sample_frame(0)), store.append(sample_frame(1), given)]
+        ids.append(store.append(sample_frame(2)))
+        before = store.uids()
+        assert before[1] == given
+        assert len(set(before)) == 3
+        assert all(isinstance(uid, bytes) and len(uid) == 16 for uid in before)
+        store.commit("three")
+        store.move(np.array(ids[1:2]), sample_frame(9).camera.c2w.numpy()[None])
+        assert store.uids() == before
+        store.remove(np.array(ids[:1]))
+        assert store.uids() == before[1:]
+        for refused in (given, b"short", "0123456789abcdef"):
+            with pytest.raises(InputError):
+                store.append(sample_frame(3), refused)  # type: ignore[arg-type]
+        assert store.uids() == before[1:]
+        frame = store.read(ids[1])
+        store.remove(np.array(ids[1:2]))
+        store.append(frame, given)
+        store.commit("again")
+        assert store.uids() == [before[2], given]
+
     def test_corrections_of_unknown_keyframes_change_nothing(self, store: KeyframeStore) -> None:
         frame = sample_frame(0)
         id = store.append(frame)
@@ -298,10 +321,11 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         frames[7] = frames[7].replace(latent=torch.linspace(-1, 1, 24).reshape(4, 6).bfloat16())
         ids = [store.append(frame) for frame in frames]
         before = [store.read(id) for id in ids]
-        snapshot = store.commit("all")
+        snapshot, uids = store.commit("all"), store.uids()
         store.close()
         again = reopen()
         assert again.ids().tolist() == ids
+        assert again.uids() == uids
         assert again.times().tolist() == [frame.time for frame in frames]
         assert [s.id for s in again.snapshots()] == [snapshot]
         for id, frame, was in zip(ids, frames, before, strict=True):

@@ -36,7 +36,7 @@ from spmem import worlds
 from spmem.camera import Camera
 from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
 from spmem.evaluation.sight import Sight, seen
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
 from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, remembered
@@ -44,6 +44,7 @@ from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
 from spmem.integrations.reference.training import TrainConfig, Trainer
+from spmem.progress import track
 from spmem.types import Frame
 
 WAYS: dict[str, dict[str, Any]] = {

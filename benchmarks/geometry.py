@@ -57,7 +57,7 @@ PAUSE = 0.3
 
 def fusion(quick: bool) -> Result:
     """Milliseconds a frame."""
-    from spmem.integrations.readers import track
+    from spmem.progress import track
 
     rows, aims, n = [], [], 60 if quick else 300
     for (width, height), voxel, target in SIZES:
@@ -182,7 +182,7 @@ def culling(quick: bool) -> Result:
 def store(quick: bool) -> Result:
     """memory.store over a long walk."""
     from spmem import worlds
-    from spmem.integrations.readers import track
+    from spmem.progress import track
 
     n = 500 if quick else 5000
     house = worlds.House(seed=2)

@@ -25,9 +25,9 @@ from torch import Tensor
 import spmem
 from spmem import Camera, Frame
 from spmem.evaluation.report import mean_and_error
-from spmem.integrations.readers import track
 from spmem.pictures import depth_image, rgb_image, save
 from spmem.pictures.canvas import Page
+from spmem.progress import track
 from spmem.testing.truth import covisibility
 
 SMALL = 4

@@ -20,7 +20,8 @@ from real_walks import WALKS, K, best_cover
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig
 from spmem.evaluation.report import mean_and_error, tell, walks_folder
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
 from spmem.testing.truth import covisibility
 
 THRESHOLDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)

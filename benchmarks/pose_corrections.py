@@ -25,7 +25,7 @@ import spmem
 from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory, worlds
 from spmem.evaluation.report import aim, tell
 from spmem.geometry import matrix_from_quaternion
-from spmem.integrations.readers import track
+from spmem.progress import track
 from spmem.stores.maps.surfels import SurfelMap
 
 WIDTH, HEIGHT, VOXEL = 320, 240, 0.02

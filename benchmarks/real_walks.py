@@ -35,7 +35,8 @@ from torch import Tensor
 import spmem
 from spmem import Camera
 from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
 from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility
 

@@ -28,10 +28,11 @@ import torch
 import spmem
 from spmem import Camera, Frame, SpatialMemory, worlds
 from spmem.evaluation.report import aim, mean_and_error, tell, walks_folder
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
 from spmem.integrations.tracking import Followed, follow, trajectory_error
 from spmem.pictures.canvas import INK, PATH, QUERIES, Page, save
 from spmem.pictures.plan import ground_plan
+from spmem.progress import track
 
 WALKS = {"redkitchen_7scenes": "7scenes", "hololens_dvmvs": "folders"}
 OUT = Path("out/bench")

@@ -189,6 +189,6 @@ def _picture() -> Float[Tensor, "1 h w 3"]:
 def _shown(batches: list[list[int]], number: int) -> Iterable[list[int]]:
     if number < LONG:
         return batches
-    from spmem.integrations.readers import track
+    from spmem.progress import track
 
     return track(batches, "Describing keyframes")

@@ -26,12 +26,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spmem.errors import FormatError, InputError, MissingExtraError
-from spmem.integrations.readers import track
 from spmem.integrations.reference.batches import Batch, batches, check_chunks
 from spmem.integrations.reference.episodes import TrainingEpisode
 from spmem.integrations.reference.lora import adapt, merged
 from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.reference.objective import descend
+from spmem.progress import track
 
 MEMORY = ("seen", "branch", "zero", "references", "nothing", "look", "draw")
 """Names of the modules that read memory, or say how much of it is taken over."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,9 +25,15 @@ def frames_of(frames: Iterable[Frame | Keyframe]) -> Iterator[Frame]:
         yield frame.frame if isinstance(frame, Keyframe) else frame
 
 
+def rgb_of(frame: Frame) -> NDArray[np.uint8]:
+    """The frame's colour as an image ``[H, W, 3]``."""
+    image: NDArray[np.uint8] = frame.rgb_uint8().cpu().numpy()
+    return image
+
+
 def write_rgb(path: Path, frame: Frame) -> None:
     """The frame's colour as an 8-bit PNG."""
-    Image.fromarray(frame.rgb_uint8().cpu().numpy()).save(path)
+    Image.fromarray(rgb_of(frame)).save(path)
 
 
 def write_depth(path: Path, depth: Float[Tensor, "h w"], scale: float) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spmem.errors import InputError, MissingExtraError
 from spmem.integrations.readers.lerobot import DEPTH, INTRINSICS, POSE
 from spmem.integrations.writers.encoding import encode
-from spmem.integrations.writers.images import check_scale, frames_of, write_depth
+from spmem.integrations.writers.images import check_scale, frames_of, rgb_of, write_depth
 from spmem.integrations.writers.placing import new_folder
 from spmem.types import Frame, Keyframe
 
@@ -82,7 +82,7 @@ def write_lerobot(
         written = _Rows(place, fps, depth_scale)
         video = place / VIDEO.format(video_key=camera, chunk_index=0, file_index=0)
         video.parent.mkdir(parents=True)
-        encode(video, written.frames(episodes), fps=fps, lossless=lossless, gop=2)
+        encode(video, map(rgb_of, written.frames(episodes)), fps=fps, lossless=lossless, gop=2)
         _write_data(place, written)
         _write_episodes(place, written, camera)
         _write_tasks(place, written.tasks)

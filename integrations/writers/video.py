@@ -9,7 +9,7 @@ from typing import Any
 
 from spmem.errors import InputError
 from spmem.integrations.writers.encoding import encode
-from spmem.integrations.writers.images import check_scale, frames_of, write_depth
+from spmem.integrations.writers.images import check_scale, frames_of, rgb_of, write_depth
 from spmem.integrations.writers.placing import new_folder
 from spmem.types import Frame, Keyframe
 
@@ -62,7 +62,7 @@ def write_video(
                 entries.append(entry | frame.camera.to_nerfstudio())
                 yield frame
 
-        encode(place / f"{name}.mp4", noted(), fps=fps, lossless=lossless)
+        encode(place / f"{name}.mp4", map(rgb_of, noted()), fps=fps, lossless=lossless)
         transforms = {
             "camera_model": "PINHOLE",
             "depth_unit_scale_factor": depth_scale,

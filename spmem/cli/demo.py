@@ -46,8 +46,8 @@ def demo(
     """Walk through a house (or a data set), remember the way out, come back, and compare with the truth."""
     from spmem.cli.course import house_course, walk_course
     from spmem.cli.trial import Trial
-    from spmem.integrations.readers import track
     from spmem.opening import open as open_memory
+    from spmem.progress import track
 
     start = perf_counter()
     if data is not None:
@@ -78,8 +78,8 @@ def _come_back(trial: Trial, memory: SpatialMemory, out: Path) -> tuple[Path, li
 
     import numpy as np
 
-    from spmem.integrations.readers import track
     from spmem.pictures import coverage_image, rgb_image, write_video
+    from spmem.progress import track
 
     answers: list[Answer] = []
 

@@ -37,9 +37,9 @@ def generate(
     """Generate video side by side: the truth, with memory, without memory."""
     from spmem.evaluation.consistency import FULL, measured, play
     from spmem.evaluation.journeys import FAMILIES, journey
-    from spmem.integrations.readers import track
     from spmem.integrations.reference.generator import ReferenceGenerator
     from spmem.pictures import rgb_image, write_video
+    from spmem.progress import track
     from spmem.registry import require_known
 
     require_known("path", path, FAMILIES)

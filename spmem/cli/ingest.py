@@ -47,8 +47,9 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Store the frames of a data set in a memory."""
-    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.readers import open_walk
     from spmem.opening import open as open_memory
+    from spmem.progress import track
     from spmem.stores.keyframes.zarr.location import place
     from spmem.stores.keyframes.zarr.repository import held, taken
 

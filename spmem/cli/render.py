@@ -87,7 +87,7 @@ def _images(
     """A frame a camera; notes what memory covers."""
     import numpy as np
 
-    from spmem.integrations.readers import track
+    from spmem.progress import track
 
     draw = _drawings(memory)
     for camera in track(way, "Rendering"):

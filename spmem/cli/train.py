@@ -150,8 +150,8 @@ def _stages(text: str) -> tuple[int, ...]:
 
 def _drawn(houses: int, moving: float | None, size: int) -> Iterator[TrainingEpisode]:
     """An episode in each house."""
-    from spmem.integrations.readers import track
     from spmem.integrations.reference.episodes import MOVING, in_house
+    from spmem.progress import track
 
     share = MOVING if moving is None else moving
     for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
@@ -160,8 +160,9 @@ def _drawn(houses: int, moving: float | None, size: int) -> Iterator[TrainingEpi
 
 def _walked(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpisode]:
     """The episodes of recorded walks."""
-    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.readers import open_walk
     from spmem.integrations.reference.episodes import in_walk
+    from spmem.progress import track
 
     for walk in walks:
         frames = track(open_walk(walk), f"Reading {walk.name}")

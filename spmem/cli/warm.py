@@ -13,7 +13,7 @@ def warm(as_json: Json = False) -> None:
     Not needed: without it the first calls compile what they need.
     """
     import spmem
-    from spmem.integrations.readers import track
+    from spmem.progress import track
     from spmem.retrieval.rules import METHODS
     from spmem.testing.box import BoxRoom
     from spmem.worlds import House, walk

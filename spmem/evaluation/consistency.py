@@ -17,9 +17,9 @@ from spmem.evaluation.fidelity import ms_ssim, psnr, ssim
 from spmem.evaluation.journeys import CHUNK, FAMILIES, Journey, journey
 from spmem.evaluation.lpips import Lpips, load
 from spmem.evaluation.matching import Matcher
-from spmem.integrations.readers import track
 from spmem.integrations.reference.generator import FORMS, ReferenceGenerator
 from spmem.opening import open as open_memory
+from spmem.progress import track
 from spmem.registry import require_known
 from spmem.retrieval.rules import METHODS, retriever
 from spmem.rollout import Chunk, rollout

@@ -15,9 +15,9 @@ from spmem.evaluation.episode import BenchEpisode, Size, Target
 from spmem.evaluation.interventions import METHODS as TAMPERED
 from spmem.evaluation.interventions import interventions
 from spmem.evaluation.scenes import FAMILIES, recorded
-from spmem.integrations.readers import track
 from spmem.memory import SpatialMemory
 from spmem.opening import open as open_memory
+from spmem.progress import track
 from spmem.retrieval.rules import METHODS
 
 KS = (1, 4, 8, 20)

@@ -18,7 +18,8 @@ from spmem.errors import InputError
 from spmem.evaluation.episode import BenchEpisode, Size, episode
 from spmem.evaluation.sight import Sight
 from spmem.evaluation.walls import beside_walls
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
 from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return, walk
 from spmem.worlds.freespace import RADIUS, free_space

@@ -24,7 +24,7 @@ from PIL import Image
 
 from spmem import Camera, Frame
 from spmem.config import KeyframeConfig
-from spmem.evaluation.report import ROOT, aim, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, print_report, walks_folder
 from spmem.stores.keyframes.zarr import ZarrKeyframes, codec
 from spmem.testing.box import BoxRoom
 
@@ -197,14 +197,14 @@ def compare(walk: str, images: list[NDArray[Any]], codecs: list[Codec], part: st
     rows = []
     for c in codecs:
         worst = min(quality[c.name]) if part == "colour" else 100 * max(quality[c.name])
-        told = f"{worst:.1f} dB" if part == "colour" else f"{worst:.3f} %"
+        worst_text = f"{worst:.1f} dB" if part == "colour" else f"{worst:.3f} %"
         row: dict[str, Any] = {"walk": walk, "part": part, "codec": c.name}
         row["kB"], row["kB spread"] = spread(size[c.name])
         row["encode ms"], row["encode spread"] = spread(encode[c.name])
         row["decode ms"], row["decode spread"] = spread(decode[c.name])
         if part == "colour":
             row["psnr dB"] = round(float(np.mean(quality[c.name])), 1)
-        row["worst"] = "lossless" if worst in (99, 0) else told
+        row["worst"] = "lossless" if worst in (99, 0) else worst_text
         rows.append(row)
     return rows
 
@@ -278,7 +278,7 @@ def checkpoint(rounds: int) -> dict[str, Any]:
 def aims(banks: list[dict[str, Any]], map_row: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures that were asked for, of the 640x480 walk (errors: of both)."""
     kitchen = banks[0]
-    asked = [
+    expected = [
         ("bytes a 640x480 keyframe", kitchen["kB a keyframe"], 250, "kB", "lower"),
         ("worst colour", min(b["worst psnr dB"] for b in banks), 42, "dB", "higher"),
         ("worst depth error", max(b["worst depth %"] for b in banks), 0.1, "%", "lower"),
@@ -286,7 +286,7 @@ def aims(banks: list[dict[str, Any]], map_row: dict[str, Any]) -> list[dict[str,
         ("reading 8 of 640x480", kitchen["read 8 ms"], 10, "ms", "lower"),
         ("map of 1 M rows, written", map_row["write s"], 1, "s", "lower"),
     ]
-    return [aim(*row) for row in asked]
+    return [aim(*row) for row in expected]
 
 
 # -- telling ------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -326,7 +326,7 @@ def main() -> None:
     rendered = room.render(room.walk(8, width=640, height=480)).depth.numpy()
     rows += compare("box room", list(rendered), DEPTH, "depth")
     map_row = checkpoint(3 if options.quick else 9)
-    tell([*rows, *banks, map_row], aims(banks, map_row), as_json=options.json)
+    print_report([*rows, *banks, map_row], aims(banks, map_row), as_json=options.json)
     if not options.json:
         plot(rows, ROOT / "out" / "bench" / "codecs.png")
 

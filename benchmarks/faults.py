@@ -29,7 +29,7 @@ from rich.progress import track
 
 import spmem
 from spmem.errors import SpmemError, StoreError
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
@@ -103,7 +103,7 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
             if ids != list(range(len(ids))):
                 return Counter({"wrong": 1})
             for id in ids[-12:]:
-                if not _same(memory.keyframes[id].frame, id):
+                if not _is_same_frame(memory.keyframes[id].frame, id):
                     return Counter({"wrong": 1})
             _, observers = memory.geometry.observers(memory.geometry.surfels().ids)
             if len(ids) and set(observers.tolist()) - set(ids):
@@ -116,7 +116,7 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
         return Counter({"does not open": 1})
 
 
-def _same(read: spmem.Frame, number: int) -> bool:
+def _is_same_frame(read: spmem.Frame, number: int) -> bool:
     wanted = frame(number)
     assert read.depth is not None
     assert wanted.depth is not None
@@ -132,7 +132,7 @@ def full(trials: int) -> dict[str, Any] | None:
     """Fill the disk after a random number of bytes; make room; go on. None where no disk of one's own can be had."""
     context = multiprocessing.get_context("forkserver")
     told, tells = context.Pipe(duplex=False)
-    child = context.Process(target=_fill, args=(trials, tells))
+    child = context.Process(target=_fill_disks, args=(trials, tells))
     child.start()
     tells.close()
     try:
@@ -143,9 +143,9 @@ def full(trials: int) -> dict[str, Any] | None:
     return None if found is None else {"fault": "disk full while storing", "trials": trials} | found
 
 
-def _fill(trials: int, told: Connection) -> None:
+def _fill_disks(trials: int, told: Connection) -> None:
     place = Path(tempfile.mkdtemp())
-    if not _mounted(place):
+    if not _mount_small_disk(place):
         told.send(None)
         return
     chance, seen = random.Random(1), Counter[str]()
@@ -156,7 +156,7 @@ def _fill(trials: int, told: Connection) -> None:
     told.send(dict(seen))
 
 
-def _mounted(place: Path) -> bool:
+def _mount_small_disk(place: Path) -> bool:
     """Mount 32 MB at ``place``, in a name space of this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, mounts = 0x10000000, 0x00020000  # CLONE_NEWUSER, CLONE_NEWNS
@@ -191,18 +191,22 @@ def _one_full_disk(place: Path, chance: random.Random) -> str:
     if not failed:
         return "never full"
     with spmem.open(path, mode="r") as reader:
-        if not all(_same(reader.keyframes[id].frame, id) for id in reader.keyframes):
+        if not all(_is_same_frame(reader.keyframes[id].frame, id) for id in reader.keyframes):
             return "wrong"
     ballast.unlink()
     memory.commit("after")  # as the error says
-    held = list(memory.keyframes)
+    contents = list(memory.keyframes)
     memory.store(frame(number))
     memory.close()
     with spmem.open(path, mode="r") as reader:
         kept = list(reader.keyframes)
-        if kept[: len(held)] != held:
+        if kept[: len(contents)] != contents:
             return "lost"
-        return "whole" if all(_same(reader.keyframes[i].frame, i) for i in held) else "wrong"
+        return (
+            "whole"
+            if all(_is_same_frame(reader.keyframes[i].frame, i) for i in contents)
+            else "wrong"
+        )
 
 
 # -- damaged folders ----------------------------------------------------------------------------------
@@ -245,7 +249,7 @@ def damage(kind: Callable[[Path, random.Random], None], trials: int) -> dict[str
             memory.commit("walk")
             memory.tag("walk")
             memory.retrieve(frame(3).camera)
-        truth = _contents(path)
+        truth = _read_contents(path)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         for _ in track(range(trials), f"{kind.__name__}", transient=True):
             shutil.copytree(path, copy)
@@ -255,41 +259,43 @@ def damage(kind: Callable[[Path, random.Random], None], trials: int) -> dict[str
     return {"fault": f"{kind.__name__} a file", "trials": trials} | dict(seen)
 
 
-def _contents(path: Path) -> dict[str, Any]:
+def _read_contents(path: Path) -> dict[str, Any]:
     """Everything that a memory holds, exactly; an error in place of what cannot be read."""
     bank = ZarrKeyframes.open(path, "r")
-    held: dict[str, Any] = {"ids": bank.ids().tolist(), "times": bank.times().tolist()}
-    for id, camera in zip(held["ids"], bank.cameras(), strict=True):
-        held[f"pose {id}"] = camera.c2w.numpy().tobytes() + camera.K.numpy().tobytes()
+    contents: dict[str, Any] = {"ids": bank.ids().tolist(), "times": bank.times().tolist()}
+    for id, camera in zip(contents["ids"], bank.cameras(), strict=True):
+        contents[f"pose {id}"] = camera.c2w.numpy().tobytes() + camera.K.numpy().tobytes()
         try:
             read = bank.read(id)
-            held[f"keyframe {id}"] = read.rgb.numpy().tobytes() + np.asarray(read.depth).tobytes()
+            contents[f"keyframe {id}"] = (
+                read.rgb.numpy().tobytes() + np.asarray(read.depth).tobytes()
+            )
         except SpmemError as error:
-            held[f"keyframe {id}"] = error
+            contents[f"keyframe {id}"] = error
     for group in GROUPS:
         try:
             found = bank.read_arrays(group)
-            held[group] = found and {n: a.tobytes() for n, a in found[0].items()} | found[1]
+            contents[group] = found and {n: a.tobytes() for n, a in found[0].items()} | found[1]
         except SpmemError as error:
-            held[group] = error
+            contents[group] = error
     bank.close()
-    return held
+    return contents
 
 
 def _after_damage(path: Path, truth: dict[str, Any]) -> str:
     try:
-        held = _contents(path)
+        contents = _read_contents(path)
     except SpmemError:
         return "refused to open"
     except Exception:  # what the benchmark is there to find
         return "undocumented error"
     answer = "harmless"
     for name, value in truth.items():
-        if isinstance(held.get(name), SpmemError):
+        if isinstance(contents.get(name), SpmemError):
             answer = "error that names it"
-            if name.split()[-1] not in str(held[name]):
+            if name.split()[-1] not in str(contents[name]):
                 return "error that names nothing"
-        elif held.get(name) != value:
+        elif contents.get(name) != value:
             return "silently wrong"
     return answer
 
@@ -298,7 +304,7 @@ def _after_damage(path: Path, truth: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -328,7 +334,7 @@ def main() -> None:
         aim(f"{row['fault']}: lost, wrong or unclear", count, 0, "trials", "lower")
         for row, count in zip(rows, worst, strict=True)
     ]
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from spmem import worlds
 from spmem.camera import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
 from spmem.evaluation.sight import Sight, seen
 from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
@@ -65,23 +65,23 @@ class Scene:
 
     name: str
     learn: Sequence[TrainingEpisode]
-    held: Sequence[TrainingEpisode]
+    held_out: Sequence[TrainingEpisode]
     revisited: Sequence[Bool[Tensor, "c t h w"]]
 
 
-def torchlight(seed: int, *, learn: int = 10, held: int = 8) -> Scene:
+def torchlight(seed: int, *, learn: int = 10, held_out: int = 8) -> Scene:
     """A house of two rooms that is lit from the camera alone."""
-    stretches = _stretches(seed, learn + held, "Walking by torchlight", lit)
-    return _scene("house by torchlight", stretches, learn)
+    stretches = _make_stretches(seed, learn + held_out, "Walking by torchlight", lit)
+    return _split_scene("house by torchlight", stretches, learn)
 
 
-def daylight(seed: int, *, held: int = 6) -> Scene:
+def daylight(seed: int, *, held_out: int = 6) -> Scene:
     """A house like those that the weights were trained on."""
-    stretches = _stretches(seed, held, "Walking by daylight", lambda frame: frame)
-    return _scene("house by daylight", stretches, 0)
+    stretches = _make_stretches(seed, held_out, "Walking by daylight", lambda frame: frame)
+    return _split_scene("house by daylight", stretches, 0)
 
 
-def _stretches(
+def _make_stretches(
     seed: int, count: int, words: str, seen_as: Callable[[Frame], Frame]
 ) -> list[TrainingEpisode]:
     house = worlds.House(seed=seed, rooms=2)
@@ -111,12 +111,12 @@ def kitchen() -> Scene:
     """The recorded walk in order: its first 60 % to learn from."""
     walk = open_walk(walks_folder() / KITCHEN, "7scenes")
     made = list(in_walk(track(walk, f"Reading {KITCHEN}"), length=LENGTH))
-    return _scene("recorded kitchen", made, round(0.6 * len(made)))
+    return _split_scene("recorded kitchen", made, round(0.6 * len(made)))
 
 
-def _scene(name: str, made: Sequence[TrainingEpisode], learn: int) -> Scene:
-    held = made[learn:]
-    return Scene(name, made[:learn], held, [before(one) for one in held])
+def _split_scene(name: str, made: Sequence[TrainingEpisode], learn: int) -> Scene:
+    held_out = made[learn:]
+    return Scene(name, made[:learn], held_out, [before(one) for one in held_out])
 
 
 def before(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
@@ -152,16 +152,16 @@ def drawn(
 
 def measured(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
     """PSNR in dB of every held-out stretch: on revisited and on new pixels, with memory and without."""
-    told: dict[str, list[float]] = {}
-    for episode, revisited in zip(scene.held, scene.revisited, strict=True):
+    psnr: dict[str, list[float]] = {}
+    for episode, revisited in zip(scene.held_out, scene.revisited, strict=True):
         known = torch.from_numpy(episode.depth[CHUNK:] > 0).view(revisited.shape)
         for memory in (True, False):
             rgb, truth = drawn(model, episode, memory=memory)
             error = (rgb - truth).square().mean(-1)
             for pixels, mask in (("revisited", revisited), ("new", known & ~revisited)):
                 name = f"{pixels}, {'with' if memory else 'without'} memory"
-                told.setdefault(name, []).append(float(-10 * error[mask].mean().log10()))
-    return told
+                psnr.setdefault(name, []).append(float(-10 * error[mask].mean().log10()))
+    return psnr
 
 
 def tuned(
@@ -241,18 +241,18 @@ def picture(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    at = [(i, chunk) for i, chunk in ((0, 4), (1, 3), (2, 4), (3, 4)) if i < len(scene.held)]
+    at = [(i, chunk) for i, chunk in ((0, 4), (1, 3), (2, 4), (3, 4)) if i < len(scene.held_out)]
     rows: dict[str, list[Tensor]] = {"truth": [], "memory renders": []}
     for i, chunk in at:
-        rows["truth"].append(drawn(models[UNTUNED], scene.held[i], steps=1)[1][chunk, -1])
-        shown = torch.from_numpy(scene.held[i].projected_rgb[chunk, -1]).float() / 255
-        gone = ~torch.from_numpy(scene.held[i].projected_mask[chunk, -1])
+        rows["truth"].append(drawn(models[UNTUNED], scene.held_out[i], steps=1)[1][chunk, -1])
+        shown = torch.from_numpy(scene.held_out[i].projected_rgb[chunk, -1]).float() / 255
+        gone = ~torch.from_numpy(scene.held_out[i].projected_mask[chunk, -1])
         rows["memory renders"].append(shown.masked_fill(gone[..., None], 1.0))
     for name, model in models.items():
-        rows[name] = [drawn(model, scene.held[i])[0][chunk, -1] for i, chunk in at]
+        rows[name] = [drawn(model, scene.held_out[i])[0][chunk, -1] for i, chunk in at]
     last = list(models)[1]
     rows[f"{last},\nwithout memory"] = [
-        drawn(models[last], scene.held[i], memory=False)[0][chunk, -1] for i, chunk in at
+        drawn(models[last], scene.held_out[i], memory=False)[0][chunk, -1] for i, chunk in at
     ]
     figure, axes = pyplot.subplots(
         len(at), len(rows), figsize=(1.45 * len(rows), 1.5 * len(at)), squeeze=False
@@ -304,7 +304,7 @@ def to_docs(path: Path) -> None:
 
 def rates(steps: int) -> list[dict[str, Any]]:
     """A row for each way and learning rate, in a house whose figures are not reported."""
-    scene, day, rows = torchlight(21, learn=4, held=4), daylight(22, held=2), []
+    scene, day, rows = torchlight(21, learn=4, held_out=4), daylight(22, held_out=2), []
     for rate in RATES:
         ways = {name: options | {"lr": rate} for name, options in WAYS.items()}
         for row in compared(scene, day, ways, steps, 1)[0][1:]:
@@ -313,7 +313,7 @@ def rates(steps: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Fine-tune, draw and tell."""
+    """Fine-tune, draw and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -323,18 +323,18 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
     options = parser.parse_args()
     if options.rates:
-        tell(rates(options.steps), [], as_json=options.json)
+        print_report(rates(options.steps), [], as_json=options.json)
         return
     scenes: list[Callable[[], Scene]] = [lambda: torchlight(7)]
     if options.quick:
-        scenes = [lambda: torchlight(7, learn=2, held=2)]
+        scenes = [lambda: torchlight(7, learn=2, held_out=2)]
         options.steps, options.seeds = min(options.steps, 3), 1
     elif (walks_folder() / KITCHEN).is_dir():
         scenes.append(kitchen)
     rows: list[dict[str, Any]] = []
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
     out = ROOT / "out" / "bench"
-    day = daylight(8, held=2 if options.quick else 6)
+    day = daylight(8, held_out=2 if options.quick else 6)
     for make in scenes:
         scene = make()
         some, values[scene.name], models = compared(scene, day, WAYS, options.steps, options.seeds)
@@ -350,7 +350,7 @@ def main() -> None:
         for way in WAYS:
             gain = np.mean(np.subtract(ways[way][FIRST], ways[UNTUNED][FIRST]))
             aims.append(aim(f"{name}: {way} over {UNTUNED}", float(gain), 0.0, "dB", "higher"))
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from scenes import circle, frames, surfels
 
 import spmem
 from spmem import Camera, FusionConfig
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.kernels.columns import Columns
 from spmem.stores.maps.surfels import SurfelMap
 
@@ -83,14 +83,14 @@ def memory(quick: bool) -> Result:
     """Megabytes at most while fusing."""
     rows, aims = [], []
     for voxel in (0.02, 0.01):
-        held = {}
+        megabytes = {}
         for who in ("spmem", "VoxelBlockGrid"):
             command = [sys.executable, __file__, "--hold", who, str(voxel)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            held[who] = float(done.stdout)
+            megabytes[who] = float(done.stdout)
         name = f"640x480, {voxel * 100:g} cm"
-        rows.append({"memory, MB": name, **{who: round(mb) for who, mb in held.items()}})
-        share = round(held["spmem"] / held["VoxelBlockGrid"], 2)
+        rows.append({"memory, MB": name, **{who: round(mb) for who, mb in megabytes.items()}})
+        share = round(megabytes["spmem"] / megabytes["VoxelBlockGrid"], 2)
         aims.append(aim(f"memory {name}: share of VoxelBlockGrid's", share, 0.5, "x", "lower"))
     store = SurfelMap()
     given = surfels(1_000_000)
@@ -282,7 +282,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer frames and views")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -300,7 +300,7 @@ def main() -> None:
             parser.error(f"torch {torch.__version__} finds no CUDA device")
         import geometry_cuda
 
-        tell(*geometry_cuda.measure(options.quick), as_json=options.json)
+        print_report(*geometry_cuda.measure(options.quick), as_json=options.json)
         return
     rows: Rows = []
     aims: Rows = []
@@ -311,7 +311,7 @@ def main() -> None:
             print(f"{name} left out: {error}; pip install -r benchmarks/requirements.txt", file=sys.stderr)  # fmt: skip
             continue
         rows, aims = rows + more, aims + met
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

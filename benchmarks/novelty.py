@@ -19,7 +19,7 @@ from real_walks import WALKS, K, best_cover
 
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig
-from spmem.evaluation.report import mean_and_error, tell, walks_folder
+from spmem.evaluation.report import mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.progress import track
 from spmem.testing.truth import covisibility
@@ -73,7 +73,7 @@ def measure(name: str, stop: int | None) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -81,7 +81,7 @@ def main() -> None:
     if not walks_folder().is_dir():
         raise SystemExit(f"no walks at {walks_folder()}: set SPMEM_TEST_DATA")
     stop = 60 if options.quick else None
-    tell([row for name in WALKS for row in measure(name, stop)], [], as_json=options.json)
+    print_report([row for name in WALKS for row in measure(name, stop)], [], as_json=options.json)
 
 
 if __name__ == "__main__":

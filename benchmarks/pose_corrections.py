@@ -23,7 +23,7 @@ import torch
 
 import spmem
 from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory, worlds
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.geometry import matrix_from_quaternion
 from spmem.progress import track
 from spmem.stores.maps.surfels import SurfelMap
@@ -37,7 +37,7 @@ Rows = list[dict[str, Any]]
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="100 keyframes, exact depth")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -53,7 +53,7 @@ def main() -> None:
             rows.append(found)
             aims.append(aim(f"{found['corrected']}: times rebuilding", found["times as fast"], 10, "x", "higher"))  # fmt: skip
         rows += yardsticks(frames, list(scattered), depth)
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 def corrected(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any]:
@@ -75,13 +75,13 @@ def corrected(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any
         memory.update_poses(wrong)
         updating.append(timed(memory.update_poses, right))
         rebuilding.append(rebuild(memory)[1])
-        again = difference(memory.geometry, rebuilt, look)["depth %, mean"]
+        restored = difference(memory.geometry, rebuilt, look)["depth %, mean"]
         removing = timed(memory.remove, moved)
         memory.close()
     return {
         "corrected": name, "moved": len(moved), "update s": round(min(updating), 3),
         "rebuild s": round(min(rebuilding), 2), "times as fast": round(min(rebuilding) / min(updating), 1),
-        **found, "after wrong and right again": again, "remove s": round(removing, 3),
+        **found, "after wrong and right again": restored, "remove s": round(removing, 3),
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from torch import Tensor
 
 import spmem
 from spmem import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.progress import track
 from spmem.retrieval.rules import METHODS
@@ -126,9 +126,9 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     return {"projection": projection, "methods": methods}
 
 
-def number(told: str | float) -> float:
+def leading_number(text: str | float) -> float:
     """The figure, without its standard error."""
-    return float(str(told).split()[0])
+    return float(str(text).split()[0])
 
 
 def best_cover(masks: Tensor) -> list[int]:
@@ -149,7 +149,7 @@ def hit_share(rows: list[int], share: Tensor) -> float:
 
 
 def main() -> None:
-    """Measure and tell; with --query, the part of the new process."""
+    """Measure and print; with --query, the part of the new process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -169,14 +169,14 @@ def main() -> None:
             path = Path(folder) / "walk.spmem"
             stores.append(store_walk(name, path, stop))
             command = [sys.executable, __file__, "--query", name, str(path)]
-            asked = subprocess.run(
+            answered = subprocess.run(
                 command + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True, check=True
             )
             if peers:
                 walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
                 picture = ROOT / "out" / "bench" / f"held-back-{name}.png"
                 beside += beside_open3d(name, path, walk, picture)
-        answer = json.loads(asked.stdout)
+        answer = json.loads(answered.stdout)
         projections.append(answer["projection"])
         methods += answer["methods"]
         others = [row["mean"] for row in answer["methods"] if row["method"] != "covisibility"]
@@ -189,10 +189,12 @@ def main() -> None:
     for name in WALKS if peers else ():
         ours, *others = (row for row in beside if row["walk"] == name)
         for measure, better in MEASURES.items():
-            best = (max if better == "higher" else min)(number(row[measure]) for row in others)
-            value = number(ours[measure])
+            best = (max if better == "higher" else min)(
+                leading_number(row[measure]) for row in others
+            )
+            value = leading_number(ours[measure])
             aims.append(aim(f"{name}: {measure}, beside Open3D", value, best, "", better))
-    tell([*stores, *projections, *beside, *methods], aims, as_json=options.json)
+    print_report([*stores, *projections, *beside, *methods], aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.progress import track
 import spmem
 from spmem.evaluation.episode import BenchEpisode, Size
 from spmem.evaluation.measures import best, coverage
-from spmem.evaluation.report import ROOT, aim, tell
+from spmem.evaluation.report import ROOT, aim, print_report
 from spmem.evaluation.scenes import room_to_room, round_again
 from spmem.registry import SHIPPED
 from spmem.worlds.house import FRAME_RATE
@@ -113,7 +113,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, draw and tell."""
+    """Measure, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -122,7 +122,7 @@ def main() -> None:
     plot(rows, ROOT / "out" / "bench" / "retention.png")
     aims = []
     for budget in (8, 16, 32):
-        of = {
+        coverage_of = {
             policy: np.mean(
                 [
                     r["share of the best 4"]
@@ -133,12 +133,13 @@ def main() -> None:
             for policy in SHIPPED["retention"]
         }
         gain = float(
-            of["coverage"] - max(share for name, share in of.items() if name != "coverage")
+            coverage_of["coverage"]
+            - max(share for name, share in coverage_of.items() if name != "coverage")
         )
         aims.append(
             aim(f"coverage over the next best policy, {budget} kept", gain, 0.0, "", "higher")
         )
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

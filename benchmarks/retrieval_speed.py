@@ -40,7 +40,7 @@ from spmem import (
     SpatialMemory,
     worlds,
 )
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, print_report
 from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
@@ -151,10 +151,10 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
     edge = voxel_edge(views.depth[0])
     assert edge is not None
     sets = voxels_of_views(views, np.arange(len(views)), edge=edge)
-    held = np.arange(0, len(views), HELD)
-    kept = part_of(sets, np.setdiff1d(np.arange(len(views)), held))
+    held_out = np.arange(0, len(views), HELD)
+    kept = part_of(sets, np.setdiff1d(np.arange(len(views)), held_out))
     queries, best = [], []
-    for i, row in enumerate(held[:: max(1, len(held) // 100)]):
+    for i, row in enumerate(held_out[:: max(1, len(held_out) // 100)]):
         copy = i % 4
         queries.append(copy_of(part_of(sets, np.array([row])), copy))
         best.append(copy * len(kept) + truly_best(queries[-1], copy_of(kept, copy)))
@@ -198,17 +198,17 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
 def copies(sets: VoxelSets, n: int, at_once: int, name: str) -> Iterator[tuple[Ids, VoxelSets]]:
     """Views as copies of the sets, so many at a time."""
     parts = [(copy, min(len(sets), n - copy * len(sets))) for copy in range(-(-n // len(sets)))]
-    held: list[VoxelSets] = []
+    held_out: list[VoxelSets] = []
     first = 0
     for copy, count in track(parts, f"{name}, {n:,}", transient=True):
-        held.append(part_of(copy_of(sets, copy), np.arange(count)) if count < len(sets) else copy_of(sets, copy))  # fmt: skip
-        ready = sum(map(len, held))
+        held_out.append(part_of(copy_of(sets, copy), np.arange(count)) if count < len(sets) else copy_of(sets, copy))  # fmt: skip
+        ready = sum(map(len, held_out))
         if ready >= at_once or copy == parts[-1][0]:
-            sizes = np.concatenate([np.diff(part.offsets) for part in held])
+            sizes = np.concatenate([np.diff(part.offsets) for part in held_out])
             offsets = np.concatenate([[0], np.cumsum(sizes)])
-            key, share = (np.concatenate([getattr(part, field) for part in held]) for field in ("key", "share"))  # fmt: skip
+            key, share = (np.concatenate([getattr(part, field) for part in held_out]) for field in ("key", "share"))  # fmt: skip
             yield np.arange(first, first + ready), VoxelSets(key, share, offsets)
-            first, held = first + ready, []
+            first, held_out = first + ready, []
 
 
 def recall(answers: Sequence[Ids], truth: Sequence[Ids]) -> float:
@@ -282,7 +282,7 @@ def memory_of(frames: Sequence[Frame], keyframes: int, voxel: float = VOXEL) -> 
     return SpatialMemory(geometry, bank, rule, config, views=Views.restore(views))  # type: ignore[arg-type]
 
 
-def asked(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camera]:
+def query_cameras(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camera]:
     """Cameras of 320x240, a little beside keyframes of different copies."""
     draw = np.random.default_rng(0)
     cameras = []
@@ -302,13 +302,13 @@ def retrieve_rows(
     for n, voxel in sizes:
         memory = memory_of(frames, n, voxel)
         start = perf_counter()
-        memory.retrieve(asked(frames, 1, n)[0], k=4, given=())
+        memory.retrieve(query_cameras(frames, 1, n)[0], k=4, given=())
         first = perf_counter() - start
         spans = {
             "retrieve ms": partial(memory.retrieve, k=4, given=()),
             "of it render ms": memory.geometry.render,
         }
-        many = [camera[None] for camera in asked(frames, 40, n)]
+        many = [camera[None] for camera in query_cameras(frames, 40, n)]
         rows.append(
             {
                 "keyframes": n,
@@ -365,7 +365,7 @@ def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small banks only, under a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -405,7 +405,7 @@ def main() -> None:
                 "faster than surfel votes as objects", found[-1]["times faster"], 100, "x", "higher"
             )
         )
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import torch
 
 import spmem
 from spmem import Camera, Frame, SpatialMemory, worlds
-from spmem.evaluation.report import aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import aim, mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.integrations.tracking import Followed, follow, trajectory_error
 from spmem.pictures.canvas import INK, PATH, QUERIES, Page, save
@@ -93,7 +93,7 @@ def carried_off(seed: int, steps: int) -> dict[str, Any]:
     followed = list(follow(unposed(frames), spmem.open()))
     away = slice(half, half + AWAY)
     back = followed[half + AWAY :]
-    again = next((i for i, one in enumerate(back) if one.how != "lost"), len(back))
+    found_at = next((i for i, one in enumerate(back) if one.how != "lost"), len(back))
     off = [
         apart(one, truth[half + AWAY + i]) for i, one in enumerate(back) if one.camera is not None
     ]
@@ -101,7 +101,7 @@ def carried_off(seed: int, steps: int) -> dict[str, Any]:
         "carried off, seed": seed,
         "foreign frames": AWAY,
         "reported lost": sum(one.how == "lost" for one in followed[away]),
-        "frames until found again": again,
+        "frames until found again": found_at,
         "lost after": sum(one.how == "lost" for one in back),
         "error after, median": round(float(np.median(off)), 4) if off else None,
         "worst": round(max(off), 4) if off else None,
@@ -125,7 +125,7 @@ def from_above(memory: SpatialMemory, found: Camera, truth: Camera) -> Any:
         (truth, QUERIES[0], 4.0, "given"),
         (found, PATH, 1.5, "tracked"),
     ):
-        way = plan.place(cameras.position.double().numpy())
+        way = plan.to_page(cameras.position.double().numpy())
         axes.plot(way[:, 0], way[:, 1], color=colour, linewidth=width, label=label)
     axes.set_aspect("equal")
     axes.legend(loc="lower left", frameon=False, labelcolor=INK)
@@ -133,7 +133,7 @@ def from_above(memory: SpatialMemory, found: Camera, truth: Camera) -> Any:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short walk of each kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -155,10 +155,12 @@ def main() -> None:
             walk = open_walk(walks_folder() / name, format)[: 20 if options.quick else None]
             assert isinstance(walk.cameras, Camera)
             rows.append(measured(name, unposed(walk), walk.cameras, True))
-    told = [carried_off(seed, 40 if options.quick else 80) for seed in seeds]
-    lost = sum(row["reported lost"] for row in told) / sum(row["foreign frames"] for row in told)
+    carried = [carried_off(seed, 40 if options.quick else 80) for seed in seeds]
+    lost = sum(row["reported lost"] for row in carried) / sum(
+        row["foreign frames"] for row in carried
+    )
     aims.append(aim("foreign frames reported lost", round(100 * lost, 1), 100, "%", "higher"))
-    tell([*rows, *told], aims, as_json=options.json)
+    print_report([*rows, *carried], aims, as_json=options.json)
 
 
 if __name__ == "__main__":

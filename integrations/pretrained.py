@@ -54,13 +54,13 @@ def pretrained(
     wanted = getattr(transformers_package(what), kind)
     network: Any = model
     if not isinstance(model, torch.nn.Module):
-        network, told = wanted.from_pretrained(
+        network, loading = wanted.from_pretrained(
             str(model), use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-        if told["missing_keys"]:  # transformers would go on with random weights
+        if loading["missing_keys"]:  # transformers would go on with random weights
             raise InputError(
-                f"{model} holds no {kind}: {len(told['missing_keys'])} of its weights are missing, "
-                f"as {min(told['missing_keys'])}"
+                f"{model} holds no {kind}: {len(loading['missing_keys'])} of its weights are missing, "
+                f"as {min(loading['missing_keys'])}"
             )
     elif not isinstance(model, wanted):
         raise InputError(f"wanted a {kind} of transformers, got {type(model).__name__}")

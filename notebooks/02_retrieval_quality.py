@@ -134,7 +134,7 @@ def small_map(axes, plan, keyframes):
     poses = [target.cameras.c2w[0], *(keyframe.camera.c2w for keyframe in keyframes)]
     colours = [QUERIES[0]] + [QUERIES[1]] * len(keyframes)
     for pose, colour in zip(poses, colours, strict=True):
-        at, ahead = (plan.place(pose[:3, i].double().numpy()[None])[0] for i in (3, 2))
+        at, ahead = (plan.to_page(pose[:3, i].double().numpy()[None])[0] for i in (3, 2))
         reach = 0.09 * (plan.extent[1] - plan.extent[0])
         axes.arrow(
             *at, *(reach * ahead), color=colour, width=reach / 9, head_width=reach / 2.2, zorder=3

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.arrays import ArraySchema
+from spmem.camera import LARGEST
 from spmem.errors import InputError, MissingExtraError
-from spmem.limits import STRONGEST
 from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
 from spmem.registry import make
 from spmem.retrieval.indices.places import make_index
+from spmem.returned import name_of, vectors_from
 from spmem.types import Frame
 
 BATCH = 16
@@ -33,8 +34,8 @@ Kept = tuple[Arrays, dict[str, Any]]
 
 SCHEMA = {
     "ids": ArraySchema("int64", "n", least=0, rising=True),
-    "vectors": ArraySchema("float32", "n dim", least=-STRONGEST, most=STRONGEST),
-    "probe": ArraySchema("float32", "dim", least=-STRONGEST, most=STRONGEST),
+    "vectors": ArraySchema("float32", "n dim", least=-LARGEST, most=LARGEST),
+    "probe": ArraySchema("float32", "dim", least=-LARGEST, most=LARGEST),
 }
 """What the arrays that are kept must be."""
 
@@ -105,7 +106,8 @@ class Descriptors:
                 f"{type(embedder).__name__} describes images only; to ask by text open the memory with an embedder that "
                 "reads, as embedder=\"siglip\" does (pip install 'spmem[perception]')"
             )
-        first: NDArray[np.float32] = _numpy(embedder.text([text]), embedder.dim)[0]
+        who = f"text of embedder {name_of(embedder)}"
+        first: NDArray[np.float32] = vectors_from(embedder.text([text]), 1, embedder.dim, who)[0]
         return first
 
     def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -132,7 +134,7 @@ class Descriptors:
     def _ready(self) -> ViewIndex:
         if self._index is None:
             self._index = _vectors(self._embedder.dim)
-            self._probe = _numpy(self._embedder(_picture()), self._embedder.dim)[0]
+            self._probe = self._vectors(_picture())[0]
             if self._kept is not None and self._same(*self._kept):
                 self._put(self._kept[0]["ids"].tolist(), self._kept[0]["vectors"])
             self._kept = None
@@ -146,7 +148,12 @@ class Descriptors:
 
     def _described(self, rgb: Float[Tensor, "n h w 3"]) -> NDArray[np.float32]:
         self._ready()
-        return _numpy(self._embedder(rgb), self._embedder.dim)
+        return self._vectors(rgb)
+
+    def _vectors(self, rgb: Float[Tensor, "n h w 3"]) -> NDArray[np.float32]:
+        embedder = self._embedder
+        who = f"embedder {name_of(embedder)}"
+        return vectors_from(embedder(rgb), len(rgb), embedder.dim, who)
 
     def _put(self, ids: list[int], vectors: NDArray[np.float32]) -> None:
         self._ready().add(np.array(ids, np.int64), vectors)
@@ -170,13 +177,6 @@ def _vectors(dim: int) -> ViewIndex:
 def _name(embedder: Embedder) -> str:
     kind = type(embedder)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _numpy(vectors: Tensor, dim: int) -> NDArray[np.float32]:
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise InputError(f"the embedder returned {list(vectors.shape)}, its dim is {dim}")
-    array: NDArray[np.float32] = vectors.detach().float().cpu().numpy()
-    return array
 
 
 def _picture() -> Float[Tensor, "1 h w 3"]:

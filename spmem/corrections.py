@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from operator import index
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arguments import keyframe_ids
 from spmem.camera import Camera
 from spmem.errors import CameraError, InputError, KeyframeNotFoundError
 from spmem.protocols import KeyframeStore
@@ -21,23 +21,18 @@ ROOM = 1 << 28
 """Bytes of frames that are kept between being taken back and being fused again."""
 
 
-def named(ids: Iterable[Any], bank: KeyframeStore) -> NDArray[np.int64]:
+def named(ids: Any, bank: KeyframeStore) -> NDArray[np.int64]:
     """Keyframe ids, ascending, each once.
 
     Raises:
         InputError: Something that is no whole number.
         KeyframeNotFoundError: A keyframe that is not there.
     """
-    wanted = []
-    for id in ids:
-        try:
-            wanted.append(index(id))
-        except TypeError:
-            raise InputError(f"keyframes are named by whole numbers, got {id!r}") from None
-    missing = np.setdiff1d(np.array(wanted, np.int64), bank.ids())
+    wanted = np.unique(keyframe_ids(ids))
+    missing = np.setdiff1d(wanted, bank.ids())
     if len(missing):
         raise KeyframeNotFoundError(f"no keyframe has the id {missing[0]}; there are {len(bank)}")
-    return np.unique(np.array(wanted, np.int64))
+    return wanted
 
 
 def moves(poses: Mapping[int, Any], bank: KeyframeStore) -> dict[int, Float[Tensor, "4 4"]]:

@@ -60,8 +60,8 @@ class Forgetting(Lifecycle):
             ReadOnlyError: The memory was opened to read.
         """
         self._require_writable()
-        ids = named(keyframes if isinstance(keyframes, Iterable) else [keyframes], self._bank)
-        where = Where(time=time or (None, None), region=region)
+        ids = named(keyframes, self._bank)
+        where = Where(time=(None, None) if time is None else time, region=region)
         if not len(ids) and time is None and region is None:
             raise InputError("forget() wants keyframes, a time or a region")
         known = self._bank.uids()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spmem.arguments import whole
 from spmem.errors import (
     ConflictError,
     CorruptMemoryError,
@@ -268,8 +269,7 @@ class Lifecycle(ABC):
             StoreError: The memory is open for writing elsewhere, a fork of this one included.
         """
         self._require_writable()
-        if keep is not None and keep < 1:
-            raise InputError(f"reclaim keeps at least 1 commit, got {keep}")
+        keep = None if keep is None else whole(keep, "reclaim's keep", 1)
         self.commit("reclaimed")
         return self._bank.reclaim(keep)
 

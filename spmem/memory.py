@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.corrections import RereadCache, moves, named
+from spmem.device import as_device
 from spmem.errors import InputError, StoreError
 from spmem.forgetting import Forgetting
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
@@ -37,13 +39,16 @@ from spmem.retrieval.find import FindQuery, matches
 from spmem.retrieval.followers import Followers
 from spmem.retrieval.rules.covisibility import Covisibility
 from spmem.retrieval.visibility.free_space import KnownFreeSpace
+from spmem.returned import depth_from, moving_from, selection_from
 from spmem.stores.retention import Policy, RetentionCandidates, choose, coverage
-from spmem.types import Frame, Match, Retrieval
+from spmem.torch_modes import methods_out_of_modes
+from spmem.types import Frame, Match, Projection, Retrieval
 from spmem.views import Views
 from spmem.where import Where
 from spmem.working import WorkingMemory
 
 
+@methods_out_of_modes
 class SpatialMemory(Forgetting):
     """Geometry-grounded episodic memory over one world; :func:`spmem.open` puts the parts together.
 
@@ -84,7 +89,7 @@ class SpatialMemory(Forgetting):
         self._policy = policy
         self._depth, self._segmenter = depth, segmenter
         self._checkpoint, self._again = save, again
-        self._device = torch.device(device)
+        self._device = as_device(device)
         self._uncommitted = self._dropped = 0
         self._next_time = 1.0 + max(
             [-1.0, float(self.views.times.max(initial=-1.0)), *_times(self.recent)]
@@ -132,12 +137,15 @@ class SpatialMemory(Forgetting):
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
-        frame = self._lift(self._dated(frame))
+        frame = self._dated(frame)
+        known = cache(lambda: self._geometry.render(frame.camera[None]))  # once, for all who look
+        frame = self._lift(frame, known).checked()
         for check in self._checks:
             check(frame)
-        still = self._static(frame)
+        still = self._static(frame, known)
         surfel_ids = self._geometry.fuse(still)
         self._changed, self._device = True, frame.camera.device
+        self._next_time = (frame.time or 0.0) + 1.0
         if len(self.keyframes) and self._novelty(surfel_ids) < self.config.keyframes.novelty:
             self.recent.append(frame)
             return None
@@ -187,23 +195,20 @@ class SpatialMemory(Forgetting):
     def _dated(self, frame: Frame) -> Frame:
         if not isinstance(frame, Frame):
             raise InputError(f"store takes a spmem.Frame, got {type(frame).__name__}")
-        time = self._next_time if frame.time is None else frame.time
-        self._next_time = time + 1.0
-        return frame if frame.time is not None else frame.replace(time=time)
+        frame = frame.checked()
+        return frame if frame.time is not None else frame.replace(time=self._next_time)
 
-    def _lift(self, frame: Frame) -> Frame:
+    def _lift(self, frame: Frame, known: Callable[[], Projection]) -> Frame:
         if frame.depth is not None or self._depth is None:
             return frame
-        cameras = frame.camera[None]
-        known = self._geometry.render(cameras)
-        return frame.replace(depth=self._depth(frame.rgb_float()[None], cameras, known)[0])
+        rgb, cameras = frame.rgb_float()[None], frame.camera[None]
+        return frame.replace(depth=depth_from(self._depth, rgb, cameras, known())[0])
 
-    def _static(self, frame: Frame) -> Frame:
+    def _static(self, frame: Frame, known: Callable[[], Projection]) -> Frame:
         """The frame with no confidence in the pixels of what moves."""
         if self._segmenter is None or frame.depth is None:
             return frame
-        known = self._geometry.render(frame.camera[None])
-        still = ~self._segmenter([frame], known)[0]
+        still = ~moving_from(self._segmenter, [frame], known())[0]
         confidence = torch.ones_like(frame.depth) if frame.confidence is None else frame.confidence
         return frame.replace(confidence=confidence * still)
 
@@ -254,7 +259,7 @@ class SpatialMemory(Forgetting):
             self._geometry.observers,
             self._bank.read,
         )
-        chosen = rule.select(query, self.views, k)
+        chosen = selection_from(rule, query, self.views, k)
         return Retrieval(
             cameras,
             projection,
@@ -371,7 +376,7 @@ class SpatialMemory(Forgetting):
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._require_writable()
-        ids = named(keyframes if isinstance(keyframes, Iterable) else [keyframes], self._bank)
+        ids = named(keyframes, self._bank)
         if not len(ids):
             return
         self._geometry.unfuse(ids.tolist(), self._read)

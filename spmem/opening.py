@@ -11,6 +11,7 @@ import torch
 
 from spmem import checkpoint
 from spmem.config import MemoryConfig
+from spmem.device import as_device
 from spmem.errors import InputError
 from spmem.memory import SpatialMemory
 from spmem.protocols import (
@@ -24,8 +25,10 @@ from spmem.registry import SHIPPED, find, make
 from spmem.retrieval.descriptors import Descriptors
 from spmem.retrieval.rules import retriever
 from spmem.stores.retention import Policy
+from spmem.torch_modes import out_of_modes
 
 
+@out_of_modes
 def open(
     path: str | PathLike[str] | None = None,
     *,
@@ -48,7 +51,8 @@ def open(
         mode: ``a`` opens or makes; ``r`` only reads; ``w`` makes anew in place of the memory there.
         config: None takes the stored configuration, or the defaults for a new memory. What the stored map was built
             with (``geometry``, ``fusion``) cannot be changed by opening.
-        device: Where a stored map is to live (default CPU); a new map goes where its first frame is.
+        device: Where a stored map is to live (default CPU; ``"cuda"`` is the current CUDA device); a new map goes where
+            its first frame is.
         depth: Lifts frames that come without depth: an estimator or the name of one.
         segmenter: Keeps what moves out of the map: a segmenter or the name of one.
         embedder: Describes keyframes as they are stored, for ``find`` by image and text: an embedder or the name of
@@ -70,6 +74,7 @@ def open(
         SnapshotNotFoundError: There is no such branch.
         ReadOnlyError: The folder cannot be written and mode is not ``r``.
         UnknownNameError: A part that the configuration names does not exist.
+        DeviceError: A device that this machine has not.
         InputError: An unknown mode, a configuration that the stored map was not built with, or a renderer for a
             geometry store that draws itself.
 
@@ -85,7 +90,7 @@ def open(
         raise InputError(
             'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
         )
-
+    where = as_device(device or "cpu")
     if path is None:
         from spmem.stores.keyframes.ram import RamKeyframes
 
@@ -95,7 +100,7 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
-    opened = Opening(config, device or "cpu", depth, segmenter, embedder, budget, retention)
+    opened = Opening(config, where, depth, segmenter, embedder, budget, retention)
     try:
         return opened(bank, mode != "r")
     except BaseException:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arguments import whole
 from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.types import Frame, Projection
@@ -69,6 +70,4 @@ def trajectory(cameras: Camera, asked: str) -> Camera:
 
 def number(k: int) -> int:
     """How many keyframes are wanted. Raises InputError."""
-    if k != int(k) or k < 0:
-        raise InputError(f"k must be an integer >= 0, got {k}")
-    return int(k)
+    return whole(k, "k")

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.arrays import ArraySchema, require
-from spmem.camera import Camera
-from spmem.limits import FARTHEST
+from spmem.camera import LARGEST, Camera
 
 if TYPE_CHECKING:
     from spmem.types import Frame
@@ -23,7 +22,7 @@ SCHEMA = {
     "times": ArraySchema("float64", "n"),
     "K": ArraySchema("float32", "n 3 3"),
     "c2w": ArraySchema("float32", "n 4 4"),
-    "depth": ArraySchema("float32", "n 48 64", least=0, most=FARTHEST),
+    "depth": ArraySchema("float32", "n 48 64", least=0, most=LARGEST),
 }
 
 

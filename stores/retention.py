@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.config import budget_bytes
-from spmem.errors import InputError
 from spmem.protocols import GeometryStore
+from spmem.returned import dropped_from, name_of
 
 I64 = NDArray[np.int64]
 
@@ -107,11 +107,7 @@ def choose(held: RetentionCandidates, budget: int | str, policy: Policy) -> I64:
     """The keyframes to drop so that what stays keeps to the budget. Raises InputError where a policy names others."""
     dropped = held.ids[:0]
     while count := over(held, budget):
-        named = np.asarray(policy(held, count), np.int64)
-        if len(np.unique(named)) != count or not np.isin(named, held.ids).all():
-            raise InputError(
-                f"the retention policy was to name {count} of the keyframes it was given, got {named.tolist()}"
-            )
+        named = dropped_from(policy(held, count), held.ids, count, name_of(policy))
         dropped, stays = np.concatenate([dropped, named]), ~np.isin(held.ids, named)
         held = RetentionCandidates(
             held.ids[stays], held.times[stays], held.bytes[stays], held.geometry

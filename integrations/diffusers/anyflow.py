@@ -64,17 +64,17 @@ class AnyFlow(PipelineGenerator):
             return {
                 **call,
                 "video": None,
-                "chunk_partition": [1, *self._chunks(latents)],
+                "chunk_partition": [1, *self._chunk_sizes(latents)],
                 "before": 0,
             }
         shown = in_time(context.keyframes, self.keyframes)
         stills = [keyframe.frame.rgb_float().to(known) for keyframe in shown]
         seen = history(last, stills, stride=stride)
-        past = self._chunks((len(seen) - 1) // stride)[::-1]  # the newest are whole
+        past = self._chunk_sizes((len(seen) - 1) // stride)[::-1]  # the newest are whole
         return {
             **self.call(context, prompt, len(seen) + len(known)),
             "video": video(seen),
-            "chunk_partition": [1, *past, *self._chunks(len(known) // stride)],
+            "chunk_partition": [1, *past, *self._chunk_sizes(len(known) // stride)],
             "before": len(seen) - len(last),
         }
 
@@ -91,7 +91,7 @@ class AnyFlow(PipelineGenerator):
         before = call.pop("before")
         return super().generate(call, cameras, seed=seed, callback=callback)[before:]
 
-    def _chunks(self, latents: int) -> list[int]:
+    def _chunk_sizes(self, latents: int) -> list[int]:
         """So many latents in chunks, all but the last of the size that the model was trained with."""
         whole, rest = divmod(latents, self.most)
         return [self.most] * whole + [rest] * (rest > 0)

@@ -58,7 +58,7 @@ class Helios(PipelineGenerator):
         super().__init__(pipe, settings)
         time, space = pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial
         patch = pipe.transformer.config.patch_size
-        self.history = HeliosHistory(tail, history_sizes, keep, stride=time, held=4 * patch[0])
+        self.history = HeliosHistory(tail, history_sizes, keep, stride=time, span=4 * patch[0])
         self.window = window
         self.spec = GeneratorSpec(
             frames=FrameCount.fixed(time * (window - 1) + 1),
@@ -97,7 +97,7 @@ class HeliosHistory:
     """
 
     def __init__(
-        self, tail: int, sizes: Sequence[int], keep: int = 64, *, stride: int = 4, held: int = 4
+        self, tail: int, sizes: Sequence[int], keep: int = 64, *, stride: int = 4, span: int = 4
     ) -> None:
         if tail < 0 or (tail and (tail - 1) % stride):
             raise InputError(f"tail must be {stride}n + 1 frames, or 0, got {tail}")
@@ -105,8 +105,8 @@ class HeliosHistory:
         newest = (tail + stride - 1) // stride
         if len(self.sizes) != 3 or sum(self.sizes) < newest:
             raise InputError(f"{tail} frames do not fit into three sizes of history {self.sizes}")
-        self.tail, self.keep, self.stride, self.held = tail, keep, stride, held
-        self.room = min(self.sizes[0], sum(self.sizes) - newest) // held
+        self.tail, self.keep, self.stride, self.span = tail, keep, stride, span
+        self.room = min(self.sizes[0], sum(self.sizes) - newest) // span
         self._stills: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def __call__(
@@ -124,7 +124,7 @@ class HeliosHistory:
         like = (anchor or newest)[0]
         slots = like.new_zeros(1, like.shape[1], sum(self.sizes), *like.shape[-2:])
         for token, still in enumerate(stills, self.room - len(stills)):
-            slots[:, :, token * self.held : (token + 1) * self.held] = still
+            slots[:, :, token * self.span : (token + 1) * self.span] = still
         for latents in newest:
             slots[:, :, -latents.shape[2] :] = latents
         return (anchor[0] if anchor else None), slots

@@ -53,8 +53,8 @@ def history(
         >>> history(tail, [torch.tensor([[[9.0]]])], stride=4).flatten().int().tolist()
         [9, 0, 0, 0, 0, 1, 2, 3, 4]
     """
-    held = [*stills, tail[0]]
-    latents = len(held) + (len(tail) - 1) // stride
-    held = [held[0]] * (-latents % block) + held
-    first = [held[0], *(frame for frame in held[1:] for _ in range(stride))]
+    frames_ = [*stills, tail[0]]
+    latents = len(frames_) + (len(tail) - 1) // stride
+    frames_ = [frames_[0]] * (-latents % block) + frames_
+    first = [frames_[0], *(frame for frame in frames_[1:] for _ in range(stride))]
     return torch.cat([torch.stack(first), tail[1:]])

@@ -85,7 +85,7 @@ class PipelineGenerator(ABC):
             made: Any = self.pipeline(conditioning)(
                 **self.settings,
                 **conditioning,
-                **self._watched(callback),
+                **self._callback_arguments(callback),
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
             )
@@ -112,7 +112,7 @@ class PipelineGenerator(ABC):
             "num_frames": frames,
         }
 
-    def _watched(self, callback: Watch | None) -> dict[str, Any]:
+    def _callback_arguments(self, callback: Watch | None) -> dict[str, Any]:
         if callback is None:
             return {}
 

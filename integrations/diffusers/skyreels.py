@@ -65,13 +65,13 @@ class SkyReels(PipelineGenerator):
         last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
         wanted = len(last) + len(known)
         if not len(last):
-            count = self._whole(wanted)
+            count = self._round_up_frames(wanted)
             call = self.call(context, prompt, count)
             return {**call, "base_num_frames": count, "kept": (0, wanted)}
         shown = in_time(context.keyframes, self.keyframes)
         stills = [keyframe.frame.rgb_float().to(known) for keyframe in shown]
         seen = history(last, stills, stride=self.spec.frames.stride, block=self.block)
-        count = self._whole(len(seen) + len(known))
+        count = self._round_up_frames(len(seen) + len(known))
         start = 2 * len(seen) - len(last)  # it returns the video, then what it decodes of it
         return {
             **self.call(context, prompt, count),
@@ -104,7 +104,7 @@ class SkyReels(PipelineGenerator):
             self._starting.set_progress_bar_config(**getattr(self.pipe, "_progress_bar_config", {}))
         return self._starting
 
-    def _whole(self, frames: int) -> int:
+    def _round_up_frames(self, frames: int) -> int:
         """As many frames, or a few more, as make whole blocks of latents."""
         stride = self.spec.frames.stride
         latents = (frames - 1) // stride + 1

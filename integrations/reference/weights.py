@@ -31,7 +31,7 @@ def save(model: WorldModel, folder: str | Path) -> Path:
     }
     save_file(tensors, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
-    about = {"model": asdict(model.config), "sha256": _hash(folder / WEIGHTS)}
+    about = {"model": asdict(model.config), "sha256": _hash_file(folder / WEIGHTS)}
     (folder / CONFIG).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -57,7 +57,7 @@ def load(name: str | Path) -> WorldModel:
     path = folder / WEIGHTS
     if not path.is_file():
         raise FormatError(folder, f"has no {WEIGHTS}")
-    if _hash(path) != wanted:
+    if _hash_file(path) != wanted:
         raise FormatError(
             path, f"is not what {CONFIG} was written with: its SHA-256 is another; copy both again"
         )
@@ -85,6 +85,6 @@ def upload(model: WorldModel, repository: str, **options: Any) -> str:
         return str(api.upload_folder(repo_id=repository, folder_path=folder, **options))
 
 
-def _hash(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -102,7 +102,7 @@ class ProjectiveIcp:
                     break
             pairs = associate(seen, pose, known, self.gate)
         assert pairs is not None
-        self._check(pairs)
+        self._check_overlap(pairs)
         return Camera(
             guess.K,
             geometry.nearest_rotation(pose),
@@ -111,7 +111,7 @@ class ProjectiveIcp:
             validate=False,
         )
 
-    def _check(self, pairs: Pairs) -> None:
+    def _check_overlap(self, pairs: Pairs) -> None:
         on_map = float((pairs.near & (pairs.residual.abs() < ON_MAP)).sum())
         covered, seen = float(pairs.covered.sum()), len(pairs.x)
         if on_map < self.overlap * seen or on_map < self.agreement * covered or not seen:

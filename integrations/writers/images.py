@@ -48,7 +48,7 @@ def write_depth(path: Path, depth: Float[Tensor, "h w"], scale: float) -> None:
     if deepest > LAST_STEP * scale:
         raise InputError(
             f"depth reaches {deepest:g} world units; 16 bits in steps of {scale:g} end at "
-            f"{LAST_STEP * scale:g}: pass depth_scale={_enough(deepest):g} or larger"
+            f"{LAST_STEP * scale:g}: pass depth_scale={_choose_depth_scale(deepest):g} or larger"
         )
     steps = (depth.double() / scale).round().clamp(max=LAST_STEP)
     steps = torch.where(depth > 0, steps.clamp(min=1), steps)
@@ -61,7 +61,7 @@ def check_scale(scale: float) -> None:
         raise InputError(f"depth_scale is the world units of one step, > 0; got {scale}")
 
 
-def _enough(deepest: float) -> float:
+def _choose_depth_scale(deepest: float) -> float:
     least = deepest / LAST_STEP
     digits: float = 10.0 ** math.floor(math.log10(least))
     return math.ceil(least / digits) * digits

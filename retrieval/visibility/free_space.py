@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
 from spmem.kernels.jit import njit, prange
-from spmem.limits import FARTHEST, FINEST
+from spmem.limits import FINEST
 from spmem.retrieval.indices.voxels import SEED, voxel_key
 from spmem.retrieval.visibility.exact import cells, stride_of
 from spmem.retrieval.visibility.walls import WALLS, walls
@@ -50,8 +51,8 @@ BATCH = 256
 """Views noted at once; bounds the memory that their voxels take."""
 
 SCHEMA = {
-    "edge": ArraySchema("float64", "1", least=0, most=FARTHEST),
-    "depths": ArraySchema("float64", "views", least=0, most=FARTHEST),
+    "edge": ArraySchema("float64", "1", least=0, most=LARGEST),
+    "depths": ArraySchema("float64", "views", least=0, most=LARGEST),
     "through": ArraySchema("uint64", "voxels", least=1),
     "looks": ArraySchema("int32", "voxels", least=1),
 }

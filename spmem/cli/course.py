@@ -36,7 +36,7 @@ class Course:
         return [i for i in range(self.turn) if i % HELD != HELD // 2]
 
     @property
-    def held(self) -> list[int]:
+    def held_back(self) -> list[int]:
         """Rows of the way out that are held back."""
         return list(range(HELD // 2, self.turn, HELD))
 

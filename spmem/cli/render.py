@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, Memory, show, tell
+from spmem.cli.shell import Json, Memory, print_table
 from spmem.errors import UnknownNameError
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,10 +63,10 @@ def render(
         else:
             way = cameras.read_path(Path(path), lens)
         coverage: list[float] = []
-        write_video(out, _images(opened, way, shown, coverage), fps)
+        write_video(out, _render_images(opened, way, shown, coverage), fps)
     mean = sum(coverage) / len(coverage)
     if as_json:
-        tell(
+        print_json(
             {
                 "out": str(out),
                 "frames": len(way),
@@ -75,13 +76,13 @@ def render(
             }
         )
     else:
-        show(
+        print_table(
             str(out),
             {"frames": f"{len(way)} of {way.width}x{way.height}", "memory covers": f"{mean:.0%}"},
         )
 
 
-def _images(
+def _render_images(
     memory: SpatialMemory, way: Camera, shown: list[str], coverage: list[float]
 ) -> Iterator[NDArray[np.uint8]]:
     """A frame a camera; notes what memory covers."""
@@ -89,14 +90,14 @@ def _images(
 
     from spmem.progress import track
 
-    draw = _drawings(memory)
+    draw = _make_drawings(memory)
     for camera in track(way, "Rendering"):
         projection = memory.geometry.render(camera[None])
         coverage.append(float(projection.coverage))
         yield np.concatenate([draw[name](projection) for name in shown], 1)
 
 
-def _drawings(memory: SpatialMemory) -> dict[str, Callable[[Projection], NDArray[np.uint8]]]:
+def _make_drawings(memory: SpatialMemory) -> dict[str, Callable[[Projection], NDArray[np.uint8]]]:
     """Depth colours are the same in all frames: from near to far as the keyframes saw it."""
     import numpy as np
 

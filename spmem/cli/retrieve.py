@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, Memory, tell
+from spmem.cli.shell import Json, Memory
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from spmem.types import Retrieval
@@ -55,14 +56,14 @@ def retrieve(
                 f"{memory}: {'cameras of ' + str(camera) if frame is None else f'keyframe {frame}'}"
             )
             save(contact_sheet(found, truth, memory=opened, title=title), out)
-        answer = _answer(found)
+        answer = _describe_retrieval(found)
     if as_json:
-        tell(answer | {"sheet": None if out is None else str(out)})
+        print_json(answer | {"sheet": None if out is None else str(out)})
     else:
-        _show(answer, out)
+        _print_retrieval(answer, out)
 
 
-def _answer(found: Retrieval) -> dict[str, Any]:
+def _describe_retrieval(found: Retrieval) -> dict[str, Any]:
     return {
         "method": found.method,
         "cameras": len(found.cameras),
@@ -74,7 +75,7 @@ def _answer(found: Retrieval) -> dict[str, Any]:
     }
 
 
-def _show(answer: dict[str, Any], out: Path | None) -> None:
+def _print_retrieval(answer: dict[str, Any], out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

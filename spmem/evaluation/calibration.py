@@ -64,7 +64,7 @@ def calibration(
     return [
         row
         for seed in seeds
-        for row in _world(seed, stored, queries, width, height, config or MemoryConfig())
+        for row in _measure_world(seed, stored, queries, width, height, config or MemoryConfig())
     ]
 
 
@@ -116,18 +116,18 @@ def reliability(rows: Sequence[dict[str, Any]], bins: int = 10) -> list[dict[str
     ]
 
 
-def _world(
+def _measure_world(
     seed: int, stored: int, queries: int, width: int, height: int, config: MemoryConfig
 ) -> list[dict[str, Any]]:
     house = House(seed=seed, rooms=ROOMS)
     way = walk(house, stored, seed=seed, width=width, height=height, stride=STRIDE, fov_x=FOV)
-    walked = _rooms(house, way)
-    asked, where = _anywhere(house, walked, queries, width, height)
+    walked = _rooms_along(house, way)
+    cameras, where = _sample_cameras(house, walked, queries, width, height)
     with open_memory(config=config) as memory:
         for frame in house.frames(way):
             memory.store(frame)
-        claimed = memory.retrieve(asked, k=0, method="none", given=()).coverage
-    masks = seen(sight_of(house, asked), sight_of(house, way)).any(1)
+        claimed = memory.retrieve(cameras, k=0, method="none", given=()).coverage
+    masks = seen(sight_of(house, cameras), sight_of(house, way)).any(1)
     true = masks.float().mean((1, 2))
     return [
         {"world": seed, "where": where[i], "coverage": float(claimed[i]), "seen": float(true[i])}
@@ -135,14 +135,14 @@ def _world(
     ]
 
 
-def _rooms(house: House, way: Camera) -> set[int]:
+def _rooms_along(house: House, way: Camera) -> set[int]:
     """The rooms that a way goes through."""
     free = free_space(house.seed, house.rooms, house.room_size, house.moving)
     cells = free.cell(way.position[:, [0, 2]].double().numpy())
     return set(free.room[cells[:, 0], cells[:, 1]].tolist()) - {-1}
 
 
-def _anywhere(
+def _sample_cameras(
     house: House, walked: set[int], count: int, width: int, height: int
 ) -> tuple[Camera, list[str]]:
     """Cameras in free space: by turns in a room walked through, and in another (where there is one)."""
@@ -152,7 +152,7 @@ def _anywhere(
     kinds = {"walked": inside & free.walkable, "other": ~inside & (free.room >= 0) & free.walkable}
     kinds = {name: cells for name, cells in kinds.items() if cells.any()}
     where = [list(kinds)[i % len(kinds)] for i in range(count)]
-    eyes = np.array([_eye(rng, free, kinds[name]) for name in where])
+    eyes = np.array([_sample_eye(rng, free, kinds[name]) for name in where])
     yaw, pitch = rng.uniform(-math.pi, math.pi, count), rng.uniform(-0.5, 0.5, count)
     ahead = np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], 1)
     position = torch.from_numpy(eyes)
@@ -160,7 +160,9 @@ def _anywhere(
     return Camera.look_at(position, target, width=width, height=height, fov_x=FOV), where
 
 
-def _eye(rng: np.random.Generator, free: WalkableSpace, cells: NDArray[np.bool_]) -> list[float]:
+def _sample_eye(
+    rng: np.random.Generator, free: WalkableSpace, cells: NDArray[np.bool_]
+) -> list[float]:
     found = np.argwhere(cells)
     x, z = free.points(found[rng.integers(len(found))])
     return [float(x), -rng.uniform(0.9, 1.9), float(z)]

@@ -120,13 +120,13 @@ def episode(
                 there,
                 again[run].flatten(),
                 when / FRAME_RATE,
-                when - _last(there),
+                when - _find_last_visit(there),
             )
         )
     return BenchEpisode(family, seed, frames, sight, tuple(targets))
 
 
-def _last(saw: Bool[Tensor, "n p"]) -> int:
+def _find_last_visit(saw: Bool[Tensor, "n p"]) -> int:
     """The last frame that saw the target, or else the one that saw most."""
     share = saw.float().mean(1)
     met = torch.nonzero(share >= OVERLAP)[:, 0]

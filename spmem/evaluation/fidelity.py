@@ -42,7 +42,7 @@ def ssim(a: Float[Tensor, "t h w 3"], b: Float[Tensor, "t h w 3"]) -> Float[Tens
         >>> round(float(ssim(a, a)), 6)
         1.0
     """
-    similarity = _torchmetrics().structural_similarity_index_measure
+    similarity = _import_torchmetrics().structural_similarity_index_measure
     _, each = similarity(a.movedim(-1, 1), b.movedim(-1, 1), data_range=1.0, return_full_image=True)
     border = WINDOW // 2  # torchmetrics reflects the picture there
     inner: Tensor = each[..., border:-border, border:-border].mean()
@@ -71,7 +71,7 @@ def ms_ssim(a: Float[Tensor, "t h w 3"], b: Float[Tensor, "t h w 3"]) -> Float[T
     """
     if min(a.shape[1:3]) < WINDOW * 2 ** (len(SCALES) - 1):
         return torch.tensor(float("nan"))
-    similarity = _torchmetrics().multiscale_structural_similarity_index_measure
+    similarity = _import_torchmetrics().multiscale_structural_similarity_index_measure
     weights = tuple(weight / sum(SCALES) for weight in SCALES)
     total: Tensor = similarity(
         a.movedim(-1, 1), b.movedim(-1, 1), data_range=1.0, betas=weights, normalize="relu"
@@ -79,7 +79,7 @@ def ms_ssim(a: Float[Tensor, "t h w 3"], b: Float[Tensor, "t h w 3"]) -> Float[T
     return total
 
 
-def _torchmetrics() -> Any:
+def _import_torchmetrics() -> Any:
     try:
         from torchmetrics.functional import image
     except ImportError as error:

@@ -48,7 +48,7 @@ def interventions(
             ids = [memory.store(frame) for frame in frames]
             rows = {id: row for row, id in enumerate(ids) if id is not None}
             for number, target in enumerate(made.targets):
-                saw = target.saw if truth is None else _elsewhere(target, truth)
+                saw = target.saw if truth is None else _seen_from_elsewhere(target, truth)
                 for method in methods:
                     found = memory.retrieve(
                         target.cameras, k=K, method=method, given=(), time=target.time, seed=number
@@ -77,19 +77,22 @@ def tampered(made: BenchEpisode, other: BenchEpisode) -> Iterator[tuple[str, Seq
     for share, degrees in POSES:
         yield (
             f"poses off by {share:.0%}, {degrees:g}°",
-            [_moved(rng, frame, share * scale, math.radians(degrees)) for frame in made.frames],
+            [
+                _jitter_pose(rng, frame, share * scale, math.radians(degrees))
+                for frame in made.frames
+            ],
         )
-    yield "a Kinect's depth", _noisy(made)
+    yield "a Kinect's depth", _add_depth_noise(made)
     for factor in SCALES:
-        yield f"depth x {factor:g}", [_scaled(frame, factor) for frame in made.frames]
+        yield f"depth x {factor:g}", [_scale_depth(frame, factor) for frame in made.frames]
 
 
-def _elsewhere(target: Target, other: Sight) -> Bool[Tensor, "n p"]:
+def _seen_from_elsewhere(target: Target, other: Sight) -> Bool[Tensor, "n p"]:
     """Which of the target's revisitable pixels the frames of another world would show, judged by depth alone."""
     return seen(target.sight, other).transpose(0, 1).flatten(1)[:, target.again]
 
 
-def _moved(rng: np.random.Generator, frame: Frame, distance: float, angle: float) -> Frame:
+def _jitter_pose(rng: np.random.Generator, frame: Frame, distance: float, angle: float) -> Frame:
     camera = frame.camera
     x, y, z = (angle * rng.standard_normal(3) / math.sqrt(3)).tolist()
     turn = torch.linalg.matrix_exp(torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]]))
@@ -99,12 +102,12 @@ def _moved(rng: np.random.Generator, frame: Frame, distance: float, angle: float
     return frame.replace(camera=Camera(camera.K, c2w, width=camera.width, height=camera.height))
 
 
-def _scaled(frame: Frame, factor: float) -> Frame:
+def _scale_depth(frame: Frame, factor: float) -> Frame:
     assert frame.depth is not None
     return frame.replace(depth=frame.depth * factor)
 
 
-def _noisy(made: BenchEpisode) -> list[Frame]:
+def _add_depth_noise(made: BenchEpisode) -> list[Frame]:
     noise, normal = DepthNoise(seed=made.seed), made.sight.normal
     assert normal is not None
     return [

@@ -54,7 +54,7 @@ def bars(answers: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title(family.replace("_", " "), fontsize=8.5, color=TEXT)
         axes.set_ylim(-0.7, len(names) - 0.3)
         axes.set(xlim=(0, 1.04), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"))
-        _plain(axes, "x")
+        _style_axes(axes, "x")
     title = f"Coverage@{K}: share of what comes back that the {K} chosen keyframes show (oracle: greedy on the truth)"
     figure.suptitle(title, fontsize=10, color=TEXT, x=0.01, ha="left")
     figure.tight_layout(rect=(0, 0, 1, 0.99), w_pad=0.6)
@@ -87,8 +87,8 @@ def absence(answers: Sequence[dict[str, Any]]) -> Figure:
         axes.set_title(f"{measure}@{K}", fontsize=9.5, color=TEXT)
         axes.set(ylim=(0, 1.03))
         axes.set_xlabel("frames since the place was last seen", fontsize=8.5, color=FAINT)
-        axes.set_xticks(range(len(GAPS) - 1), _ranges())
-        _plain(axes, "y")
+        axes.set_xticks(range(len(GAPS) - 1), _gap_labels())
+        _style_axes(axes, "y")
     panels[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     return figure
@@ -121,17 +121,17 @@ def reliability(claims: Sequence[dict[str, Any]]) -> Figure:
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)
-    _plain(axes, "both")
+    _style_axes(axes, "both")
     figure.tight_layout()
     return figure
 
 
-def _ranges() -> list[str]:
+def _gap_labels() -> list[str]:
     inner = [f"{low + 1}-{high}" for low, high in pairwise(GAPS[:-1])]
     return [*inner, f"> {GAPS[-2]}"]
 
 
-def _plain(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
+def _style_axes(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
     axes.tick_params(labelsize=8, colors=TEXT, length=0)

@@ -132,9 +132,9 @@ def ask(
                 colours = target.colours(made.sight, list(rows.values()))
                 answers += [
                     fact | row
-                    for row in _answers(memory, rows, target, colours, number, methods, ks)
+                    for row in _score_answers(memory, rows, target, colours, number, methods, ks)
                 ]
-            stored = _stored(memory, made)
+            stored = _describe_storage(memory, made)
         held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return answers, stored | {"kB on disk a keyframe": held / 1000 / stored["keyframes"]}
 
@@ -145,7 +145,7 @@ def store(memory: SpatialMemory, made: BenchEpisode) -> dict[int, int]:
     return {id: row for row, id in enumerate(ids) if id is not None}
 
 
-def _answers(
+def _score_answers(
     memory: SpatialMemory,
     rows: dict[int, int],
     target: Target,
@@ -198,7 +198,7 @@ def judged(
     }
 
 
-def _stored(memory: SpatialMemory, made: BenchEpisode) -> dict[str, Any]:
+def _describe_storage(memory: SpatialMemory, made: BenchEpisode) -> dict[str, Any]:
     views = sum(column.nbytes for column in memory.views.arrays().values())
     keyframes = len(memory.keyframes)
     return {

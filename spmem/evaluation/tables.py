@@ -124,7 +124,7 @@ def claimed(answers: Sequence[Row]) -> list[Row]:
     """Of the targets' pixels that have depth, the shares that memory claims and that frames saw; how far apart they are."""
     each = [row for row in answers if (row["rule"], row["k"]) == (OURS, K)]
     each = [row | {"apart": abs(row["claimed"] - row["seen"])} for row in each]
-    parts = {name: grouped(_scenes(each, name)) for name in ("claimed", "seen", "apart")}
+    parts = {name: grouped(_mean_per_scene(each, name)) for name in ("claimed", "seen", "apart")}
     return [
         {"scenes": scenes} | {name: mean_and_error(part[scenes]) for name, part in parts.items()}
         for scenes in (parts["apart"] if each else ())
@@ -137,20 +137,22 @@ def changed(changes: Sequence[Row]) -> list[Row]:
     The last column pairs our rule with itself over the correct memory.
     """
     rows, order = [], rules([row for row in changes if row["memory"] == CORRECT])
-    correct = _scenes([row for row in changes if row["memory"] == CORRECT and row["rule"] == OURS])
+    correct = _mean_per_scene(
+        [row for row in changes if row["memory"] == CORRECT and row["rule"] == OURS]
+    )
     for memory in dict.fromkeys(row["memory"] for row in changes):
         part = [row for row in changes if row["memory"] == memory]
-        ours = _scenes([row for row in part if row["rule"] == OURS])
+        ours = _mean_per_scene([row for row in part if row["rule"] == OURS])
         paired = [correct[scene] - ours[scene] for scene in ours]
         rows.append(
             {"memory": memory}
             | {
                 rule: mean_and_error(
-                    list(_scenes([row for row in part if row["rule"] == rule]).values())
+                    list(_mean_per_scene([row for row in part if row["rule"] == rule]).values())
                 )
                 for rule in order
             }
-            | {"claimed": mean_and_error(list(_scenes(part, "claimed").values()))}
+            | {"claimed": mean_and_error(list(_mean_per_scene(part, "claimed").values()))}
             | {f"{OURS} loses": mean_and_error(paired) if paired else "-"}
         )
     return rows
@@ -234,7 +236,7 @@ def rules(rows: Sequence[Row]) -> list[str]:
 
 def per_scene(answers: Sequence[Row], rule: str, name: str, k: int) -> dict[Scene, float]:
     """The mean of a measure over each scene's targets."""
-    return _scenes([row for row in answers if row["rule"] == rule and row["k"] == k], name)
+    return _mean_per_scene([row for row in answers if row["rule"] == rule and row["k"] == k], name)
 
 
 def grouped(scenes: dict[Scene, float]) -> dict[str, list[float]]:
@@ -245,7 +247,7 @@ def grouped(scenes: dict[Scene, float]) -> dict[str, list[float]]:
     return groups | {ALL: list(scenes.values())}
 
 
-def _scenes(rows: Sequence[Row], name: str = "coverage") -> dict[Scene, float]:
+def _mean_per_scene(rows: Sequence[Row], name: str = "coverage") -> dict[Scene, float]:
     groups: dict[Scene, list[float]] = {}
     for row in rows:
         groups.setdefault((row["scenes"], row["seed"]), []).append(row[name])

@@ -36,17 +36,17 @@ def write_video(path: str | Path, frames: Frames, fps: float = 10.0) -> Path:
     """
     path = Path(path)
     frame_rate(fps)
-    write = {".mp4": _mp4, ".gif": _gif}.get(path.suffix.lower())
+    write = {".mp4": _write_mp4, ".gif": _write_gif}.get(path.suffix.lower())
     if write is None:
-        return _folder(path, frames)
+        return _write_image_folder(path, frames)
     if path.suffix.lower() == ".mp4":
         require_av()
     with new_file(path, overwrite=True) as file:
-        write(file, _checked(frames), fps)
+        write(file, _check_frames(frames), fps)
     return path
 
 
-def _checked(frames: Frames) -> Iterator[NDArray[np.uint8]]:
+def _check_frames(frames: Frames) -> Iterator[NDArray[np.uint8]]:
     shape = None
     for frame in frames:
         shape = shape or frame.shape
@@ -61,23 +61,23 @@ def _checked(frames: Frames) -> Iterator[NDArray[np.uint8]]:
         raise InputError("there are no frames to write")
 
 
-def _mp4(file: BinaryIO, frames: Iterator[NDArray[np.uint8]], fps: float) -> None:
+def _write_mp4(file: BinaryIO, frames: Iterator[NDArray[np.uint8]], fps: float) -> None:
     even = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames)
     encode(file, even, fps=fps)  # 4:2:0 halves both sides
 
 
-def _gif(file: BinaryIO, frames: Iterator[NDArray[np.uint8]], fps: float) -> None:
+def _write_gif(file: BinaryIO, frames: Iterator[NDArray[np.uint8]], fps: float) -> None:
     first, *rest = (Image.fromarray(frame).quantize(128) for frame in frames)
     duration = max(round(100 / fps), 2) * 10  # a GIF counts hundredths; viewers slow down below two
     first.save(file, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
 
 
-def _folder(path: Path, frames: Frames) -> Path:
+def _write_image_folder(path: Path, frames: Frames) -> Path:
     if path.suffix:
         raise InputError(f"{path}: videos are .mp4, .gif or a folder, not {path.suffix}")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InputError(f"{path} is there already; choose a new or empty folder")
     with new_folder(path, overwrite=False) as folder:
-        for i, frame in enumerate(_checked(frames)):
+        for i, frame in enumerate(_check_frames(frames)):
             Image.fromarray(frame).save(folder / f"{i:05d}.png")
     return path

@@ -137,7 +137,7 @@ class RetrieverTests:
     @pytest.fixture
     def views(self) -> Views:
         """Twelve views, ids from 5."""
-        return Views.restore(_rendered())
+        return Views.restore(_tour_view_arrays())
 
     @pytest.fixture
     def rule(self, make: Callable[[], Retriever], views: Views) -> Retriever:
@@ -238,7 +238,7 @@ class RetrieverTests:
 
 
 @cache
-def _rendered() -> dict[str, NDArray[Any]]:
+def _tour_view_arrays() -> dict[str, NDArray[Any]]:
     return views_of(tour(), first_id=5).arrays()
 
 

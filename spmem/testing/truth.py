@@ -77,7 +77,7 @@ def covisibility(
         raise InputError(f"tolerance is a share of the depth > 0, got {tolerance}")
     points = query.to("cpu").unproject(query_depth.cpu().float()).double().numpy()
     valid = (query_depth > 0).cpu().numpy()
-    masks = _seen(
+    masks = _visible_masks(
         points,
         valid,
         np.ascontiguousarray(depths.cpu().float().numpy()),
@@ -90,7 +90,7 @@ def covisibility(
 
 
 @njit(parallel=True)
-def _seen(
+def _visible_masks(
     points: NDArray[np.float64],
     valid: NDArray[np.bool_],
     depths: NDArray[np.float32],

@@ -61,13 +61,15 @@ def build(seed: int, rooms: int, room_size: float, moving: int) -> Building:
         plan,
         faces,
         np.concatenate([walls, doors]),
-        _lights(plan, palettes),
+        _place_lights(plan, palettes),
         objects,
         range(first, first + len(objects)),
         range(len(still), len(objects)),
     )
     standing = tuple(tuple(rects) for rects in taken)
-    return Building(plan, tuple(objects), orbits, _names(plan, objects), first, standing, scene)
+    return Building(
+        plan, tuple(objects), orbits, _name_surfaces(plan, objects), first, standing, scene
+    )
 
 
 def without(scene: Scene, objects: frozenset[int]) -> Scene:
@@ -91,7 +93,7 @@ def _door_faces(floor: Material) -> list[Material]:
     return [jamb, jamb, jamb, floor, jamb, jamb]
 
 
-def _lights(plan: FloorPlan, palettes: list[Palette]) -> FloatArray:
+def _place_lights(plan: FloorPlan, palettes: list[Palette]) -> FloatArray:
     """Below the middle of each ceiling, tinted by the room; doors have a faint one of their own."""
     rows = []
     for (x0, z0, x1, z1), height, palette in zip(plan.rooms, plan.heights, palettes, strict=True):
@@ -102,7 +104,7 @@ def _lights(plan: FloorPlan, palettes: list[Palette]) -> FloatArray:
     return np.array(rows, np.float64)
 
 
-def _names(plan: FloorPlan, objects: list[Placed]) -> tuple[str, ...]:
+def _name_surfaces(plan: FloorPlan, objects: list[Placed]) -> tuple[str, ...]:
     """Kinds with a number each, as "kitchen 1 wall", "door 2", "sofa 1"."""
     count: dict[str, int] = {}
 

@@ -81,7 +81,7 @@ def furnish(
     for draw in CENTRES[kind]:
         for _ in range(6):
             group = _centre_group(rng, plan, room, draw(rng, palette), palette)
-            rect = _bounding([p.footprint for p in group])
+            rect = _bounding_rect([p.footprint for p in group])
             if fits(plan, room, rect, taken):
                 standing += group
                 taken.append(rect)
@@ -98,7 +98,7 @@ def furnish(
                     standing.append(placed._replace(piece=top, lift=-float(piece.bounds[1])))
                 break
     tall = [p for p in standing if p.piece.bounds[1] < -1.05]
-    hanging += _hang(rng, plan, room, palette, tall)
+    hanging += _hang_on_walls(rng, plan, room, palette, tall)
     return [*standing, *hanging], taken
 
 
@@ -119,22 +119,22 @@ def fits(plan: FloorPlan, room: int, rect: Rect, taken: list[Rect]) -> bool:
     if not (rect[0] >= x0 and rect[1] >= z0 and rect[2] <= x1 and rect[3] <= z1):
         return False
     doors = door_zones(plan, room)
-    if any(_overlap(rect, other, 0.03) for other in [*taken, *doors]):
+    if any(_rects_overlap(rect, other, 0.03) for other in [*taken, *doors]):
         return False
-    return _passable(plan.rooms[room], [*taken, rect], doors)
+    return _is_passable(plan.rooms[room], [*taken, rect], doors)
 
 
-def _overlap(a: Rect, b: Rect, gap: float) -> bool:
+def _rects_overlap(a: Rect, b: Rect, gap: float) -> bool:
     return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
 
 
-def _bounding(rects: list[Rect]) -> Rect:
+def _bounding_rect(rects: list[Rect]) -> Rect:
     x0, z0 = (min(r[i] for r in rects) for i in (0, 1))
     x1, z1 = (max(r[i] for r in rects) for i in (2, 3))
     return x0, z0, x1, z1
 
 
-def _passable(room: NDArray[np.float64], taken: list[Rect], doors: list[Rect]) -> bool:
+def _is_passable(room: NDArray[np.float64], taken: list[Rect], doors: list[Rect]) -> bool:
     """Whether a walker reaches all doors from one another, and a fair part of the room."""
     x0, z0, x1, z1 = room
     x, z = np.meshgrid(np.arange(x0, x1, 0.1), np.arange(z0, z1, 0.1), indexing="ij")
@@ -218,7 +218,7 @@ def _at_wall(
     return Placed(piece, room, float(x), float(z), yaw, lift)
 
 
-def _hang(
+def _hang_on_walls(
     rng: np.random.Generator, plan: FloorPlan, room: int, palette: Palette, tall: list[Placed]
 ) -> list[Placed]:
     """Windows in outer walls and paintings on all, clear of doors and of tall furniture."""
@@ -236,7 +236,7 @@ def _hang(
             piece = draw(rng, palette)
             for _ in range(5):
                 placed = _at_wall(plan, room, piece, side, rng.uniform(0.08, 0.92), lift, 0.0)
-                if not any(_overlap(placed.footprint, r, 0.12) for r in blocked):
+                if not any(_rects_overlap(placed.footprint, r, 0.12) for r in blocked):
                     hung.append(placed)
                     blocked.append(placed.footprint)
                     break

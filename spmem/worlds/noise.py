@@ -103,7 +103,7 @@ class DepthNoise:
         cosine = (rays * normal).sum(-1).abs().clamp(0, 1).double().cpu().numpy()
         exact = depth.double().cpu().numpy()
         angle = np.minimum(np.arccos(cosine), math.pi / 2 - 0.01)
-        z = self._shifted(rng, exact, angle) / self.metre
+        z = self._shift_pixels(rng, exact, angle) / self.metre
         z = z + self.axial * axial_deviation(z, angle) * rng.standard_normal(size)
         if self.disparity_step > 0:
             one = BASELINE * FOCAL / self.disparity_step  # depth at which the disparity is one step
@@ -114,7 +114,7 @@ class DepthNoise:
             depth.device
         )
 
-    def _shifted(
+    def _shift_pixels(
         self, rng: np.random.Generator, exact: NDArray[np.float64], angle: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Depth read at pixels beside those meant; where nothing is there, at those meant."""

@@ -23,6 +23,7 @@ from spmem.kernels.raster import rasterize
 from spmem.kernels.unfuse import Unfusing
 from spmem.limits import FARTHEST, FINEST
 from spmem.protocols import Renderer
+from spmem.returned import projection_from
 from spmem.stores.maps.postings import Postings
 from spmem.types import Frame, Projection, Surfels
 
@@ -206,7 +207,7 @@ class SurfelMap:
                 f"the map is on {columns.device}, the cameras on {cameras.device}; .to(...) one"
             )
         if self._renderer is not None:
-            return self._renderer(self.surfels(), cameras)
+            return projection_from(self._renderer, self.surfels(), cameras)
         rgb, depth, normal, mask, ids = rasterize(columns, cameras, kernel=self._kernel)
         features = None
         if columns.features is not None and columns.n:
@@ -376,8 +377,9 @@ class FocalLengths:
             of is None
             or K.device.type == "cpu"  # cheap to read, and may be a numpy array's memory
             or (K.data_ptr(), K.shape, K.stride()) != (of.data_ptr(), of.shape, of.stride())
+            or K.is_inference()  # these do not count their changes
             or K._version != self._version
         ):
-            self._of, self._version = K, K._version
+            self._of, self._version = K, -1 if K.is_inference() else K._version
             self._numbers = K[..., 0, 0].reshape(-1).tolist()
         return self._numbers

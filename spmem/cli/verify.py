@@ -22,22 +22,23 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Read everything that a memory holds and say what is wrong; the exit code is 1 where something stays wrong."""
+    from contextlib import closing
+
     from rich.progress import track
 
     from spmem import verification
     from spmem.opening import open_store
     from spmem.protocols import CommittingStore
 
-    bank = open_store(memory, "a" if repair else "r", branch=branch)
-    parts = len(bank) + 7
-    checks = verification.flaws(bank)
-    steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
-    found = [flaw for flaw in steps if flaw is not None]
-    left = verification.repair(bank, found) if repair else found
-    if repair and len(left) < len(found) and isinstance(bank, CommittingStore):
-        bank.commit("made again what was damaged")
-    keyframes = len(bank)
-    bank.close()
+    with closing(open_store(memory, "a" if repair else "r", branch=branch)) as bank:
+        parts = len(bank) + 7
+        checks = verification.flaws(bank)
+        steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
+        found = [flaw for flaw in steps if flaw is not None]
+        left = verification.repair(bank, found) if repair else found
+        if repair and len(left) < len(found) and isinstance(bank, CommittingStore):
+            bank.commit("made again what was damaged")
+        keyframes = len(bank)
     answer = {
         "memory": str(memory),
         "keyframes": keyframes,

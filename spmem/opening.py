@@ -78,7 +78,7 @@ def open(
     where = as_device("cpu" if device is None else device)
     if isinstance(path, KeyframeStore):
         bank = path
-        if mode == "w" or branch != "main" or storage_options:
+        if mode not in ("a", "r") or branch != "main" or storage_options:
             raise InputError(
                 "a keyframe store is opened as it is: mode 'a' or 'r', no branch, no storage_options"
             )

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
 from spmem.errors import InputError, MissingExtraError
 from spmem.progress import track
 from spmem.protocols import (
@@ -35,6 +37,13 @@ LONG = 64
 
 SAME = 1e-3
 """How far an entry of the probe's descriptor may be off for two embedders to be one (kernels and devices differ)."""
+
+SCHEMA = {
+    "ids": ArraySchema("int64", "n", least=0, rising=True),
+    "vectors": ArraySchema("float32", "n dim", least=-LARGEST, most=LARGEST),
+    "probe": ArraySchema("float32", "dim", least=-LARGEST, most=LARGEST),
+}
+"""What the arrays that are kept must be."""
 
 
 class Descriptors:
@@ -89,9 +98,7 @@ class Descriptors:
     def restore(self, kept: Kept | None) -> None:
         """Keep what was kept until somebody asks; ValueError if it does not fit together."""
         if kept is not None:
-            ids, vectors, probe = (kept[0][name] for name in ("ids", "vectors", "probe"))
-            if (*ids.shape, *probe.shape) != vectors.shape:
-                raise ValueError("the descriptors do not fit together")
+            require(kept[0], SCHEMA)
         self._kept = kept
 
     def verify(self, kept: Kept) -> str | None:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 
-from spmem.arguments import whole
+from spmem.arguments import seconds, whole
 from spmem.checkpoint import MERGED
 from spmem.errors import (
     ConflictError,
@@ -82,7 +82,7 @@ class History:
         self.require_open()
         _require_one("at", snapshot=snapshot, tag=tag, branch=branch, time=time)
         if time is not None:
-            commits = self.snapshots()
+            time, commits = seconds(time, "time"), self.snapshots()
             past = [one for one in commits if one.keyframes == 0 or _until(one) <= time]
             if not past:
                 raise SnapshotNotFoundError(

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from spmem.arguments import keyframe_ids
 from spmem.errors import KeyframeNotFoundError, StoreError
 from spmem.protocols import BatchReadingStore, CommittingStore, KeyframeStore, VersionedStore
 from spmem.types import Keyframe
@@ -62,10 +63,15 @@ class Keyframes(Mapping[int, Keyframe]):
 
         Raises KeyframeNotFoundError, CorruptMemoryError.
         """
-        wanted = [int(id) for id in ids]
+        wanted = keyframe_ids(ids)
+        missing = wanted[~np.isin(wanted, self._store.ids())]
+        if len(missing):
+            raise KeyframeNotFoundError(
+                f"no keyframe has the id {missing[0]}; there are {len(self)}"
+            )
         if isinstance(self._store, BatchReadingStore):
-            return self._store.read_many(wanted)
-        return [self._store.read(id) for id in wanted]
+            return self._store.read_many(wanted.tolist())
+        return [self._store.read(id) for id in wanted.tolist()]
 
     def __repr__(self) -> str:
         return f"Keyframes({len(self)})"

@@ -33,7 +33,7 @@ from spmem.protocols import (
     Ranker,
     Retriever,
 )
-from spmem.query import Query, Selection, number, trajectory
+from spmem.query import Query, Selection, number, require_query, trajectory
 from spmem.registry import find, make
 from spmem.returned import depth_from, moving_from, selection_from
 from spmem.state import Options, State
@@ -118,6 +118,9 @@ class SpatialMemory:
             FrameError: No depth and no estimator.
             ConventionError: The poses contradict the depth, and fit under another convention. (If they fit under
                 another scale, there is a warning.)
+            InputError: The frame, or what an estimator, segmenter, embedder or retention policy returned for it, is not
+                what it must be (the error says which, and what came). Nothing of the frame is stored; if an embedder or a
+                policy was wrong, the map is as after :meth:`remove`.
             ReadOnlyError: The memory was opened with mode="r".
         """
         self._history.require_writable()
@@ -178,6 +181,7 @@ class SpatialMemory:
         self._history.require_open()
         state = self._state
         cameras, k = trajectory(cameras, "retrieve"), number(k)
+        require_query(method, where, given, time, seed)
         name, rule = state.rule(method or self.config.retrieval.method)
         recent = self.recent
         query = Query(
@@ -195,7 +199,7 @@ class SpatialMemory:
         return Retrieval(
             cameras=cameras,
             projection=query.projection,
-            keyframes=tuple(keyframes[int(id)] for id in chosen.ids),
+            keyframes=tuple(keyframes[int(id)].to(cameras.device) for id in chosen.ids),
             scores=torch.from_numpy(chosen.scores.astype(np.float32)),
             recent=recent,
             method=name,

@@ -451,7 +451,8 @@ class Part(Protocol):
         ...
 
     def drop(self, ids: NDArray[np.int64], *, keep: bool) -> None:
-        """Keyframes go, ids ascending; ``context.views`` still has them.
+        """Keyframes go, ids ascending, of which the last may be one that this part did not observe; ``context.views`` still has
+        them.
 
         ``keep``: What they showed stays known (a budget was full); otherwise it is taken back.
         """

@@ -121,7 +121,7 @@ class State:
         )
         self.views, self.map, self.recent = context.views, Map(context), WorkingMemory(context)
         self.parts = named_parts(
-            [KeyframeViews(context), *other_parts(context), self.recent, self.map]
+            [KeyframeViews(context), self.map, *other_parts(context), self.recent]
         )
         self._rules: dict[str, ViewCache[Retriever]] = {}
         for part in self.parts.values():
@@ -209,11 +209,20 @@ class State:
         """Keep a frame if it has a uid, and let all parts observe it; the keyframe's id."""
         if seen.uid is not None:
             seen = replace(seen, keyframe=self.bank.append(seen.fused, seen.uid))
-        for part in self.parts.values():
-            part.observe(seen)
+        dropped: NDArray[np.int64] = np.empty(0, np.int64)
+        try:
+            for part in self.parts.values():
+                if part is not self.recent:
+                    part.observe(seen)
+            if seen.keyframe is not None:
+                dropped = self._keep_to_budget()
+        except BaseException:  # of an embedder or a policy, say: nothing of the keyframe stays
+            if seen.keyframe is not None:
+                self.drop(np.array([seen.keyframe]))
+            raise
+        self.recent.observe(seen)
         if seen.keyframe is None:
             return None
-        dropped = self._keep_to_budget()
         self._commit_by_itself(f"keyframe {seen.keyframe}")
         return None if seen.keyframe in dropped else seen.keyframe
 
@@ -323,7 +332,7 @@ def every_part(context: PartContext, kept: Iterable[str]) -> Iterator[Part]:
     for name in names("retriever"):
         if rule_group(name) in kept:
             yield rule_part(name, context.config.retrieval, context.views)
-    yield from (WorkingMemory(context), Map(context))
+    yield from (Map(context), WorkingMemory(context))
 
 
 def named_parts(parts: Iterable[Part]) -> dict[str, Part]:

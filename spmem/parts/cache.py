@@ -90,7 +90,7 @@ class ViewCache(Generic[T]):
     def restore(self, kept: Kept | None) -> None:
         """The kept observer, if it is of the first of these views."""
         count = None if kept is None else kept[1].get("views")
-        if kept is None or not isinstance(count, int):
+        if kept is None or not isinstance(count, int) or not 0 <= count <= len(self._views):
             return
         if kept[1].get("digest") == digest(self._views, count):
             ids = self._views.ids[:count]

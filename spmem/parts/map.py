@@ -12,7 +12,6 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
-from spmem.parts.checks import require_finite
 from spmem.protocols import GeometryStore, Kept, Observation, PartContext
 from spmem.registry import SHIPPED, find
 from spmem.types import Frame, Projection, Surfels
@@ -81,9 +80,8 @@ class Map:
         """The checkpoint, with later keyframes fused again."""
         last = -1
         if kept is not None:
-            require_finite(kept[0])
             self.store.restore(kept[0], self._device)
-            last = int(kept[1].get("keyframes", -1))
+            last = min(int(kept[1].get("keyframes", -1)), np.iinfo(np.int64).max)
         ids = self._bank.ids()
         for id in ids[ids > last].tolist():
             _, surfel_ids = self.take(self._bank.read(id))
@@ -91,7 +89,6 @@ class Map:
 
     def verify(self, kept: Kept) -> str | None:
         """Whether the checkpoint fits together, and names keyframes that are there."""
-        require_finite(kept[0])
         self.store.restore(kept[0], self._device)
         _, seen = self.store.observers(self.store.ids())
         unknown = np.setdiff1d(np.unique(seen.cpu().numpy()), self._bank.ids())

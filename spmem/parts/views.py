@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.parts.checks import require_finite
 from spmem.protocols import Kept, Observation, PartContext, RoundingStore
 
 
@@ -47,10 +46,8 @@ class KeyframeViews:
     def restore(self, kept: Kept | None) -> None:
         """The kept views if they are of the bank's first keyframes; those of the others from the keyframes."""
         ids = self._bank.ids()
-        if kept is not None:
-            require_finite(kept[0])
-            if np.array_equal(kept[0]["ids"], ids[: len(kept[0]["ids"])]):
-                self._views.take(kept[0])
+        if kept is not None and np.array_equal(kept[0]["ids"], ids[: len(kept[0]["ids"])]):
+            self._views.take(kept[0])
         for id in ids[len(self._views) :].tolist():
             frame = self._bank.read(id)
             assert frame.time is not None

@@ -119,7 +119,7 @@ class Bright:
 
     def drop(self, ids, *, keep):
         for id in ids.tolist():
-            self.known.pop(id)
+            self.known.pop(id, None)
 
     def arrays(self):
         ids, values = np.array(list(self.known), np.int64), np.array(list(self.known.values()))

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, Endian, ZstdCodec
 
 from spmem.errors import CameraError, CorruptMemoryError, FrameError
-from spmem.stores.keyframes.zarr.record import FORMATS, LATENT_BYTES
+from spmem.stores.keyframes.frames import LATENT_BYTES
+from spmem.stores.keyframes.zarr.record import FORMATS
 from spmem.stores.keyframes.zarr.table import KeyframeTable
 from spmem.types import Frame
 

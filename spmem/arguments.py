@@ -34,7 +34,7 @@ def keyframe_ids(ids: Any) -> NDArray[np.int64]:
     """Ids ``[n]`` in the order given, of one or several. Raises InputError for what no id can be."""
     if isinstance(ids, str | bytes):
         raise InputError(f"keyframes are named by whole numbers, got {ids!r:.80}")
-    several = ids if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) else [ids]
+    several = ids if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) != 0 else [ids]
     found = []
     for id in several:
         try:
@@ -46,15 +46,25 @@ def keyframe_ids(ids: Any) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
+def seconds(value: Any, name: str) -> float:
+    """A number of seconds, which may be infinite. Raises InputError, by ``name``."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = np.nan
+    if isinstance(value, str | bytes) or np.isnan(number):
+        raise InputError(f"{name} is a number of seconds, got {value!r:.80}")
+    return number
+
+
 def span(value: Any, name: str) -> tuple[float | None, float | None]:
     """(start, end) in seconds, None at an end that is open. Raises InputError, by ``name``."""
     try:
         start, end = value
-        ends = [None if one is None else float(one) for one in (start, end)]
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+        low = -np.inf if start is None else seconds(start, name)
+        high = np.inf if end is None else seconds(end, name)
+    except (TypeError, ValueError):  # ours too
         raise InputError(f"{name} is (start, end) in seconds, got {value!r:.80}") from None
-    low = -np.inf if ends[0] is None else ends[0]
-    high = np.inf if ends[1] is None else ends[1]
-    if not low <= high:  # NaN fails
+    if low > high:
         raise InputError(f"{name} is (start, end) in seconds, got {value!r:.80}")
     return start, end

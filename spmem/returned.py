@@ -57,9 +57,9 @@ def checked_depth(
     depth: Any, wanted: list[int], device: torch.device, who: str
 ) -> Float[Tensor, "t h w"]:
     """Depth that ``who`` returned, as float32; raises as :func:`depth_from` does."""
-    depth = _floats(depth, wanted, device, who, "depth", FrameError)
-    _require_between(depth, 0.0, LARGEST, f"{who} returned depth", ", 0 for none")
-    return depth
+    floats: Tensor = _floats(depth, wanted, device, who, "depth", FrameError)
+    _require_between(floats, 0.0, LARGEST, f"{who} returned depth", ", 0 for none")
+    return floats
 
 
 def moving_from(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -157,7 +157,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A frame kept in the episodic bank; pixels are read from storage when asked for."""
+    """A frame kept in the episodic bank; pixels are read from storage when asked for.
+
+    It is on its camera's device: on the cameras' that were asked about if it comes from ``retrieve``, else on the CPU.
+    """
 
     id: int
     camera: Camera
@@ -166,8 +169,15 @@ class Keyframe:
 
     @property
     def frame(self) -> Frame:
-        """The stored frame (read anew at each access; depth within the bank's stated error)."""
-        return self._read(self.id)
+        """The stored frame (read again at each access; depth within the bank's stated error)."""
+        return self._read(self.id).to(self.camera.device)
+
+    def to(self, device: torch.device | str) -> Keyframe:
+        """The same keyframe on another device."""
+        device = as_device(device)
+        return (
+            self if device == self.camera.device else replace(self, camera=self.camera.to(device))
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """A keyframe travels to another process with its frame."""
@@ -306,13 +316,14 @@ class Retrieval:
         return self.projection.coverage
 
     def frames(self) -> list[Frame]:
-        """The frames of the keyframes, in their order, read together: faster than each ``keyframe.frame``.
+        """The frames of the keyframes, in their order, on the cameras' device; read together, which is fast.
 
-        Raises CorruptMemoryError where the stored pixels of one are damaged.
+        Raises CorruptMemoryError if the stored pixels of one are damaged.
         """
         if self._read is None:
-            return [keyframe.frame for keyframe in self.keyframes]
-        return self._read([keyframe.id for keyframe in self.keyframes])
+            return [keyframe.frame.to(self.cameras.device) for keyframe in self.keyframes]
+        read = self._read([keyframe.id for keyframe in self.keyframes])
+        return [frame.to(self.cameras.device) for frame in read]
 
     def explain(self) -> list[Contribution]:
         """Per keyframe what it sees of the query, and what it alone contributes, whatever the method."""

@@ -128,12 +128,17 @@ class Views:
             ValueError: Arrays that no views give, or cameras that are none.
         """
         views = cls()
-        views._n = require(arrays, SCHEMA)["n"]
-        Camera(arrays["K"], arrays["c2w"], width=1, height=1)
-        views._columns = {
-            name: (np.asarray if name == "depth" else np.array)(arrays[name]) for name in SCHEMA
-        }
+        views.take(arrays)
         return views
+
+    def take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Become what :meth:`arrays` gave, or change nothing and raise as :meth:`restore` does."""
+        n = require(arrays, SCHEMA)["n"]
+        Camera(arrays["K"], arrays["c2w"], width=1, height=1)
+        self._n, self._columns = (
+            n,
+            {name: (np.asarray if name == "depth" else np.array)(arrays[name]) for name in SCHEMA},
+        )
 
 
 def thumbnail(depth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ from spmem.arrays import ArraySchema, require
 from spmem.camera import LARGEST
 from spmem.kernels.jit import njit, prange
 from spmem.limits import FINEST
+from spmem.parts.cache import ViewCache
+from spmem.protocols import Arrays, PartContext
 from spmem.retrieval.indices.voxels import SEED, voxel_key
 from spmem.retrieval.visibility.exact import cells, stride_of
 from spmem.retrieval.visibility.walls import WALLS, walls
@@ -184,6 +186,30 @@ class KnownFreeSpace:
         depth = projection.depth[:, y[0] :: stride, x[0] :: stride].cpu().numpy()
         K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
         return _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge), stride
+
+
+class FreeSpace(ViewCache[KnownFreeSpace]):
+    """Known free space as a part of a memory, which filters what it renders.
+
+    A :class:`spmem.protocols.Part` and :class:`spmem.protocols.ProjectionFilter`. Nothing is kept if
+    ``config.retrieval.reach`` is None: then nobody asks.
+    """
+
+    def __init__(self, context: PartContext) -> None:
+        self._reach = context.config.retrieval.reach
+        super().__init__("free", KnownFreeSpace(self._reach), context.views)
+
+    def believed(self, projection: Projection) -> Projection:
+        """The projection, not covering what is seen through more unseen space than ``reach``."""
+        return projection if self._reach is None else self.current().believed(projection)
+
+    def to_arrays(self, views: Views) -> Arrays | None:
+        """What the views looked through."""
+        return None if self._reach is None else self.current().arrays()
+
+    def from_arrays(self, arrays: Arrays, ids: I64) -> KnownFreeSpace:
+        """What was looked through."""
+        return KnownFreeSpace.restore(arrays, self._reach)
 
 
 @njit(parallel=True)

@@ -90,7 +90,6 @@ def test_a_new_process_answers_the_same_and_says_nothing_else(tmp_path: Path) ->
 
 def test_views_are_a_cache(tmp_path: Path) -> None:
     """Without the stored views (and index) the same keyframes come back."""
-    from spmem.checkpoint import VIEWS
     from spmem.stores.keyframes.zarr import ZarrKeyframes
 
     frames = walk()
@@ -99,9 +98,9 @@ def test_views_are_a_cache(tmp_path: Path) -> None:
         before = memory.retrieve(frames[3].camera)
         before.explain()
     bank = ZarrKeyframes.open(tmp_path / "m.spmem")
-    stored = bank.read_arrays(VIEWS)
+    stored = bank.read_arrays("views")
     assert stored is not None
-    bank.write_arrays(VIEWS, {name: array[:0] for name, array in stored[0].items()}, {})
+    bank.write_arrays("views", {name: array[:0] for name, array in stored[0].items()}, {})
     bank.commit("no views")
     bank.close()
     with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
@@ -141,7 +140,7 @@ def test_edits_of_the_map_are_kept(tmp_path: Path) -> None:
         memory.store(walk(1)[0])
     with spmem.open(tmp_path / "m.spmem") as memory:
         ids = memory.geometry.surfels().ids
-        memory.geometry.remove(ids[::2])
+        memory.remove_surfels(ids[::2])
     with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
         assert torch.equal(memory.geometry.surfels().ids, ids[1::2])
 

@@ -14,14 +14,9 @@ import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetentionConfig
 from spmem.errors import InputError, UnknownNameError
 from spmem.registry import SHIPPED, find
+from spmem.retention import RetentionCandidates, choose
 from spmem.stores.maps.surfels import SurfelMap
-from spmem.stores.retention import (
-    RetentionCandidates,
-    choose,
-    recency,
-    reservoir,
-    uniform,
-)
+from spmem.stores.retention import recency, reservoir, uniform
 from spmem.testing.box import BoxRoom
 
 EVERY = KeyframeConfig(novelty=0.0, commit_every=3)
@@ -72,7 +67,7 @@ def test_a_budget_in_bytes_is_kept_on_the_disk_too(tmp_path: Path, frames: list[
         for frame in frames[:3]:
             memory.store(frame)
         memory.flush()
-        one = int(memory._bank.sizes().mean())
+        one = int(memory._state.bank.sizes().mean())
     grown = {}
     for budget in (None, f"{6 * one} B"):
         with spmem.open(path, mode="w", config=config, budget=budget) as memory:

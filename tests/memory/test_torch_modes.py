@@ -17,7 +17,7 @@ from spmem.errors import DTypeError, FrameError, InputError
 from spmem.testing.box import BoxRoom
 
 ROOM = BoxRoom()
-WAY = ROOM.walk(3, width=32, height=24, sweep=1.0)
+WAY = ROOM.walk(3, width=64, height=48, sweep=1.0)
 FRAMES = ROOM.frames(WAY)
 
 
@@ -83,7 +83,7 @@ def test_tensors_with_gradients_are_stored_without_them(
                 memory.store(own)
             assert not any(part.requires_grad for part in memory.recent[0].tensors().values())
             assert same(seen(memory), plain)
-            asked = Camera(WAY.K, WAY.c2w.clone().requires_grad_(True), width=32, height=24)
+            asked = Camera(WAY.K, WAY.c2w.clone().requires_grad_(True), width=64, height=48)
             assert not memory.retrieve(asked).projection.depth.requires_grad
 
 
@@ -103,7 +103,7 @@ def test_the_default_dtype_changes_nothing(
     memory = spmem.open()
     for frame in FRAMES:
         camera = frame.camera
-        own = Camera(camera.K.tolist(), camera.c2w.tolist(), width=32, height=24)
+        own = Camera(camera.K.tolist(), camera.c2w.tolist(), width=64, height=48)
         assert frame.depth is not None
         memory.store(Frame(frame.rgb.tolist() if frame.rgb.is_floating_point() else frame.rgb, frame.depth.tolist(), own))  # fmt: skip
     assert same(seen(memory), plain)
@@ -131,10 +131,10 @@ def test_a_cast_does_not_whiten_a_frame() -> None:
 
 
 def test_poses_in_bfloat16_are_refused_and_pictures_in_it_are_taken() -> None:
-    with pytest.raises(DTypeError, match="c2w is torch.bfloat16"):
-        Camera(WAY.K[0], WAY.c2w[0].bfloat16(), width=32, height=24)
-    with pytest.raises(DTypeError, match="K is torch.bfloat16"):
-        Camera(WAY.K[0].bfloat16(), WAY.c2w[0], width=32, height=24)
+    with pytest.raises(DTypeError, match=r"c2w is torch\.bfloat16"):
+        Camera(WAY.K[0], WAY.c2w[0].bfloat16(), width=64, height=48)
+    with pytest.raises(DTypeError, match=r"K is torch\.bfloat16"):
+        Camera(WAY.K[0].bfloat16(), WAY.c2w[0], width=64, height=48)
     frame = FRAMES[0]
     assert frame.depth is not None
     low = Frame(frame.rgb_float().bfloat16(), frame.depth.bfloat16(), frame.camera)
@@ -194,7 +194,9 @@ def test_rollout_cuts_off_what_an_autoencoder_overshoots() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda a, b: None, lambda: None, lambda a, b, c, d: None, 3], ids=str
+    "function",
+    [lambda a, b: None, lambda: None, lambda a, b, c, d: None, 3],
+    ids=["two", "none", "four", "no function"],
 )
 def test_a_function_of_other_arguments_is_no_generator(function: Any) -> None:
     with pytest.raises(InputError, match="from_function takes"):

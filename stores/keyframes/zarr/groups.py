@@ -24,7 +24,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from spmem.errors import InputError
 from spmem.protocols import Arrays
 from spmem.stores.keyframes.zarr.decode import read_arrays
-from spmem.stores.keyframes.zarr.untrusted import guarded, require_room
+from spmem.stores.keyframes.zarr.encode import write_rows
+from spmem.stores.keyframes.zarr.untrusted import checked_array, require_room
 
 KEYFRAMES = "keyframes"
 """The group that keyframes themselves live in."""
@@ -43,7 +44,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Parted:
+class ChunkedGroup:
     """A group in RAM, its arrays in chunks that are never changed, so that several may share them."""
 
     arrays: dict[str, tuple[tuple[int, ...], list[str], list[NDArray[Any]]]]
@@ -51,7 +52,7 @@ class Parted:
     attributes: str
 
     @classmethod
-    def of(cls, group: Group, old: Parted | None) -> Parted:
+    def of(cls, group: Group, old: ChunkedGroup | None) -> ChunkedGroup:
         """The group; chunks that ``old`` has too are taken from there, the others copied."""
         arrays = {}
         for name, array in group.arrays.items():
@@ -93,7 +94,9 @@ def checked_group(group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> 
     """
     for name in (group, *arrays):
         if not _NAME.fullmatch(name):
-            raise InputError(f"{name!r} names no array or group: letters, digits and _ . - are")
+            raise InputError(
+                f"invalid array or group name {name!r}: use letters, digits, '_', '.', '-'"
+            )
     if group == KEYFRAMES:
         raise InputError(f"the group {KEYFRAMES!r} belongs to the bank; take another name")
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -132,17 +135,17 @@ def read_group(
     node = root[name]
     if not isinstance(node, zarr.Group):
         return None
-    known = {key: guarded(array, f"{name}/{key}") for key, array in sorted(node.arrays())}
+    known = {key: checked_array(array, f"{name}/{key}") for key, array in sorted(node.arrays())}
     require_room(name, known.values())
-    told: dict[str, Any] = {key: array.attrs.get(DIGESTS) for key, array in known.items()}
+    known_digests: dict[str, Any] = {key: array.attrs.get(DIGESTS) for key, array in known.items()}
     for key, array in known.items():
         count = -(-array.shape[0] // array.chunks[0]) if array.ndim else 1
-        fits = isinstance(told[key], list) and len(told[key]) == count
-        if told[key] is not None and not fits:
+        fits = isinstance(known_digests[key], list) and len(known_digests[key]) == count
+        if known_digests[key] is not None and not fits:
             raise ValueError(f"{array.path} does not hold what was written")
 
     def check(key: str, number: int, rows: NDArray[Any]) -> None:
-        if told[key] is not None and told[key][number] != _digest(rows):
+        if known_digests[key] is not None and known_digests[key][number] != _digest(rows):
             raise ValueError(f"{known[key].path} does not hold what was written")
 
     return read_arrays(known, check), dict(node.attrs)
@@ -163,39 +166,27 @@ def _digest(part: NDArray[Any]) -> str:
 def _write(node: zarr.Group, key: str, array: NDArray[Any], old: zarr.Array[Any] | None) -> None:
     chunks = _chunks(array)
     new = digests(array, chunks[0] if chunks else 1)
-    if (
-        old is None
-        or DIGESTS not in old.attrs
-        or (old.dtype, old.chunks, old.shape[1:]) != (array.dtype, chunks, array.shape[1:])
-    ):
-        node.create_array(
-            key,
-            data=array,
-            chunks=chunks,
-            compressors=[
-                BloscCodec(cname="zstd", clevel=1, typesize=array.itemsize),
-                Crc32cCodec(),
-            ],
-            attributes={DIGESTS: new},
-            overwrite=old is not None,
+    known: Any = None if old is None else old.attrs.get(DIGESTS)
+    like = (array.dtype, chunks, array.shape[1:])
+    if old is None or known is None or (old.dtype, old.chunks, old.shape[1:]) != like:
+        known, old = (
+            [],
+            node.create_array(
+                key,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunks=chunks,
+                compressors=[
+                    BloscCodec(cname="zstd", clevel=1, typesize=array.itemsize, shuffle="shuffle"),
+                    Crc32cCodec(),
+                ],
+                overwrite=old is not None,
+            ),
         )
-        return
-    known = old.attrs[DIGESTS]
     if known == new and old.shape == array.shape:
         return
-    if old.shape != array.shape:
-        old.resize(array.shape)
-    assert isinstance(known, list)
-    for start, stop in _runs([known[i : i + 1] != [digest] for i, digest in enumerate(new)]):
-        rows = slice(start * chunks[0], min(stop * chunks[0], len(array)))
-        old[rows] = array[rows]
+    write_rows(old, array, [i for i, digest in enumerate(new) if known[i : i + 1] != [digest]])
     old.attrs[DIGESTS] = new
-
-
-def _runs(changed: list[bool]) -> list[tuple[int, int]]:
-    """Where runs of True begin and end."""
-    edges = np.flatnonzero(np.diff(np.array([False, *changed, False], np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _chunks(array: NDArray[Any]) -> tuple[int, ...]:

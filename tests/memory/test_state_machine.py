@@ -41,7 +41,6 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.stores.keyframes.zarr import ZarrKeyframes
-from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
 from spmem.verification import flaws
 
@@ -610,7 +609,7 @@ class DurableMachine(MemoryMachine):
         self.memory.commit()
         self.whole_commit()
         with closing(ZarrKeyframes.open(self.path, "r", branch=self.branch)) as bank:
-            assert [flaw for flaw in flaws(bank, SurfelMap()) if flaw is not None] == []
+            assert [flaw for flaw in flaws(bank) if flaw is not None] == []
 
     @rule()
     def read_elsewhere(self) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from real_walks import WALKS
 
 from spmem.evaluation.publish import publish
-from spmem.evaluation.report import ROOT, tell, walks_folder
+from spmem.evaluation.report import ROOT, print_report, walks_folder
 from spmem.evaluation.retrieval import Scope, retrieval
 from spmem.evaluation.tables import aims, each_scene, summary
 
@@ -36,7 +36,7 @@ def to_docs(files: list[Path]) -> None:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small scenes, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -49,7 +49,7 @@ def main() -> None:
     if options.docs:
         to_docs(files)
     rows = summary(found) + (each_scene(found.answers) if options.json else [])
-    tell(rows, aims(found), as_json=options.json)
+    print_report(rows, aims(found), as_json=options.json)
 
 
 if __name__ == "__main__":

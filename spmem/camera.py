@@ -11,10 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spmem import geometry
-from spmem.errors import CameraError, DeviceError
+from spmem.device import CPU, as_device
+from spmem.errors import CameraError, DeviceError, DTypeError
 from spmem.geometry.conventions import ColmapCamera, GsplatCamera, Pytorch3dCamera
+from spmem.torch_modes import bound, kept
 
 RIGID_TOLERANCE = 1e-3
+LARGEST = 1e9
+"""The largest coordinate of a camera and the largest depth, in world units: sums of squares of them are float32 numbers."""
+STEEPEST = 1e3
+"""The most that a pixel's ray goes aside for a step ahead: 89.94 degrees."""
+COARSEST = 2e-3
+"""The largest relative step of a dtype that poses may come in: float16's is 0.001, bfloat16's 0.008."""
 
 
 class Camera:
@@ -31,7 +39,8 @@ class Camera:
     return new cameras. Leading dims are indexed, iterated and counted as a tensor's.
 
     Raises:
-        CameraError: Wrong shape, not finite, K singular or skewed, a pose that is not rigid.
+        CameraError: Wrong shape, not finite, K singular or skewed, a pose that is not rigid, a position beyond 1e9.
+        DTypeError: bfloat16 or coarser, which puts a camera 5 m away off by up to 2 cm.
         DeviceError: K and c2w on different devices.
 
     Example:
@@ -57,10 +66,7 @@ class Camera:
             raise CameraError(f"c2w must be [..., 4, 4], got {list(c2w.shape)}{hint}")
         if K.device != c2w.device:
             raise DeviceError(f"K is on {K.device} and c2w on {c2w.device}; move one with .to(...)")
-        if width != int(width) or height != int(height) or width < 1 or height < 1:
-            raise CameraError(
-                f"width and height must be positive integers, got {width} and {height}"
-            )
+        width, height = _edge(width, "width"), _edge(height, "height")
         try:
             batch = np.broadcast_shapes(K.shape[:-2], c2w.shape[:-2])
         except ValueError as error:
@@ -68,13 +74,13 @@ class Camera:
                 f"leading dims of K {list(K.shape[:-2])} and c2w {list(c2w.shape[:-2])} do not broadcast"
             ) from error
         if validate:
-            _check_intrinsics(K.detach(), int(width))
+            _check_intrinsics(K.detach(), width, height)
             _check_pose(c2w.detach())
         set_ = object.__setattr__
         set_(self, "K", K.expand(*batch, 3, 3))
         set_(self, "c2w", c2w.expand(*batch, 4, 4))
-        set_(self, "width", int(width))
-        set_(self, "height", int(height))
+        set_(self, "width", width)
+        set_(self, "height", height)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"Camera is immutable; build a new one instead of setting {name}")
@@ -131,8 +137,22 @@ class Camera:
         return first._with(K, c2w)
 
     def to(self, device: torch.device | str) -> Camera:
-        """The same camera on another device."""
+        """The same camera on another device. Raises DeviceError, and DTypeError for a dtype: cameras keep float32."""
+        device = as_device(device)
         return self._with(self.K.to(device), self.c2w.to(device))
+
+    def checked(self) -> Camera:
+        """The camera, checked as on construction, its tensors without graph or inference mode. Raises CameraError.
+
+        Cameras made with ``validate=False`` get their check here; it reads both matrices, once.
+        """
+        K, c2w = self.K.detach().to(CPU), self.c2w.detach().to(CPU)
+        size = max(self.width, self.height)
+        if self.shape or not _plainly_right(K.tolist(), c2w.tolist(), size):
+            _check_intrinsics(K, self.width, self.height)
+            _check_pose(c2w)
+        free = not bound(self.K) and not bound(self.c2w)
+        return self if free else self._with(kept(self.K), kept(self.c2w))
 
     def _with(self, K: Tensor, c2w: Tensor) -> Camera:
         return Camera(K, c2w, width=self.width, height=self.height, validate=False)
@@ -176,7 +196,9 @@ class Camera:
 
     def resize(self, width: int, height: int) -> Camera:
         """The same view in other pixels (K is scaled; the field of view stays)."""
-        scale = torch.tensor([width / self.width, height / self.height, 1.0], device=self.device)
+        scale = torch.tensor(
+            [width / self.width, height / self.height, 1.0], dtype=torch.float32, device=self.device
+        )
         return Camera(self.K * scale[:, None], self.c2w, width=width, height=height, validate=False)
 
     # -- making one ---------------------------------------------------------------------------------
@@ -244,10 +266,11 @@ class Camera:
             raise CameraError(
                 f"nerfstudio intrinsics lack {error}; wanted fl_x, fl_y, cx, cy, w, h"
             ) from None
-        K = torch.eye(3)
+        c2w = _as_float(transform_matrix, "transform_matrix")
+        K = torch.eye(3, dtype=torch.float32, device=c2w.device)
         K[0, 0], K[1, 1] = fl_x, float(intrinsics.get("fl_y", fl_x))
         K[0, 2], K[1, 2] = float(intrinsics.get("cx", w / 2)), float(intrinsics.get("cy", h / 2))
-        return cls.from_opengl(K, transform_matrix, width=w, height=h)
+        return cls.from_opengl(K, c2w, width=w, height=h)
 
     def to_nerfstudio(self) -> dict[str, Any]:
         """A single camera as a ``transforms.json`` frame: plain numbers, OpenGL axes."""
@@ -308,16 +331,63 @@ def _rebuild(K: Tensor, c2w: Tensor, width: int, height: int) -> Camera:
     return Camera(K, c2w, width=width, height=height, validate=False)
 
 
+def _edge(value: Any, name: str) -> int:
+    try:
+        edge = int(value)
+    except (TypeError, ValueError, OverflowError):
+        edge = 0
+    if edge < 1 or edge != value:
+        raise CameraError(f"width and height must be positive integers, got {name}={value!r:.80}")
+    return edge
+
+
 def _as_float(value: Any, name: str) -> Tensor:
     try:
-        return torch.as_tensor(value).to(torch.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
+        if not isinstance(value, Tensor):
+            return torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CameraError(
             f"{name} must be a tensor or array of numbers, got {type(value).__name__}"
         ) from error
+    if value.is_floating_point() and torch.finfo(value.dtype).eps > COARSEST:
+        raise DTypeError(
+            f"{name} is {value.dtype}, which holds two to three digits: rotations are not rigid and positions are off "
+            "by up to 0.4 %; keep cameras in float32, also where a model runs in less"
+        )
+    return value.to(torch.float32)
 
 
-def _check_intrinsics(K: Tensor, width: int) -> None:
+def _plainly_right(K: list[list[float]], c2w: list[list[float]], size: int) -> bool:
+    """Whether a single camera is right beyond doubt; what is not, the checks below look at."""
+    (fx, skew, cx), (zero, fy, cy), last = K
+    x, y, z, bottom = c2w
+    right, down, ahead = zip(x[:3], y[:3], z[:3], strict=True)
+    products = (
+        (right, right, 1.0), (down, down, 1.0), (ahead, ahead, 1.0),
+        (right, down, 0.0), (right, ahead, 0.0), (down, ahead, 0.0),
+    )  # fmt: skip
+    turned = (
+        right[1] * down[2] - right[2] * down[1],
+        right[2] * down[0] - right[0] * down[2],
+        right[0] * down[1] - right[1] * down[0],
+    )
+    return (
+        skew == zero == 0
+        and last == [0, 0, 1]
+        and bottom == [0, 0, 0, 1]
+        and min(fx, fy) >= 4  # NaN fails, here and below
+        and 2 * max(size, abs(cx), abs(cy)) <= STEEPEST * min(fx, fy) < LARGEST
+        and all(abs(row[3]) <= LARGEST for row in (x, y, z))
+        and all(abs(_dot(a, b) - one) <= RIGID_TOLERANCE / 2 for a, b, one in products)
+        and _dot(turned, ahead) > 0.5
+    )
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _check_intrinsics(K: Tensor, width: int, height: int) -> None:
     if not bool(torch.isfinite(K).all()):
         raise CameraError("K has values that are not finite")
     fx, fy = K[..., 0, 0], K[..., 1, 1]
@@ -336,11 +406,24 @@ def _check_intrinsics(K: Tensor, width: int) -> None:
         raise CameraError(
             "K looks normalised by the image size; spmem wants pixels: scale the rows by width and height"
         )
+    edges = torch.tensor([width, height], dtype=K.dtype, device=K.device)
+    aside = torch.maximum(K[..., :2, 2].abs(), (edges - K[..., :2, 2]).abs())
+    aside = (aside / torch.stack([fx, fy], -1)).amax() if K.numel() else K.new_zeros(())
+    if not float(aside) <= STEEPEST:
+        raise CameraError(
+            f"K has rays that go {float(aside):.3g} aside for 1 ahead, at most {STEEPEST:g} is a picture: look at the "
+            "focal lengths and the principal point"
+        )
 
 
 def _check_pose(c2w: Tensor) -> None:
     if not bool(torch.isfinite(c2w).all()):
         raise CameraError("c2w has values that are not finite")
+    far = float(c2w[..., :3, 3].abs().max()) if c2w.numel() else 0.0
+    if far > LARGEST:
+        raise CameraError(
+            f"c2w stands {far:.3g} world units from the origin, at most {LARGEST:g}; move the world to the cameras"
+        )
     error = float(geometry.rigid_error(c2w).max()) if c2w.numel() else 0.0
     if error <= RIGID_TOLERANCE:
         return

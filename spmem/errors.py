@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from os import PathLike
 from pathlib import Path
 
 
@@ -60,7 +61,7 @@ class MissingExtraError(SpmemError, ImportError):
 class FormatError(SpmemError, ValueError):
     """A file of a data set is missing, broken or not what its layout promises; names the file."""
 
-    def __init__(self, path: str | Path, problem: str) -> None:
+    def __init__(self, path: str | PathLike[str], problem: str) -> None:
         self.path = Path(path)
         super().__init__(f"{path}: {problem}")
 

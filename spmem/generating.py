@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import FrameError, InputError
+from spmem.returned import checked_depth, name_of
 from spmem.types import Frame, Retrieval
 
 SLOTS = ("projection", "warp", "references", "recent", "latents", "cameras", "prompt")
@@ -20,6 +21,8 @@ SLOTS = ("projection", "warp", "references", "recent", "latents", "cameras", "pr
 the last frames; their latents; poses; words."""
 LAYOUTS = ("THWC", "TCHW", "CTHW")
 AXES = ("opencv", "opengl")
+OVER = 0.05
+"""How far colours may lie outside of their range, as a share of it: autoencoders overshoot. It is cut off."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +198,12 @@ def run_generator(
     made = generator.generate(conditioning, cameras, seed=seed, **more)
     if not isinstance(made, Generated):
         made = Generated(made)
-    who = type(generator).__name__
+    who = name_of(getattr(generator, "function", generator))
     rgb = _frames(made.rgb, spec, [echoed + len(cameras), cameras.height, cameras.width, 3], who)
     depth = made.depth
     if depth is not None:
         wanted = [echoed + len(cameras), cameras.height, cameras.width]
-        if list(depth.shape) != wanted:
-            raise FrameError(f"generator {who} returned depth {list(depth.shape)}, wanted {wanted}")
-        depth = depth.detach()[echoed:]
+        depth = checked_depth(depth, wanted, rgb.device, f"generator {who}")[echoed:]
     latents = made.latents
     if latents is not None:
         if len(latents) != echoed + len(cameras):
@@ -229,7 +230,16 @@ def _frames(rgb: Any, spec: GeneratorSpec, wanted: list[int], who: str) -> Tenso
         raise FrameError(f"generator {who} returned {list(rgb.shape)}, wanted {wanted}{hint}")
     low, high = spec.value_range
     made: Tensor = rgb.detach()
-    return made if (low, high) == (0.0, 1.0) else (made.float() - low) / (high - low)
+    made = made if (low, high) == (0.0, 1.0) else (made.float() - low) / (high - low)
+    least, most = torch.stack(torch.aminmax(made)).tolist() if made.numel() else (0.0, 1.0)
+    if not (least >= -OVER and most <= 1 + OVER):  # NaN fails
+        scale = high - low
+        raise FrameError(
+            f"generator {who} returned colours from {low + scale * least:g} to {low + scale * most:g}, wanted "
+            f"[{low:g}, {high:g}] (a little more is clamped): GeneratorSpec(value_range=(0, 255)) or (-1, 1) declares "
+            "what the model returns"
+        )
+    return made.clamp(0, 1)
 
 
 FrameFunction = Callable[..., Tensor | Generated]
@@ -240,12 +250,10 @@ class FunctionGenerator:
 
     def __init__(self, function: FrameFunction, spec: GeneratorSpec) -> None:
         self.function, self.spec = function, spec
-        named = inspect.signature(function).parameters.values()
+        named = _parameters(function)
         anything = any(one.kind is one.VAR_KEYWORD for one in named)
         names = {one.name for one in named}
-        self._takes = {
-            name for name in ("prompt", "seed", "state", "callback") if anything or name in names
-        }
+        self._takes = {name for name in _WORDS if anything or name in names}
 
     def condition(
         self, context: Retrieval, prompt: str | None = None
@@ -279,6 +287,9 @@ def from_function(function: FrameFunction, spec: GeneratorSpec | None = None) ->
             the spec says so).
         spec: What it takes and gives; None: frames ``[T, H, W, 3]`` in [0, 1], of any number and size.
 
+    Raises:
+        InputError: No function, or one that does not take three arguments.
+
     Example:
         >>> import torch, spmem
         >>> grey = spmem.from_function(
@@ -286,6 +297,29 @@ def from_function(function: FrameFunction, spec: GeneratorSpec | None = None) ->
         ... )
     """
     return FunctionGenerator(function, GeneratorSpec() if spec is None else spec)
+
+
+def _parameters(function: FrameFunction) -> list[inspect.Parameter]:
+    """The parameters of a function that takes history, cameras and context. Raises InputError for others."""
+    if not callable(function):
+        raise InputError(f"from_function takes a function, got {type(function).__name__}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of a compiled function
+        return []
+    words = {name: None for name in _WORDS if name in signature.parameters}
+    try:
+        signature.bind(None, None, None, **words)
+    except TypeError as error:
+        raise InputError(
+            f"from_function takes f(history, cameras, context), and {name_of(function)}{signature} is called otherwise "
+            f"({error})"
+        ) from None
+    return list(signature.parameters.values())
+
+
+_WORDS = ("prompt", "seed", "state", "callback")
+"""What a function is also given, if it has parameters of these names."""
 
 
 def retrieve_for(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arguments import seconds, whole
 from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.types import Frame, Projection
 from spmem.views import Views
+from spmem.where import Where
 
 Observers: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Surfel ids ``[n]`` to the keyframes that saw each, as :meth:`spmem.protocols.GeometryStore.observers` answers."""
@@ -67,8 +69,24 @@ def trajectory(cameras: Camera, asked: str) -> Camera:
     return cameras if cameras.shape else cameras[None]
 
 
+def require_query(method: Any, where: Any, given: Any, time: Any, seed: Any) -> None:
+    """Raises InputError for arguments of a retrieval that are none."""
+    if method is not None and not isinstance(method, str) and not hasattr(method, "select"):
+        raise InputError(
+            "method is the name of a rule or a rule (spmem.protocols.Retriever), "
+            f"got {type(method).__name__}"
+        )
+    if where is not None and not isinstance(where, Where):
+        raise InputError(f"where is a spmem.Where, got {type(where).__name__}")
+    if given is not None and not (
+        isinstance(given, Sequence) and all(isinstance(one, Frame) for one in given)
+    ):
+        raise InputError(f"given is a sequence of spmem.Frames, got {type(given).__name__}")
+    if time is not None:
+        seconds(time, "time")
+    whole(seed, "seed")
+
+
 def number(k: int) -> int:
     """How many keyframes are wanted. Raises InputError."""
-    if k != int(k) or k < 0:
-        raise InputError(f"k must be an integer >= 0, got {k}")
-    return int(k)
+    return whole(k, "k")

@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.errors import FrameError, InputError
+from spmem.errors import InputError
 from spmem.generating import retrieve_for, run_generator, spec_of
-from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
-from spmem.plugins import find
 from spmem.protocols import DepthEstimator, Generator, Memory
+from spmem.registry import make
+from spmem.returned import depth_from
 from spmem.types import Frame, Retrieval
 
 CARRY_ON = "projection-depth"
@@ -113,7 +113,8 @@ def rollout(
             with one that cannot (at once); memory knows nothing of the first cameras and nothing gives depth (at the
             first chunk).
         UnknownNameError: No depth estimator has this name (at once).
-        FrameError: The generator or the depth estimator returned another shape or range of values than wanted.
+        FrameError: The generator or the depth estimator returned another shape or range of values than wanted (colours up
+            to a twentieth outside of their range are cut off).
     """
     if len(cameras.shape) != 1:
         raise InputError(
@@ -127,10 +128,7 @@ def rollout(
     spec.check_size(cameras)
     spec.frames.fit(min(chunk, max(len(cameras), 1)) + spec.echoed)
     _require_history(memory, max(spec.history, spec.echoed))
-    if depth is None or isinstance(depth, str):
-        estimate: DepthEstimator = find("depth_estimator", depth or CARRY_ON, DEPTH_ESTIMATORS)()
-    else:
-        estimate = depth
+    estimate: DepthEstimator = make("depth_estimator", CARRY_ON if depth is None else depth)
 
     wanted = k if {"references", "warp"} & spec.slots else 0
     keep = _committer(memory) if commit else None
@@ -159,9 +157,7 @@ def rollout(
             else:
                 if first == start and depth is None:
                     _require_covered(context)
-                lifted = _checked_depth(
-                    estimate(made.rgb, asked, context.projection), asked, estimate
-                )
+                lifted = depth_from(estimate, made.rgb, asked, context.projection)
             latents = repeat(None) if made.latents is None else iter(made.latents)
             frames = tuple(
                 Frame(rgb, depths, camera, latent=latent)
@@ -228,13 +224,3 @@ def _require_covered(context: Retrieval) -> None:
             "memory knows nothing of what the first cameras see, so that there is no depth to carry on; "
             "store a frame with depth that sees it, or pass depth=an estimator"
         )
-
-
-def _checked_depth(
-    depth: Tensor, cameras: Camera, estimate: DepthEstimator
-) -> Float[Tensor, "t h w"]:
-    who, wanted = type(estimate).__name__, [len(cameras), cameras.height, cameras.width]
-    got = list(depth.shape) if isinstance(depth, Tensor) else type(depth).__name__
-    if got != wanted:
-        raise FrameError(f"depth estimator {who} returned {got}, wanted {wanted}")
-    return depth.detach()

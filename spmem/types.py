@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from spmem.camera import Camera
+from spmem.camera import LARGEST, Camera
+from spmem.device import as_device
 from spmem.errors import DeviceError, DTypeError, FrameError
+from spmem.torch_modes import bound, kept
 
 __all__ = [
     "Camera",
@@ -32,18 +35,19 @@ class Frame:
     """One posed image with depth: what a camera saw, or a generator made.
 
     Args:
-        rgb: ``[H, W, 3]``, uint8 or float in [0, 1].
-        depth: ``[H, W]`` z-depth in world units as float, 0 = none; or None where a depth estimator is to fill it in.
+        rgb: ``[H, W, 3]``, uint8 or float in [0, 1]; a tensor, an array or a PIL image.
+        depth: ``[H, W]`` z-depth in world units as float, at most 1e9, 0 = none; or None if a depth estimator is to fill it in.
         camera: A single :class:`Camera` of the same size.
-        time: Seconds, or None: the memory then counts frames.
-        confidence: ``[H, W]`` weights >= 0 of the depth values, or None.
+        time: Seconds, at most 3.4e38 (what float32 holds), or None: the memory then counts frames.
+        confidence: ``[H, W]`` weights of the depth values, 0 to 1e9, or None.
         features: ``[H, W, C]`` per-pixel descriptions to attach to the surfels, or None.
         latent: What a generator's autoencoder made of this frame, floats of any shape, or None; kept with the keyframe bit
             for bit, and looked at by nobody.
         validate: Check the values (a host-device copy on CUDA); shapes and dtypes are always checked.
 
     Raises:
-        FrameError: A shape that does not fit, NaN, infinite or negative depth, float rgb outside [0, 1].
+        FrameError: A shape that does not fit, NaN, infinite, negative or too large depth, float rgb outside [0, 1], a
+            time that is no finite number.
         DTypeError: Integer depth (its scale is unknown), rgb of another dtype, a latent that is not of floats.
         DeviceError: Tensors on different devices.
     """
@@ -77,16 +81,19 @@ class Frame:
             )
         self.camera = camera
         self.rgb = _rgb(rgb, camera, validate)
-        self.depth = None if depth is None else _depth(depth, camera, validate)
+        self.depth = None if depth is None else _depth(depth, camera)
         self.time = _time(time)
-        self.confidence = None if confidence is None else _confidence(confidence, camera, validate)
-        self.features = None if features is None else _features(features, camera, validate)
+        self.confidence = None if confidence is None else _confidence(confidence, camera)
+        self.features = None if features is None else _features(features, camera)
         self.latent = None if latent is None else _latent(latent)
-        for name, tensor in self.tensors().items():
+        parts = self.tensors()
+        for name, tensor in parts.items():
             if tensor.device != camera.device:
                 raise DeviceError(
                     f"{name} is on {tensor.device}, the camera on {camera.device}; move one with .to(...)"
                 )
+        if validate:
+            _check_values({name: part for name, part in parts.items() if name != "rgb"})
 
     def __repr__(self) -> str:
         return f"Frame({self.camera.width}x{self.camera.height}, time={self.time}, {self.camera.device})"
@@ -97,7 +104,8 @@ class Frame:
         return {name: part for name, part in parts.items() if isinstance(part, Tensor)}
 
     def to(self, device: torch.device | str) -> Frame:
-        """The same frame on another device."""
+        """The same frame on another device. Raises DeviceError, and DTypeError for a dtype: frames keep theirs."""
+        device = as_device(device)
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         return self.replace(camera=self.camera.to(device), **moved)
 
@@ -105,6 +113,22 @@ class Frame:
         """A copy with some fields changed (values are not checked again)."""
         fields = {name: getattr(self, name) for name in self.__slots__} | changes
         return Frame(**fields, validate=False)
+
+    def checked(self) -> Frame:
+        """The frame as a memory takes it: values checked as on construction, tensors without graph or inference mode.
+
+        Frames made with ``validate=False``, by :meth:`replace` or by :meth:`moved` get their check here. If all is
+        well, it waits for the device once.
+
+        Raises:
+            FrameError: As on construction.
+            CameraError: As on the construction of its camera.
+        """
+        camera, parts = self.camera.checked(), self.tensors()
+        _check_values(parts)
+        if camera is self.camera and not any(map(bound, parts.values())):
+            return self
+        return self.replace(camera=camera, **{name: kept(part) for name, part in parts.items()})
 
     def moved(self, c2w: Any) -> Frame:
         """A copy at another pose ``[4, 4]`` (not checked)."""
@@ -116,7 +140,8 @@ class Frame:
     def believed_depth(self) -> Float[Tensor, "h w"]:
         """Depth, and 0 where it is not believed (confidence 0) or not there at all: what a keyframe is known to have seen."""
         if self.depth is None:
-            return torch.zeros(self.rgb.shape[:2], device=self.rgb.device)
+            size = self.rgb.shape[:2]
+            return torch.zeros(size, dtype=torch.float32, device=self.rgb.device)
         return self.depth if self.confidence is None else self.depth * (self.confidence > 0)
 
     def rgb_float(self) -> Float[Tensor, "h w 3"]:
@@ -132,7 +157,10 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A frame kept in the episodic bank; pixels are read from storage when asked for."""
+    """A frame kept in the episodic bank; pixels are read from storage when asked for.
+
+    It is on its camera's device: on the cameras' that were asked about if it comes from ``retrieve``, else on the CPU.
+    """
 
     id: int
     camera: Camera
@@ -141,8 +169,15 @@ class Keyframe:
 
     @property
     def frame(self) -> Frame:
-        """The stored frame (read anew at each access; depth within the bank's stated error)."""
-        return self._read(self.id)
+        """The stored frame (read again at each access; depth within the bank's stated error)."""
+        return self._read(self.id).to(self.camera.device)
+
+    def to(self, device: torch.device | str) -> Keyframe:
+        """The same keyframe on another device."""
+        device = as_device(device)
+        return (
+            self if device == self.camera.device else replace(self, camera=self.camera.to(device))
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """A keyframe travels to another process with its frame."""
@@ -281,13 +316,14 @@ class Retrieval:
         return self.projection.coverage
 
     def frames(self) -> list[Frame]:
-        """The frames of the keyframes, in their order, read together: faster than each ``keyframe.frame``.
+        """The frames of the keyframes, in their order, on the cameras' device; read together, which is fast.
 
-        Raises CorruptMemoryError where the stored pixels of one are damaged.
+        Raises CorruptMemoryError if the stored pixels of one are damaged.
         """
         if self._read is None:
-            return [keyframe.frame for keyframe in self.keyframes]
-        return self._read([keyframe.id for keyframe in self.keyframes])
+            return [keyframe.frame.to(self.cameras.device) for keyframe in self.keyframes]
+        read = self._read([keyframe.id for keyframe in self.keyframes])
+        return [frame.to(self.cameras.device) for frame in read]
 
     def explain(self) -> list[Contribution]:
         """Per keyframe what it sees of the query, and what it alone contributes, whatever the method."""
@@ -333,10 +369,59 @@ class Snapshot:
     """Seconds, of the latest keyframe in it; None where there is none, or an older spmem committed."""
 
 
+VALUES = {
+    "rgb": (0.0, 1.0),
+    "depth": (0.0, LARGEST),
+    "confidence": (0.0, LARGEST),
+    "features": (-LARGEST, LARGEST),
+}
+"""What the floats of a frame lie between."""
+
+
+def _check_values(parts: Mapping[str, Tensor]) -> None:
+    """Raises FrameError for values that no frame has; one wait for the device."""
+    floats = {
+        name: part.detach()
+        for name, part in parts.items()
+        if name in VALUES and part.is_floating_point() and part.numel()
+    }
+    if not floats:
+        return
+    if all(part.device.type == "cpu" for part in floats.values()):  # numpy's, on one thread
+        arrays = [part.numpy() for part in floats.values()]
+        ends = [[float(array.min()), float(array.max())] for array in arrays]
+    else:
+        ends = torch.stack([torch.stack(torch.aminmax(part)) for part in floats.values()]).tolist()
+    for name, (low, high) in zip(floats, ends, strict=True):
+        least, most = VALUES[name]
+        if not (least <= low and high <= most):  # NaN fails
+            raise FrameError(_outside(name, low, high))
+
+
+def _outside(name: str, low: float, high: float) -> str:
+    """What is wrong with values from ``low`` to ``high``."""
+    if name != "depth":
+        least, most = VALUES[name]
+        return f"{name} must be finite, >= {least:g} and <= {most:g}, got values from {low:g} to {high:g}"
+    if low < 0:
+        return (
+            f"depth has negative values (down to {low:g}): 0 means none; OpenGL's z points backward"
+        )
+    if LARGEST < high < float("inf"):
+        return f"depth goes up to {high:g}, more than {LARGEST:g}: write 0 where nothing was seen"
+    return (
+        "depth has NaN or infinite values; write 0 where there is none: "
+        "torch.nan_to_num(depth, 0, 0, 0)"
+    )
+
+
 def _tensor(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
+        if isinstance(value, list | tuple) or hasattr(value, "__array_interface__"):
+            # By way of an array, numbers come as they are, whatever torch's default dtype; so do PIL's images.
+            value = value if isinstance(value, np.ndarray) else np.array(value)
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise FrameError(
@@ -389,7 +474,7 @@ def checked_rgb(value: Any, *, validate: bool = True) -> Tensor:
     return rgb.to(torch.float32).clamp(0, 1)
 
 
-def _depth(value: Any, camera: Camera, validate: bool) -> Tensor:
+def _depth(value: Any, camera: Camera) -> Tensor:
     depth, size = _tensor(value, "depth"), (camera.height, camera.width)
     if not depth.is_floating_point():
         raise DTypeError(
@@ -401,48 +486,42 @@ def _depth(value: Any, camera: Camera, validate: bool) -> Tensor:
         raise FrameError(
             f"depth must be {list(size)} (height, width) as the camera, got {list(depth.shape)}"
         )
-    depth = depth.to(torch.float32)
-    if validate:
-        low, high = (float(v) for v in torch.aminmax(depth.detach()))
-        if low < 0:
-            raise FrameError(
-                f"depth has negative values (down to {low:g}): 0 means none; OpenGL's z points backward"
-            )
-        if not (low >= 0 and high < float("inf")):
-            raise FrameError(
-                "depth has NaN or infinite values; write 0 where there is none: torch.nan_to_num(depth, 0, 0, 0)"
-            )
-    return depth
+    return depth.to(torch.float32)
 
 
 def _time(value: float | None) -> float | None:
     if value is None:
         return None
-    time = float(value)
-    if time != time or time in (float("inf"), float("-inf")):
-        raise FrameError(f"time must be finite seconds, got {time}")
+    try:
+        time = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise FrameError(f"time must be finite seconds, got {value!r:.80} ({error})") from None
+    if not abs(time) <= SECONDS:  # NaN fails
+        raise FrameError(
+            f"time must be finite seconds, at most {SECONDS:g} (what float32 holds), got {time:g}"
+        )
     return time
 
 
-def _confidence(value: Any, camera: Camera, validate: bool) -> Tensor:
+SECONDS = float(torch.finfo(torch.float32).max)
+"""The largest time: surfels keep theirs as float32."""
+
+
+def _confidence(value: Any, camera: Camera) -> Tensor:
     confidence = _tensor(value, "confidence").to(torch.float32)
     if confidence.shape != (camera.height, camera.width):
         raise FrameError(
             f"confidence must be {[camera.height, camera.width]} as the depth, got {list(confidence.shape)}"
         )
-    if validate and not bool((torch.isfinite(confidence) & (confidence >= 0)).all()):
-        raise FrameError("confidence must be finite and >= 0")
     return confidence
 
 
-def _features(value: Any, camera: Camera, validate: bool) -> Tensor:
+def _features(value: Any, camera: Camera) -> Tensor:
     features = _tensor(value, "features").to(torch.float32)
     if features.ndim != 3 or features.shape[:2] != (camera.height, camera.width):
         raise FrameError(
             f"features must be [{camera.height}, {camera.width}, C], got {list(features.shape)}"
         )
-    if validate and not bool(torch.isfinite(features).all()):
-        raise FrameError("features have values that are not finite")
     return features
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.arguments import keyframe_ids, span
 from spmem.errors import InputError
 from spmem.kernels.jit import njit
 from spmem.kernels.threads import Turns, claimed, shared
@@ -26,7 +27,8 @@ class Where:
     exclude: Keyframe ids that may not be answered.
 
     Raises:
-        InputError: A span that ends before it begins, corners that are not three finite numbers, low above high.
+        InputError: A span that ends before it begins, corners that are not three finite numbers, low above high, ids that
+            are no whole numbers.
 
     Example:
         >>> Where(time=(60, None), region=((0, -2, 0), (4, 0, 3))).time
@@ -38,9 +40,8 @@ class Where:
     exclude: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        start, end = self.time
-        if start is not None and end is not None and not start <= end:
-            raise InputError(f"where.time is (start, end) in seconds, got {self.time}")
+        span(self.time, "where.time")
+        object.__setattr__(self, "exclude", tuple(keyframe_ids(self.exclude).tolist()))
         if self.region is not None:
             try:
                 box = np.array([list(corner) for corner in self.region], np.float64)
@@ -54,9 +55,9 @@ class Where:
     def hides(self, views: Views) -> NDArray[np.int64]:
         """The ids of the views that it leaves out."""
         start, end = self.time
-        if not len(self.exclude) and start is None and end is None and self.region is None:
+        if not self.exclude and start is None and end is None and self.region is None:
             return views.ids[:0]
-        out = np.isin(views.ids, np.asarray(self.exclude, np.int64))
+        out = np.isin(views.ids, np.array(self.exclude, np.int64))
         if start is not None:
             out |= views.times < start
         if end is not None:

@@ -12,8 +12,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
 from spmem.kernels.jit import njit
 from spmem.kernels.threads import Turns, claimed, shared
+from spmem.limits import FINEST
+from spmem.parts.cache import ViewCache
+from spmem.protocols import Arrays, PartContext
 from spmem.retrieval.indices.voxels import SEED, voxel_key
 from spmem.retrieval.visibility.exact import cells, stride_of
 from spmem.retrieval.visibility.walls import WALLS, walls
@@ -48,8 +53,13 @@ WITHIN, TOP = np.uint64((1 << 3 * BITS) - 1), np.uint64(1 << 63)
 BATCH = 256
 """Views noted at once; bounds the memory that their voxels take."""
 
-DTYPES = {"edge": np.float64, "depths": np.float64, "through": np.uint64, "looks": np.int32}
-"""Of the arrays that are kept. (Those of before 0.1 had ``key`` or ``voxel``, made otherwise.)"""
+SCHEMA = {
+    "edge": ArraySchema("float64", "1", least=0, most=LARGEST),
+    "depths": ArraySchema("float64", "views", least=0, most=LARGEST),
+    "through": ArraySchema("uint64", "voxels", least=1),
+    "looks": ArraySchema("int32", "voxels", least=1),
+}
+"""What the arrays that are kept must be before kernels look into them."""
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
@@ -106,8 +116,9 @@ class KnownFreeSpace:
             if times > 0:
                 self._depths = np.insert(self._depths, at, medians)
             else:
-                nth = np.arange(len(at)) - np.searchsorted(medians, medians)  # among equals
-                self._depths = np.delete(self._depths, at + nth)
+                at += np.arange(len(at)) - np.searchsorted(medians, medians)  # among equals
+                known = np.append(self._depths, 0)[at.clip(max=len(self._depths))] == medians
+                self._depths = np.delete(self._depths, at[known])
             self._table, self._looks, self._used = _post(
                 self._table, self._looks, self._used, keys, starts, counts, times
             )
@@ -129,20 +140,12 @@ class KnownFreeSpace:
         """Inverse of :meth:`arrays`.
 
         Raises:
-            KeyError, ValueError: Arrays that no free space gives.
+            ValueError: Arrays that no free space gives.
         """
-        edge, depths, key, looks = (arrays[name] for name in DTYPES)
-        sound = (
-            all(arrays[name].dtype == dtype for name, dtype in DTYPES.items())
-            and edge.shape == (1,)
-            and depths.ndim == key.ndim == 1
-            and looks.shape == key.shape
-            and bool(np.isfinite(edge).all() and np.isfinite(depths).all())
-            and bool((depths > 0).all() and (np.diff(depths) >= 0).all())
-            and bool((key > 0).all() and (looks > 0).all())
-            and (edge[0] > 0 if len(depths) else edge[0] >= 0 and not len(key))
-        )
-        if not sound:
+        require(arrays, SCHEMA)
+        edge, depths, key, looks = (arrays[name] for name in SCHEMA)
+        sorted_ = bool((depths > 0).all() and (np.diff(depths) >= 0).all())
+        if not sorted_ or (edge[0] < FINEST and bool(len(depths) or edge[0] or len(key))):
             raise ValueError("the cached free space does not fit together")
         free = cls(reach)
         free._edge, free._depths = float(edge[0]), depths.copy()
@@ -193,6 +196,30 @@ class KnownFreeSpace:
             self._table, self._looks, depth, K, c2w, y, x, self._edge, lengths
         )
         return lengths, stride
+
+
+class FreeSpace(ViewCache[KnownFreeSpace]):
+    """Known free space as a part of a memory, which filters what it renders.
+
+    A :class:`spmem.protocols.Part` and :class:`spmem.protocols.ProjectionFilter`. Nothing is kept if
+    ``config.retrieval.reach`` is None: then nobody asks.
+    """
+
+    def __init__(self, context: PartContext) -> None:
+        self._reach = context.config.retrieval.reach
+        super().__init__("free", KnownFreeSpace(self._reach), context.views)
+
+    def believed(self, projection: Projection) -> Projection:
+        """The projection, not covering what is seen through more unseen space than ``reach``."""
+        return projection if self._reach is None else self.current().believed(projection)
+
+    def to_arrays(self, views: Views) -> Arrays | None:
+        """What the views looked through."""
+        return None if self._reach is None else self.current().arrays()
+
+    def from_arrays(self, arrays: Arrays, ids: I64) -> KnownFreeSpace:
+        """What was looked through."""
+        return KnownFreeSpace.restore(arrays, self._reach)
 
 
 @njit()

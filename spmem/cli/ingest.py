@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, size, tell
-from spmem.errors import InputError
+from spmem.cli.shell import Json, format_bytes, print_table
+from spmem.config import MemoryConfig
+from spmem.errors import InputError, NotAMemoryError
+from spmem.evaluation.printing import print_json
 
 Format = Annotated[
     str | None,
@@ -47,64 +49,84 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Store the frames of a data set in a memory."""
-    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.readers import open_walk
     from spmem.opening import open as open_memory
-    from spmem.stores.keyframes.zarr.location import place
-    from spmem.stores.keyframes.zarr.repository import held, taken
+    from spmem.progress import track
 
-    walk = open_walk(source, format, **_options(option or []))[::stride][:limit]
-    where = place(out)
-    if not append and taken(where):
+    walk = open_walk(source, format, **_parse_options(option or []))[::stride][:limit]
+    there = _memory_bytes(out) is not None
+    if there and not append:
         raise InputError(
             f"{out} is there already; add to it with --append, or choose another --out"
         )
+    config = None
+    if novelty is not None:
+        config = MemoryConfig()
+        if there:
+            with open_memory(out, mode="r") as stored:
+                config = stored.config
+        config = replace(config, keyframes=replace(config.keyframes, novelty=novelty))
     start = perf_counter()
-    with open_memory(out) as memory:
-        if novelty is not None:
-            kept = replace(memory.config.keyframes, novelty=novelty)
-            memory.config = replace(memory.config, keyframes=kept)
+    with open_memory(out, config=config) as memory:
         before = len(memory.keyframes)
         for frame in track(walk, "Storing"):
             memory.store(frame)
         keyframes, surfels = len(memory.keyframes), len(memory.geometry)
     seconds = perf_counter() - start
-    stored = held(where)
+    size = _memory_bytes(out) or 0
     if as_json:
-        tell(
+        print_json(
             {
                 "memory": str(out),
                 "frames": len(walk),
                 "new_keyframes": keyframes - before,
                 "keyframes": keyframes,
                 "surfels": surfels,
-                "bytes": stored,
+                "bytes": size,
                 "seconds": seconds,
             }
         )
         return
-    show(
+    print_table(
         str(out),
         {
             "frames": f"{len(walk)} in {seconds:.1f} s",
             "keyframes": f"{keyframes} ({keyframes - before} new)",
             "surfels": f"{surfels:,}",
-            "on disk": size(stored),
+            "on disk": format_bytes(size),
         },
     )
 
 
-def _options(given: list[str]) -> dict[str, str | float]:
+def _memory_bytes(address: str | Path) -> int | None:
+    """Bytes of a memory, as its store reports them; None if there is none."""
+    from contextlib import closing
+
+    from spmem.opening import open_store
+    from spmem.protocols import DescribedStore
+
+    try:
+        store = open_store(address, "r")
+    except NotAMemoryError:
+        return None
+    with closing(store):
+        if isinstance(store, DescribedStore):
+            return int(store.describe()["bytes"]["total"])
+        return int(store.sizes().sum())
+
+
+def _parse_options(given: list[str]) -> dict[str, str | float]:
     """NAME=VALUE pairs; what reads as a number is one."""
     pairs = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--option")
-        pairs[name] = _number(value)
+        pairs[name] = _parse_value(value)
     return pairs
 
 
-def _number(value: str) -> str | float:
+def _parse_value(value: str) -> str | float:
     try:
         return float(value)
     except ValueError:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, tell
+from spmem.cli.shell import Json, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from spmem.integrations.reference.episodes import TrainingEpisode
@@ -74,26 +75,32 @@ def train(
     from spmem.integrations.reference.model import WorldModel
     from spmem.integrations.reference.training import TrainConfig, Trainer
     from spmem.integrations.reference.weights import load, save
-    from spmem.plugins import find
+    from spmem.registry import require_known
 
-    with _processes(device) as (rank, place):
+    with _ProcessGroup(device) as (rank, place):
         torch.manual_seed(seed)
         if init is None:
-            config = find("size", size, {name: lambda c=c: c for name, c in SIZES.items()})()
+            require_known("size", size, SIZES)
+            config = SIZES[size]
             model = WorldModel(replace(config, backbone=backbone))
         else:
             model = load(init)
         path = out / "episodes.zarr"
         if rank == 0 and not path.exists():
             pixels = model.config.size
-            _write(path, _walked(walk, stride, pixels) if walk else _drawn(houses, moving, pixels))
-        _wait()
+            _write_training_episodes(
+                path,
+                _iterate_walk_episodes(walk, stride, pixels)
+                if walk
+                else _iterate_house_episodes(houses, moving, pixels),
+            )
+        _wait_for_processes()
         episodes = Episodes(path)
-        held = [episodes[i] for i in range(max(len(episodes) - SHOWN, 0), len(episodes))]
+        held_out = [episodes[i] for i in range(max(len(episodes) - SHOWN, 0), len(episodes))]
         config_ = TrainConfig(
             steps=steps,
             batch=batch,
-            stages=_stages(stages),
+            stages=_parse_stages(stages),
             through=through,
             lr=lr,
             seed=seed,
@@ -106,21 +113,21 @@ def train(
         trainer = Trainer(model.to(place), config_, episodes, out)
         trainer.resume()
         last: dict[str, float] = {}
-        trainer.fit(lambda run: last.update(_sample(run, held)))
+        trainer.fit(lambda run: last.update(_save_sample_sheet(run, held_out)))
         final = trainer.averaged()
         if rank == 0:
             folder = save(final, out / "model")
-            told = {"steps": trainer.step, "episodes": len(episodes), "model": str(folder)}
+            summary = {"steps": trainer.step, "episodes": len(episodes), "model": str(folder)}
             psnr = {f"PSNR {name}, dB": value for name, value in last.items()}
             if as_json:
-                tell(told | psnr)
+                print_json(summary | psnr)
             else:
-                shown = {name: str(value) for name, value in told.items()}
+                shown = {name: str(value) for name, value in summary.items()}
                 shown |= {name: f"{value:.1f}" for name, value in psnr.items()}
-                show("Trained", shown | {"samples": str(out / "samples")})
+                print_table("Trained", shown | {"samples": str(out / "samples")})
 
 
-def _sample(run: Trainer, held: list[TrainingEpisode]) -> dict[str, float]:
+def _save_sample_sheet(run: Trainer, held_out: list[TrainingEpisode]) -> dict[str, float]:
     """Draw the sheet of this step."""
     from PIL import Image
 
@@ -129,16 +136,16 @@ def _sample(run: Trainer, held: list[TrainingEpisode]) -> dict[str, float]:
     model = run.averaged()
     if run.rank:
         return {}
-    image, told = sheet(model, held, clips=SHOWN)
+    image, psnr = sheet(model, held_out, clips=SHOWN)
     folder = run.out / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(folder / f"{run.step:06d}.png")
     run.show("samples", image)
-    return told
+    return psnr
 
 
-def _stages(text: str) -> tuple[int, ...]:
-    """Of ``1,2,4``."""
+def _parse_stages(text: str) -> tuple[int, ...]:
+    """Parse ``1,2,4``."""
     from spmem.errors import InputError
 
     try:
@@ -147,27 +154,30 @@ def _stages(text: str) -> tuple[int, ...]:
         raise InputError(f"stages are numbers of chunks, as 1,2,4; got {text!r}") from error
 
 
-def _drawn(houses: int, moving: float | None, size: int) -> Iterator[TrainingEpisode]:
+def _iterate_house_episodes(
+    houses: int, moving: float | None, size: int
+) -> Iterator[TrainingEpisode]:
     """An episode in each house."""
-    from spmem.integrations.readers import track
     from spmem.integrations.reference.episodes import MOVING, in_house
+    from spmem.progress import track
 
     share = MOVING if moving is None else moving
     for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
         yield in_house(seed, size=size, moving=share)
 
 
-def _walked(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpisode]:
+def _iterate_walk_episodes(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpisode]:
     """The episodes of recorded walks."""
-    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.readers import open_walk
     from spmem.integrations.reference.episodes import in_walk
+    from spmem.progress import track
 
     for walk in walks:
         frames = track(open_walk(walk), f"Reading {walk.name}")
         yield from in_walk(frames, size=size, stride=stride)
 
 
-def _write(path: Path, made: Iterator[TrainingEpisode]) -> None:
+def _write_training_episodes(path: Path, episodes: Iterator[TrainingEpisode]) -> None:
     """The episodes to train on, written whole or not at all."""
     import os
     import shutil
@@ -178,12 +188,12 @@ def _write(path: Path, made: Iterator[TrainingEpisode]) -> None:
     new = path.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not Episodes.write(new, made):
+    if not Episodes.write(new, episodes):
         raise InputError("the walks have fewer frames with depth than one episode; lower --stride")
     os.replace(new, path)
 
 
-class _processes:
+class _ProcessGroup:
     """Joins the processes of torchrun, where it started this one; gives the rank and the device."""
 
     def __init__(self, device: str) -> None:
@@ -213,7 +223,7 @@ class _processes:
             dist.destroy_process_group()
 
 
-def _wait() -> None:
+def _wait_for_processes() -> None:
     import torch.distributed as dist
 
     if dist.is_initialized():

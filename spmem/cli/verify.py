@@ -1,4 +1,4 @@
-"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: is a memory whole, its map anew, its commits."""
+"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: checks a memory, rebuilds its map, lists its commits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, Memory, show, tell
+from spmem.cli.shell import Json, Memory, print_table
+from spmem.evaluation.printing import print_json
 
 Branch = Annotated[str, typer.Option(help="The line of history.")]
 
@@ -15,32 +16,29 @@ Branch = Annotated[str, typer.Option(help="The line of history.")]
 def verify(
     memory: Memory,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make anew what can be made from the keyframes.")
+        bool, typer.Option("--repair", help="Rebuild what can be made from the keyframes.")
     ] = False,
     branch: Branch = "main",
     as_json: Json = False,
 ) -> None:
     """Read everything that a memory holds and say what is wrong; the exit code is 1 where something stays wrong."""
+    from contextlib import closing
+
     from rich.progress import track
 
     from spmem import verification
-    from spmem.opening import open as open_memory
-    from spmem.stores.keyframes.zarr import ZarrKeyframes
-    from spmem.stores.maps.surfels import SurfelMap
+    from spmem.opening import open_store
+    from spmem.protocols import CommittingStore
 
-    bank = ZarrKeyframes.open(memory, "a" if repair else "r", branch=branch)
-    parts = len(bank) + 6
-    checks = verification.flaws(bank, SurfelMap())
-    steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
-    found = [flaw for flaw in steps if flaw is not None]
-    left = verification.repair(bank, found) if repair else found
-    if repair and len(left) < len(found):
-        bank.commit("dropped what can be made again")
-    keyframes = len(bank)
-    bank.close()
-    if repair and len(left) < len(found):
-        with open_memory(memory, branch=branch) as opened:
-            opened.geometry  # noqa: B018 - so that closing writes what opening made
+    with closing(open_store(memory, "a" if repair else "r", branch=branch)) as bank:
+        parts = len(bank) + 7
+        checks = verification.flaws(bank)
+        steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
+        found = [flaw for flaw in steps if flaw is not None]
+        left = verification.repair(bank, found) if repair else found
+        if repair and len(left) < len(found) and isinstance(bank, CommittingStore):
+            bank.commit("made again what was damaged")
+        keyframes = len(bank)
     answer = {
         "memory": str(memory),
         "keyframes": keyframes,
@@ -48,7 +46,7 @@ def verify(
         "repaired": len(found) - len(left),
     }
     if as_json:
-        tell(answer)
+        print_json(answer)
     else:
         rows = {
             f"{f.part} {'' if f.keyframe is None else f.keyframe}".strip(): f.problem for f in found
@@ -58,13 +56,13 @@ def verify(
             if found
             else f"all {keyframes} keyframes, and all made of them"
         )
-        show(f"{memory}", rows)
+        print_table(f"{memory}", rows)
     if left:
         raise typer.Exit(1)
 
 
 def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
-    """Fuse the map anew from the keyframes; frames that did not become keyframes are not in it then."""
+    """Fuse the map again from the keyframes alone: other frames are no longer in it."""
     from spmem.opening import open as open_memory
 
     with open_memory(memory, branch=branch) as opened:
@@ -76,21 +74,23 @@ def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
             "before": before,
         }
     if as_json:
-        tell({"memory": str(memory)} | answer)
+        print_json({"memory": str(memory)} | answer)
     else:
-        show(str(memory), {name: f"{count:,}" for name, count in answer.items()})
+        print_table(str(memory), {name: f"{count:,}" for name, count in answer.items()})
 
 
 def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
     """List the commits, branches and tags of a memory."""
-    from spmem.stores.keyframes.zarr import ZarrKeyframes
+    from spmem.keyframes import versioned
+    from spmem.opening import open_store
 
-    bank = ZarrKeyframes.open(memory, "r", branch=branch)
-    commits, branches, tags = bank.snapshots(), bank.branches(), bank.tags()
+    store = open_store(memory, "r", branch=branch)
+    bank = versioned(store, "spmem history")
+    commits, branches, tags = bank.snapshots(), list(bank.branches()), bank.tags()
     bank.close()
     if as_json:
-        told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
-        tell(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        listing: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
+        print_json(listing | {"tags": tags, "snapshots": [vars(one) for one in commits]})
         return
     names = {id: name for name, id in tags.items()}
     rows = {
@@ -98,4 +98,4 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
         f"{one.message}{f'  ({names[one.id]})' if one.id in names else ''}"
         for one in commits
     }
-    show(f"{memory}: {branch} of {', '.join(branches)}", rows or {"commits": "none yet"})
+    print_table(f"{memory}: {branch} of {', '.join(branches)}", rows or {"commits": "none yet"})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spmem.cli.shell import tell as tell_json
+from spmem.evaluation.printing import print_json
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where spmem runs from one."""
@@ -106,17 +106,17 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     for head, cells in tables(rows):
         lines = [head, *cells]
-        told = ["| " + " | ".join(line) + " |\n" for line in lines]
-        told.insert(1, "|" + "---|" * len(head) + "\n")
-        parts.append("".join(told))
+        text = ["| " + " | ".join(line) + " |\n" for line in lines]
+        text.insert(1, "|" + "---|" * len(head) + "\n")
+        parts.append("".join(text))
     return "\n".join(parts)
 
 
-def tell(rows: list[dict[str, Any]], aims: list[dict[str, Any]], *, as_json: bool) -> None:
+def print_report(rows: list[dict[str, Any]], aims: list[dict[str, Any]], *, as_json: bool) -> None:
     """One JSON object, or the same as tables (rows of the same columns together)."""
     result = {"environment": environment(), "rows": rows, "aims": aims}
     if as_json:
-        tell_json(result)
+        print_json(result)
         return
     from rich.console import Console
     from rich.table import Table

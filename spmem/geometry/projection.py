@@ -14,18 +14,17 @@ from spmem.geometry.se3 import inverse, transform
 def intrinsics_from_fov(fov_x: float, width: int, height: int) -> Float[Tensor, "3 3"]:
     """K of a camera with square pixels, its centre in the middle, ``fov_x`` radians wide."""
     focal = width / (2 * math.tan(fov_x / 2))
-    return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
+    rows = [[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]
+    return torch.tensor(rows, dtype=torch.float32)
 
 
 def pixel_centres(
     width: int, height: int, device: torch.device | None = None
 ) -> Float[Tensor, "h w 2"]:
     """(x, y) of every pixel's centre, in pixels."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device) + 0.5,
-        torch.arange(width, device=device) + 0.5,
-        indexing="ij",
-    )
+    rows = torch.arange(height, dtype=torch.float32, device=device) + 0.5
+    columns = torch.arange(width, dtype=torch.float32, device=device) + 0.5
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y], -1)
 
 

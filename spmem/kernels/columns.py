@@ -11,7 +11,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
+from spmem.device import as_device
 from spmem.kernels.chunks import CHUNK, Chunks
+from spmem.limits import FARTHEST, FINEST
 
 WIDTHS: dict[str, tuple[int, ...]] = {
     "position": (3,),
@@ -24,6 +28,19 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "detail": (),
 }
 """Trailing shape of each float32 column: 56 bytes a surfel, and 4 a feature channel."""
+
+SURFELS = {
+    "position": ArraySchema("float32", "n 3", least=-FARTHEST, most=FARTHEST),
+    "normal": ArraySchema("float32", "n 3", least=-1.01, most=1.01),
+    "radius": ArraySchema("float32", "n", least=0, most=FARTHEST),
+    "colour": ArraySchema("float32", "n 3", least=-0.01, most=1.01),
+    "confidence": ArraySchema("float32", "n", least=0, most=LARGEST),
+    "first_seen": ArraySchema("float32", "n"),
+    "last_seen": ArraySchema("float32", "n"),
+    "detail": ArraySchema("float32", "n", least=0),
+    "features": ArraySchema("float32", "n c", least=-LARGEST, most=LARGEST, optional=True),
+}
+"""What columns must be before kernels index them; rows with confidence have a radius of ``FINEST`` at least."""
 
 AHEAD = 8
 """Frames for which :meth:`Columns.reserve` makes room."""
@@ -49,11 +66,14 @@ class Columns:
 
     def __init__(self, device: torch.device, *, chunked: bool = True) -> None:
         self.n = 0
-        self.device = device
+        self.device = device = as_device(device)
         self.chunks = Chunks() if chunked and device.type == "cpu" else None
         self.taken = torch.zeros(1, dtype=torch.long, device=device)
         self._reserved = False
-        self._full = {name: torch.zeros(0, *width, device=device) for name, width in WIDTHS.items()}
+        self._full = {
+            name: torch.zeros(0, *width, dtype=torch.float32, device=device)
+            for name, width in WIDTHS.items()
+        }
 
     def __getattr__(self, name: str) -> Tensor | None:
         full = self.__dict__.get("_full", {})
@@ -118,7 +138,9 @@ class Columns:
         """The feature column [n, channels], zeros where it was not there before."""
         if "features" not in self._full:
             rows = len(self._full["radius"])
-            self._full["features"] = torch.zeros(rows, channels, device=self.device)
+            self._full["features"] = torch.zeros(
+                rows, channels, dtype=torch.float32, device=self.device
+            )
         return self._full["features"][: self.n]
 
     def widen(self, rows: Int[Tensor, " m"]) -> None:
@@ -136,17 +158,23 @@ class Columns:
     def restore(
         cls, arrays: Mapping[str, NDArray[Any]], device: torch.device, *, chunked: bool = True
     ) -> Columns:
-        """Inverse of :meth:`arrays`, from whichever device they came."""
+        """Inverse of :meth:`arrays`, from whichever device they came; ValueError where they are no columns."""
+        n = require(arrays, SURFELS)["n"]
+        alive = arrays["confidence"] > 0
+        if not bool((arrays["radius"] >= FINEST)[alive].all()):
+            raise ValueError("radius is 0 where there are surfels")
         columns = cls(device, chunked=chunked)
-        n = len(arrays["position"])
         columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
         for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
-            full = owned(arrays[name], np.float32).to(device)
+            full = owned(arrays[name], np.float32).to(columns.device)
             columns._full[name] = grow(full, columns.n) if columns.n > n else full
         columns.taken.fill_(columns.n)
         if columns.chunks is not None:
             columns.chunks = Chunks.restore(arrays, n)
-            columns.widen(torch.from_numpy(np.flatnonzero(columns.confidence.numpy() > 0)))
+            rows = np.flatnonzero(alive)
+            if not columns.chunks.took(rows):
+                raise ValueError("surfels are in rows that their chunks have not given away")
+            columns.widen(torch.from_numpy(rows))
         return columns
 
 

@@ -71,15 +71,17 @@ def covisibility(
         raise FrameError(
             f"query_depth must be {[query.height, query.width]} as its camera, got {list(query_depth.shape)}"
         )
-    wanted = (len(cameras), cameras.height, cameras.width)
-    if depths.shape != wanted:
-        raise FrameError(f"depths must be {list(wanted)} as the cameras, got {list(depths.shape)}")
+    expected = (len(cameras), cameras.height, cameras.width)
+    if depths.shape != expected:
+        raise FrameError(
+            f"depths must be {list(expected)} as the cameras, got {list(depths.shape)}"
+        )
     if not tolerance > 0:
         raise InputError(f"tolerance is a share of the depth > 0, got {tolerance}")
     points = query.to("cpu").unproject(query_depth.cpu().float()).double().numpy()
     valid = (query_depth > 0).cpu().numpy()
     masks = np.zeros((len(cameras), *valid.shape), np.bool_)
-    shared(_seen, len(masks), 0.03 * valid.size)(
+    shared(_mark_visible, len(masks), 0.03 * valid.size)(
         points,
         valid,
         np.ascontiguousarray(depths.cpu().float().numpy()),
@@ -93,7 +95,7 @@ def covisibility(
 
 
 @njit()
-def _seen(
+def _mark_visible(
     turns: Turns,
     points: NDArray[np.float64],
     valid: NDArray[np.bool_],

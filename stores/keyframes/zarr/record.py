@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.errors import FrameError
+from spmem.stores.keyframes.frames import require_complete
 from spmem.stores.keyframes.zarr.codec import (
     decode_colour,
     decode_depth,
@@ -36,31 +36,6 @@ FORMATS = {
     "latent": "a safetensors file with one tensor of floats, named latent",
 }
 """The parts of a record in their order, and how to read each; kept with the memory for other readers."""
-
-LATENT_BYTES = 1 << 28
-"""Most bytes of a keyframe's latent."""
-
-
-def require_complete(frame: Frame) -> None:
-    """Raise FrameError where a frame lacks what every keyframe has (depth and time), or has a latent too large to keep."""
-    if frame.latent is not None and frame.latent.nbytes >= LATENT_BYTES:
-        raise FrameError(
-            f"a keyframe's latent is smaller than {LATENT_BYTES:,} bytes, got {list(frame.latent.shape)}"
-        )
-    for name in ("depth", "time"):
-        if getattr(frame, name) is None:
-            raise FrameError(f"a keyframe needs a {name}: frame.replace({name}=…)")
-
-
-def copied(frame: Frame) -> Frame:
-    """The frame on the CPU, with tensors of its own."""
-    tensors = {name: _copy(tensor) for name, tensor in frame.tensors().items()}
-    return frame.replace(camera=frame.camera.to("cpu"), **tensors)
-
-
-def size(frame: Frame) -> int:
-    """Bytes of a frame's tensors."""
-    return sum(tensor.nbytes for tensor in frame.tensors().values())
 
 
 def encode(frame: Frame, quality: int) -> tuple[bytes, ...]:
@@ -101,12 +76,6 @@ def decode(
         latent=load(latent.tobytes())["latent"] if len(latent) else None,
         validate=False,
     )
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, by numpy: it copies on this thread alone, torch wakes all."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return torch.from_numpy(flat.numpy().copy()).view(tensor.dtype).reshape(tensor.shape)
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

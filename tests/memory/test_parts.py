@@ -12,7 +12,7 @@ import pytest
 
 import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetrievalConfig
-from spmem.errors import ReadOnlyError, SpmemError
+from spmem.errors import ReadOnlyError, SpmemError, UnknownNameError
 from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.parts.cache import ViewCache
 from spmem.parts.map import Map
@@ -190,6 +190,10 @@ def test_a_part_of_a_package_is_kept_moved_dropped_and_forgotten(
         memory.store(frames[1].replace(time=9.0))
         memory.rollback(0)
         memory.forget(keyframes=[0])
+        part: Any = memory.part("bright")
+        assert list(part.known) == list(memory.keyframes)
+        with pytest.raises(UnknownNameError, match="did you mean 'bright'"):
+            memory.part("brigth")
     assert kept(path) == [2, 3, 4, 5]
 
 

@@ -29,7 +29,7 @@ from rich.progress import track
 
 import spmem
 from spmem.errors import SpmemError, StoreError
-from spmem.evaluation.report import aim, tell
+from spmem.evaluation.report import aim, options_of, tell
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=["kills", "full", "damage"], default=[])
-    options = parser.parse_args()
+    options = options_of(parser)
     parts = options.only or ["kills", "full", "damage"]
     rows: list[dict[str, Any]] = []
     if "kills" in parts:

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from spmem import worlds
 from spmem.camera import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, tell, walks_folder
+from spmem.evaluation.report import ROOT, aim, mean_and_error, options_of, tell, walks_folder
 from spmem.evaluation.sight import Sight, seen
 from spmem.integrations.readers import open_walk, track
 from spmem.integrations.reference.batches import cut, stacked
@@ -320,7 +320,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each way")
     parser.add_argument("--docs", action="store_true", help="renew the pictures of the page")
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
-    options = parser.parse_args()
+    options = options_of(parser)
     if options.rates:
         tell(rates(options.steps), [], as_json=options.json)
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from spmem.cli.shell import Json, Memory, show, size, tell
+from spmem.cli.shell import Json, Memory, show, size
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,7 +21,7 @@ def info(memory: Memory, as_json: Json = False) -> None:
     with open_memory(memory, mode="r") as opened:
         told = _contents(opened) | _stored(memory)
         if as_json:
-            tell({"memory": str(memory)} | told)
+            print_json({"memory": str(memory)} | told)
             return
         _show(memory, told, _picture(opened))
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spmem.cli.ingest import Format
-from spmem.cli.shell import Json, show, size, tell
+from spmem.cli.shell import Json, show, size
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,7 @@ def demo(
     figures["seconds"] = perf_counter() - start
     files = {"memory": str(place), "sheet": str(sheet), "video": str(video)}
     if as_json:
-        tell({"course": course.name} | figures | {"files": files})
+        print_json({"course": course.name} | figures | {"files": files})
     else:
         show(f"{course.name}: remembered, left and seen again", _told(figures, k) | files)
 

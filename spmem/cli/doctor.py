@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from spmem.cli.backends import CHECKS, Check, NotHere
-from spmem.cli.shell import Json, tell
+from spmem.cli.shell import Json
+from spmem.standard_output import print_json
 
 
 def doctor(as_json: Json = False) -> None:
@@ -24,7 +25,7 @@ def doctor(as_json: Json = False) -> None:
         "executable": sys.executable,
     }
     if as_json:
-        tell(machine | {"backends": found})
+        print_json(machine | {"backends": found})
     else:
         _show(machine, found)
 

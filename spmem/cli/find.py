@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, Memory, tell
+from spmem.cli.shell import Json, Memory
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ def find(
         for one in found
     ]
     if as_json:
-        tell({"keyframes": rows, "sheet": None if out is None else str(out)})
+        print_json({"keyframes": rows, "sheet": None if out is None else str(out)})
     else:
         _show(found, out)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, tell
+from spmem.cli.shell import Json, show
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +68,7 @@ def generate(
         known = [value for value in values if value == value]
         psnr[one.control] = sum(known) / len(known) if known else float("nan")
     if as_json:
-        tell({"video": str(video), "psnr_revisited": psnr})
+        print_json({"video": str(video), "psnr_revisited": psnr})
     else:
         told = {
             f"PSNR, revisited pixels, {name}": f"{value:.1f} dB" for name, value in psnr.items()

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, size, tell
+from spmem.cli.shell import Json, show, size
 from spmem.errors import InputError
+from spmem.standard_output import print_json
 
 Format = Annotated[
     str | None,
@@ -70,7 +71,7 @@ def ingest(
     seconds = perf_counter() - start
     stored = held(where)
     if as_json:
-        tell(
+        print_json(
             {
                 "memory": str(out),
                 "frames": len(walk),

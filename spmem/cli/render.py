@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, Memory, show, tell
+from spmem.cli.shell import Json, Memory, show
 from spmem.errors import UnknownNameError
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ def render(
         write_video(out, _images(opened, way, shown, coverage), fps)
     mean = sum(coverage) / len(coverage)
     if as_json:
-        tell(
+        print_json(
             {
                 "out": str(out),
                 "frames": len(way),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, Memory, tell
+from spmem.cli.shell import Json, Memory
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     from spmem.types import Retrieval
@@ -57,7 +58,7 @@ def retrieve(
             save(contact_sheet(found, truth, memory=opened, title=title), out)
         answer = _answer(found)
     if as_json:
-        tell(answer | {"sheet": None if out is None else str(out)})
+        print_json(answer | {"sheet": None if out is None else str(out)})
     else:
         _show(answer, out)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from typer.core import TyperGroup
 
 from spmem import __version__
 from spmem.errors import SpmemError
+from spmem.standard_output import json_only
 
 Memory = Annotated[
     str,
@@ -22,17 +22,22 @@ Memory = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
+JSON = "spmem.json"
+"""Where the context says whether one JSON object is wanted."""
+
+
 class Commands(TyperGroup):
     """Turns what spmem and the system refuse into one line and exit code 1; ``--debug`` may stand anywhere."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring ``--debug`` to the front."""
+        ctx.meta[JSON] = "--json" in args
         wanted = ["--debug"] if "--debug" in args else []
         return super().parse_args(ctx, wanted + [arg for arg in args if arg != "--debug"])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), json_only(ctx.meta.get(JSON, False)):
             warnings.showwarning = _warn
             try:
                 return super().invoke(ctx)
@@ -67,11 +72,6 @@ def complain(words: str) -> None:
     typer.echo(f"spmem: {' '.join(words.split())}", err=True)
 
 
-def tell(result: Mapping[str, Any]) -> None:
-    """One JSON object on stdout; what is not a number there is null."""
-    typer.echo(json.dumps(_plain(result), allow_nan=False))
-
-
 def show(title: str, rows: Mapping[str, str]) -> None:
     """A table of two columns on stdout."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
@@ -87,16 +87,6 @@ def size(count: float) -> str:
             break
         count /= 1000
     return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
 
 
 def _warn(message: Warning | str, *place: Any, **more: Any) -> None:

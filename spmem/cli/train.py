@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, tell
+from spmem.cli.shell import Json, show
+from spmem.standard_output import print_json
 
 if TYPE_CHECKING:
     from spmem.integrations.reference.episodes import TrainingEpisode
@@ -113,7 +114,7 @@ def train(
             told = {"steps": trainer.step, "episodes": len(episodes), "model": str(folder)}
             psnr = {f"PSNR {name}, dB": value for name, value in last.items()}
             if as_json:
-                tell(told | psnr)
+                print_json(told | psnr)
             else:
                 shown = {name: str(value) for name, value in told.items()}
                 shown |= {name: f"{value:.1f}" for name, value in psnr.items()}

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, Memory, show, tell
+from spmem.cli.shell import Json, Memory, show
+from spmem.standard_output import print_json
 
 Branch = Annotated[str, typer.Option(help="The line of history.")]
 
@@ -48,7 +49,7 @@ def verify(
         "repaired": len(found) - len(left),
     }
     if as_json:
-        tell(answer)
+        print_json(answer)
     else:
         rows = {
             f"{f.part} {'' if f.keyframe is None else f.keyframe}".strip(): f.problem for f in found
@@ -76,7 +77,7 @@ def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
             "before": before,
         }
     if as_json:
-        tell({"memory": str(memory)} | answer)
+        print_json({"memory": str(memory)} | answer)
     else:
         show(str(memory), {name: f"{count:,}" for name, count in answer.items()})
 
@@ -90,7 +91,7 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     bank.close()
     if as_json:
         told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
-        tell(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        print_json(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
         return
     names = {id: name for name, id in tags.items()}
     rows = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from spmem.cli.shell import Json, show, tell
+from spmem.cli.shell import Json, show
+from spmem.standard_output import print_json
 
 
 def warm(as_json: Json = False) -> None:
@@ -36,6 +37,6 @@ def warm(as_json: Json = False) -> None:
     house.render(walk(house, 2, width=32, height=24))
     seconds = round(perf_counter() - start, 1)
     if as_json:
-        tell({"seconds": seconds})
+        print_json({"seconds": seconds})
     else:
         show("kernels are compiled", {"seconds": f"{seconds:g}"})

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import subprocess
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spmem.cli.shell import tell as tell_json
+from spmem.standard_output import print_json, turn_away
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where spmem runs from one."""
@@ -112,11 +113,19 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
+def options_of(parser: ArgumentParser) -> Namespace:
+    """The options that a benchmark was started with. With ``--json``, all that it prints but :func:`tell` goes to stderr."""
+    options = parser.parse_args()
+    if getattr(options, "json", False):
+        turn_away()  # until the process ends, as some native code prints then
+    return options
+
+
 def tell(rows: list[dict[str, Any]], aims: list[dict[str, Any]], *, as_json: bool) -> None:
     """One JSON object, or the same as tables (rows of the same columns together)."""
     result = {"environment": environment(), "rows": rows, "aims": aims}
     if as_json:
-        tell_json(result)
+        print_json(result)
         return
     from rich.console import Console
     from rich.table import Table

@@ -59,7 +59,9 @@ class ProjectionDepth:
         covered = known.mask & (known.depth > 0)
         if not len(covered):
             return known.depth
-        filled = torch.stack(list(map(self._carried, covered, known.depth, known.normal, known.cameras)))
+        filled = torch.stack(
+            list(map(self._carried, covered, known.depth, known.normal, known.cameras))
+        )
         bare = ~covered.flatten(1).any(1)
         if bool(bare.any()) and not bool(bare.all()):
             filled[bare] = known.depth[covered].median()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 SHOWN = 4
 """Clips on a sheet of samples."""
 FIRST = 1000
-"""The first house; those before it are held out."""
+"""The first house that is trained on; those before it are held out."""
+HELD_HOUSES = 2
+"""Of the houses held out, how many are drawn for the samples: the last ones, as benchmarks take the first."""
 
 
 def train(
@@ -84,13 +86,25 @@ def train(
             model = WorldModel(replace(config, backbone=backbone))
         else:
             model = load(init)
-        path = out / "episodes.zarr"
+        path, apart = out / "episodes", out / "held_out"
         if rank == 0 and not path.exists():
             pixels = model.config.size
-            _write(path, _walked(walk, stride, pixels) if walk else _drawn(houses, moving, pixels))
+            if walk:
+                made = _ButLast(_walked(walk, stride, pixels))
+                _write(path, made, apart, lambda: made.last)
+            else:
+                seeds = range(FIRST, FIRST + houses)
+                kept = range(FIRST - HELD_HOUSES, FIRST)
+                _write(
+                    path,
+                    _drawn(seeds, moving, pixels, "Drawing houses"),
+                    apart,
+                    lambda: _drawn(kept, moving, pixels, "Drawing held-out houses"),
+                )
         _wait()
         episodes = Episodes(path)
-        held = [episodes[i] for i in range(max(len(episodes) - SHOWN, 0), len(episodes))]
+        held = list(Episodes(apart)) if apart.exists() else []
+        shown_of = held or [episodes[len(episodes) - 1]]
         config_ = TrainConfig(
             steps=steps,
             batch=batch,
@@ -107,12 +121,18 @@ def train(
         trainer = Trainer(model.to(place), config_, episodes, out)
         trainer.resume()
         last: dict[str, float] = {}
-        trainer.fit(lambda run: last.update(_sample(run, held)))
+        trainer.fit(lambda run: last.update(_sample(run, shown_of)))
         final = trainer.averaged()
         if rank == 0:
             folder = save(final, out / "model")
-            told = {"steps": trainer.step, "episodes": len(episodes), "model": str(folder)}
-            psnr = {f"PSNR {name}, dB": value for name, value in last.items()}
+            told = {
+                "steps": trainer.step,
+                "episodes": len(episodes),
+                "held-out episodes": len(held),
+                "model": str(folder),
+            }
+            of = "held out" if held else "of what was trained on"
+            psnr = {f"PSNR {name}, {of}, dB": value for name, value in last.items()}
             if as_json:
                 print_json(told | psnr)
             else:
@@ -148,13 +168,30 @@ def _stages(text: str) -> tuple[int, ...]:
         raise InputError(f"stages are numbers of chunks, as 1,2,4; got {text!r}") from error
 
 
-def _drawn(houses: int, moving: float | None, size: int) -> Iterator[TrainingEpisode]:
+class _ButLast:
+    """Episodes but the last, which is kept apart in ``last``; a single one is not."""
+
+    def __init__(self, episodes: Iterable[TrainingEpisode]) -> None:
+        self.last: list[TrainingEpisode] = []
+        self._episodes = episodes
+
+    def __iter__(self) -> Iterator[TrainingEpisode]:
+        count = 0
+        for episode in self._episodes:
+            yield from self.last
+            self.last, count = [episode], count + 1
+        if count == 1:
+            yield from self.last
+            self.last = []
+
+
+def _drawn(seeds: range, moving: float | None, size: int, what: str) -> Iterator[TrainingEpisode]:
     """An episode in each house."""
     from spmem.integrations.readers import track
     from spmem.integrations.reference.episodes import MOVING, in_house
 
     share = MOVING if moving is None else moving
-    for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
+    for seed in track(seeds, what):
         yield in_house(seed, size=size, moving=share)
 
 
@@ -168,20 +205,29 @@ def _walked(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpiso
         yield from in_walk(frames, size=size, stride=stride)
 
 
-def _write(path: Path, made: Iterator[TrainingEpisode]) -> None:
-    """The episodes to train on, written whole or not at all."""
+def _write(
+    path: Path,
+    made: Iterable[TrainingEpisode],
+    apart: Path,
+    held: Callable[[], Iterable[TrainingEpisode]],
+) -> None:
+    """The episodes to train on, and those held out (asked for afterwards), written whole or not at all."""
     import os
     import shutil
 
     from spmem.errors import InputError
     from spmem.integrations.reference.episodes import Episodes
 
-    new = path.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new, beside = path.with_suffix(".new"), apart.with_suffix(".new")
+    for folder in (new, beside, apart):
+        shutil.rmtree(folder, ignore_errors=True)
     if not Episodes.write(new, made):
         raise InputError("the walks have fewer frames with depth than one episode; lower --stride")
-    os.replace(new, path)
+    if Episodes.write(beside, held()):
+        os.replace(beside, apart)
+    else:
+        shutil.rmtree(beside)
+    os.replace(new, path)  # last: where this is, the other is too
 
 
 class _processes:

@@ -12,6 +12,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses auto --dist loadfile --durations 20
 
 # What takes long: notebooks, distributions, several processes, every damaged byte.

@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from spmem import Camera, KeyframeConfig, MemoryConfig, RetrievalConfig, SpatialMemory
-from spmem.evaluation.report import mean_and_error, options_of, tell
+from spmem.evaluation.report import mean_and_error, parse_options, print_report
 from spmem.opening import open as open_memory
 from spmem.retrieval.rules.covisibility import Covisibility
 from spmem.retrieval.visibility.exact import visibility, visible_points
@@ -42,7 +42,7 @@ def answer(memory: SpatialMemory, camera: Camera, rule: Covisibility) -> tuple[f
 
 
 def in_house(seed: int, frames: int) -> dict[str, tuple[float, float]]:
-    """Of each way of finding candidates the mean share covered, and the median time."""
+    """The mean share covered and the median time, for each way of finding candidates."""
     house = House(seed=seed, rooms=ROOMS)
     size = {"width": 96, "height": 72, "fov_x": 1.3}
     ways = {ALL: Covisibility(scan=frames)}
@@ -52,24 +52,24 @@ def in_house(seed: int, frames: int) -> dict[str, tuple[float, float]]:
         for frame in house.frames(walk(house, frames, seed=seed, stride=0.12, **size)):
             memory.store(frame)
         cameras = walk(house, ASKED, seed=seed + 1000, stride=1.0, **size)
-        told: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        answers: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for rule in ways.values():
             answer(memory, cameras[0], rule)  # indexes all
         for camera in cameras:
             for name, rule in ways.items():
-                told[name].append(answer(memory, camera, rule))
-    columns = {name: tuple(zip(*each, strict=True)) for name, each in told.items()}
+                answers[name].append(answer(memory, camera, rule))
+    columns = {name: tuple(zip(*each, strict=True)) for name, each in answers.items()}
     return {
         name: (float(np.mean(shares)), float(np.median(ms))) for name, (shares, ms) in columns.items()
     }  # fmt: skip
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two small banks, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = options_of(parser)
+    options = parse_options(parser)
     rows: list[dict[str, Any]] = []
     for frames in (64, 128) if options.quick else (128, 256, 512, 1024, 2048):
         houses = [
@@ -87,7 +87,7 @@ def main() -> None:
                     "retrieve ms": round(float(np.median([house[name][1] for house in houses])), 2),
                 }
             )
-    tell(rows, [], as_json=options.json)
+    print_report(rows, [], as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from PIL import Image
 
 from spmem.evaluation.consistency import Scope, consistency
 from spmem.evaluation.paired import aims, drift, summary
-from spmem.evaluation.report import ROOT, markdown, options_of, tell
+from spmem.evaluation.report import ROOT, markdown, parse_options, print_report
 from spmem.evaluation.strips import curves, strips
 from spmem.integrations.reference.generator import ReferenceGenerator
 
@@ -45,7 +45,7 @@ def to_docs(folder: Path, part: str, tables: str) -> None:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two houses, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--lpips", type=Path, nargs="*", default=(), help="files of weights")
     parser.add_argument("--rewrite", action="store_true", help="memory takes all that is generated")
     parser.add_argument("--docs", action="store_true", help="renew the page and its pictures")
-    options = options_of(parser)
+    options = parse_options(parser)
     scope = Scope.quick() if options.quick else Scope(seeds=tuple(range(options.houses)))
     scope = replace(
         scope,
@@ -74,12 +74,12 @@ def main() -> None:
     rows, shown = consistency(ReferenceGenerator.from_pretrained("nano", steps=4), scope)
     strips(shown, options.out)
     curves(rows, options.out)
-    told = [*summary(rows), *drift(rows)]
+    summaries = [*summary(rows), *drift(rows)]
     if options.docs:
         part = ", rules" if options.rules else ", moving" if options.moving else ""
-        told_there = summary(rows) if part else [*told, *aims(rows)]
-        to_docs(options.out, f"consistency{part}", markdown(told_there))
-    tell(told + (rows if options.json else []), aims(rows), as_json=options.json)
+        published = summary(rows) if part else [*summaries, *aims(rows)]
+        to_docs(options.out, f"consistency{part}", markdown(published))
+    print_report(summaries + (rows if options.json else []), aims(rows), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from retrieval_speed import VIEWS, views_of, walks_through_houses
 from rich.progress import track
 
-from spmem.evaluation.report import options_of, tell
+from spmem.evaluation.report import parse_options, print_report
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.sketch import sketch
 from spmem.retrieval.indices.voxels import (
@@ -58,8 +58,10 @@ def exact(sets: VoxelSets, queries: NDArray[np.int64]) -> Matrix:
     index.add(np.arange(n), sets)
     out = np.zeros((len(queries), n), np.float32)
     for i, query in enumerate(queries.tolist()):
-        of = slice(*sets.offsets[query : query + 2])
-        one = VoxelSets(sets.key[of], sets.share[of], np.array([0, of.stop - of.start]))
+        voxels = slice(*sets.offsets[query : query + 2])
+        one = VoxelSets(
+            sets.key[voxels], sets.share[voxels], np.array([0, voxels.stop - voxels.start])
+        )
         scores, ids = (part[0] for part in index.search(one, n))
         out[i, ids[ids >= 0]] = scores[ids >= 0]
     return out
@@ -106,11 +108,11 @@ def row(name: str, dim: int | str, likeness: Matrix, share: Matrix, queries: NDA
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three houses")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = options_of(parser)
+    options = parse_options(parser)
     views = views_of(walks_through_houses(3 if options.quick else 16))
     queries = np.random.default_rng(0).choice(len(views), 40 if options.quick else 128, False)
     share, every = truth(views, queries), np.arange(len(views))
@@ -124,7 +126,7 @@ def main() -> None:
         made = {"count sketch": sketch(sets, dim), "dense signs": dense_signs(sets, dim)}
         made["Fourier, width 0.23"] = fourier(views, dim, 0.23 * scale)
         rows += [row(name, dim, d[queries] @ d.T, share, queries) for name, d in made.items()]
-    tell(rows, [], as_json=options.json)
+    print_report(rows, [], as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from rich.progress import track
 
 import spmem
 from spmem.errors import SpmemError, StoreError
-from spmem.evaluation.report import aim, options_of, tell
+from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
@@ -50,22 +50,22 @@ def frame(number: int) -> spmem.Frame:
 # -- killed writers -----------------------------------------------------------------------------------
 
 
-def write(path: Path, told: Connection) -> None:
-    """Store for ever, now and then commit; tell how many keyframes a commit that returned holds."""
+def write(path: Path, connection: Connection) -> None:
+    """Store without end and commit now and then; send how many keyframes each finished commit holds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         memory = spmem.open(path, config=CONFIG)
         count = len(memory.keyframes)
-        told.send(count)
+        connection.send(count)
         while True:
             memory.store(frame(count))
             count += 1
             if count % 5 == 0:
                 memory.commit(f"{count}")
-                told.send(count)
+                connection.send(count)
 
 
-def kills(trials: int) -> dict[str, Any]:
+def kill_writers(trials: int) -> dict[str, Any]:
     """Kill a writer at random moments, again and again on one memory (a new one each 20 trials)."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spmem.stores.keyframes", "spmem.testing.sample_frames"])
@@ -75,19 +75,19 @@ def kills(trials: int) -> dict[str, Any]:
         for trial in track(range(trials), "killing writers", transient=True):
             if trial % 20 == 0:
                 shutil.rmtree(path, ignore_errors=True)
-            told, tells = context.Pipe(duplex=False)
-            child = context.Process(target=write, args=(path, tells), daemon=True)
+            connection, sender = context.Pipe(duplex=False)
+            child = context.Process(target=write, args=(path, sender), daemon=True)
             child.start()
-            tells.close()
-            acknowledged = told.recv()
+            sender.close()
+            acknowledged = connection.recv()
             deadline = chance.uniform(0.0, 1.0)
             child.join(deadline)
             assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
             child.join()
-            while told.poll():
+            while connection.poll():
                 try:
-                    acknowledged = told.recv()
+                    acknowledged = connection.recv()
                 except EOFError:
                     break
             seen.update(_after_a_kill(path, acknowledged))
@@ -103,7 +103,7 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
             if ids != list(range(len(ids))):
                 return Counter({"wrong": 1})
             for id in ids[-12:]:
-                if not _same(memory.keyframes[id].frame, id):
+                if not _is_same_frame(memory.keyframes[id].frame, id):
                     return Counter({"wrong": 1})
             _, observers = memory.geometry.observers(memory.geometry.surfels().ids)
             if len(ids) and set(observers.tolist()) - set(ids):
@@ -116,47 +116,47 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
         return Counter({"does not open": 1})
 
 
-def _same(read: spmem.Frame, number: int) -> bool:
-    wanted = frame(number)
+def _is_same_frame(read: spmem.Frame, number: int) -> bool:
+    original = frame(number)
     assert read.depth is not None
-    assert wanted.depth is not None
-    near = torch.allclose(read.depth, wanted.depth, rtol=1e-3, atol=0)
-    colour = (read.rgb_float() - wanted.rgb_float()).abs().mean() < 0.02
-    return bool(near and colour and torch.equal(read.camera.c2w, wanted.camera.c2w))
+    assert original.depth is not None
+    near = torch.allclose(read.depth, original.depth, rtol=1e-3, atol=0)
+    colour = (read.rgb_float() - original.rgb_float()).abs().mean() < 0.02
+    return bool(near and colour and torch.equal(read.camera.c2w, original.camera.c2w))
 
 
 # -- full disks ---------------------------------------------------------------------------------------
 
 
-def full(trials: int) -> dict[str, Any] | None:
+def fill_disk(trials: int) -> dict[str, Any] | None:
     """Fill the disk after a random number of bytes; make room; go on. None where no disk of one's own can be had."""
     context = multiprocessing.get_context("forkserver")
-    told, tells = context.Pipe(duplex=False)
-    child = context.Process(target=_fill, args=(trials, tells))
+    connection, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_fill_disks, args=(trials, sender))
     child.start()
-    tells.close()
+    sender.close()
     try:
-        found: dict[str, int] | None = told.recv()
+        found: dict[str, int] | None = connection.recv()
     except EOFError:
         found = {"does not open": trials}
     child.join()
     return None if found is None else {"fault": "disk full while storing", "trials": trials} | found
 
 
-def _fill(trials: int, told: Connection) -> None:
+def _fill_disks(trials: int, connection: Connection) -> None:
     place = Path(tempfile.mkdtemp())
-    if not _mounted(place):
-        told.send(None)
+    if not _mount_small_disk(place):
+        connection.send(None)
         return
     chance, seen = random.Random(1), Counter[str]()
     for _ in range(trials):
         seen[_one_full_disk(place, chance)] += 1
         for entry in place.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    told.send(dict(seen))
+    connection.send(dict(seen))
 
 
-def _mounted(place: Path) -> bool:
+def _mount_small_disk(place: Path) -> bool:
     """Mount 32 MB at ``place``, in a name space of this process."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, mounts = 0x10000000, 0x00020000  # CLONE_NEWUSER, CLONE_NEWNS
@@ -191,18 +191,22 @@ def _one_full_disk(place: Path, chance: random.Random) -> str:
     if not failed:
         return "never full"
     with spmem.open(path, mode="r") as reader:
-        if not all(_same(reader.keyframes[id].frame, id) for id in reader.keyframes):
+        if not all(_is_same_frame(reader.keyframes[id].frame, id) for id in reader.keyframes):
             return "wrong"
     ballast.unlink()
     memory.commit("after")  # as the error says
-    held = list(memory.keyframes)
+    contents = list(memory.keyframes)
     memory.store(frame(number))
     memory.close()
     with spmem.open(path, mode="r") as reader:
         kept = list(reader.keyframes)
-        if kept[: len(held)] != held:
+        if kept[: len(contents)] != contents:
             return "lost"
-        return "whole" if all(_same(reader.keyframes[i].frame, i) for i in held) else "wrong"
+        return (
+            "whole"
+            if all(_is_same_frame(reader.keyframes[i].frame, i) for i in contents)
+            else "wrong"
+        )
 
 
 # -- damaged folders ----------------------------------------------------------------------------------
@@ -245,7 +249,7 @@ def damage(kind: Callable[[Path, random.Random], None], trials: int) -> dict[str
             memory.commit("walk")
             memory.tag("walk")
             memory.retrieve(frame(3).camera)
-        truth = _contents(path)
+        truth = _read_contents(path)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         for _ in track(range(trials), f"{kind.__name__}", transient=True):
             shutil.copytree(path, copy)
@@ -255,41 +259,43 @@ def damage(kind: Callable[[Path, random.Random], None], trials: int) -> dict[str
     return {"fault": f"{kind.__name__} a file", "trials": trials} | dict(seen)
 
 
-def _contents(path: Path) -> dict[str, Any]:
+def _read_contents(path: Path) -> dict[str, Any]:
     """Everything that a memory holds, exactly; an error in place of what cannot be read."""
     bank = ZarrKeyframes.open(path, "r")
-    held: dict[str, Any] = {"ids": bank.ids().tolist(), "times": bank.times().tolist()}
-    for id, camera in zip(held["ids"], bank.cameras(), strict=True):
-        held[f"pose {id}"] = camera.c2w.numpy().tobytes() + camera.K.numpy().tobytes()
+    contents: dict[str, Any] = {"ids": bank.ids().tolist(), "times": bank.times().tolist()}
+    for id, camera in zip(contents["ids"], bank.cameras(), strict=True):
+        contents[f"pose {id}"] = camera.c2w.numpy().tobytes() + camera.K.numpy().tobytes()
         try:
             read = bank.read(id)
-            held[f"keyframe {id}"] = read.rgb.numpy().tobytes() + np.asarray(read.depth).tobytes()
+            contents[f"keyframe {id}"] = (
+                read.rgb.numpy().tobytes() + np.asarray(read.depth).tobytes()
+            )
         except SpmemError as error:
-            held[f"keyframe {id}"] = error
+            contents[f"keyframe {id}"] = error
     for group in GROUPS:
         try:
             found = bank.read_arrays(group)
-            held[group] = found and {n: a.tobytes() for n, a in found[0].items()} | found[1]
+            contents[group] = found and {n: a.tobytes() for n, a in found[0].items()} | found[1]
         except SpmemError as error:
-            held[group] = error
+            contents[group] = error
     bank.close()
-    return held
+    return contents
 
 
 def _after_damage(path: Path, truth: dict[str, Any]) -> str:
     try:
-        held = _contents(path)
+        contents = _read_contents(path)
     except SpmemError:
         return "refused to open"
     except Exception:  # what the benchmark is there to find
         return "undocumented error"
     answer = "harmless"
     for name, value in truth.items():
-        if isinstance(held.get(name), SpmemError):
+        if isinstance(contents.get(name), SpmemError):
             answer = "error that names it"
-            if name.split()[-1] not in str(held[name]):
+            if name.split()[-1] not in str(contents[name]):
                 return "error that names nothing"
-        elif held.get(name) != value:
+        elif contents.get(name) != value:
             return "silently wrong"
     return answer
 
@@ -298,18 +304,18 @@ def _after_damage(path: Path, truth: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=["kills", "full", "damage"], default=[])
-    options = options_of(parser)
+    options = parse_options(parser)
     parts = options.only or ["kills", "full", "damage"]
     rows: list[dict[str, Any]] = []
     if "kills" in parts:
-        rows.append(kills(10 if options.quick else 200))
+        rows.append(kill_writers(10 if options.quick else 200))
     if "full" in parts:
-        found = full(5 if options.quick else 50)
+        found = fill_disk(5 if options.quick else 50)
         rows += [] if found is None else [found]
     if "damage" in parts:
         for kind in (flip, truncate, unlink, swap):
@@ -328,7 +334,7 @@ def main() -> None:
         aim(f"{row['fault']}: lost, wrong or unclear", count, 0, "trials", "lower")
         for row, count in zip(rows, worst, strict=True)
     ]
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

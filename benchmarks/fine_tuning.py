@@ -34,16 +34,24 @@ from torch import Tensor
 
 from spmem import worlds
 from spmem.camera import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, options_of, tell, walks_folder
-from spmem.evaluation.sight import Sight, seen
-from spmem.integrations.readers import open_walk, track
+from spmem.evaluation.report import (
+    ROOT,
+    aim,
+    mean_and_error,
+    parse_options,
+    print_report,
+    walks_folder,
+)
+from spmem.evaluation.sight import Sight, seen_masks
+from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
-from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, remembered
+from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, record_episode
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
 from spmem.integrations.reference.training import TrainConfig, Trainer
+from spmem.progress import track
 from spmem.types import Frame
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -64,23 +72,23 @@ class Scene:
 
     name: str
     learn: Sequence[TrainingEpisode]
-    held: Sequence[TrainingEpisode]
+    held_out: Sequence[TrainingEpisode]
     revisited: Sequence[Bool[Tensor, "c t h w"]]
 
 
-def torchlight(seed: int, *, learn: int = 10, held: int = 8) -> Scene:
+def torchlight(seed: int, *, learn: int = 10, held_out: int = 8) -> Scene:
     """A house of two rooms that is lit from the camera alone."""
-    stretches = _stretches(seed, learn + held, "Walking by torchlight", lit)
-    return _scene("house by torchlight", stretches, learn)
+    stretches = _make_stretches(seed, learn + held_out, "Walking by torchlight", light_frame)
+    return _split_scene("house by torchlight", stretches, learn)
 
 
-def daylight(seed: int, *, held: int = 6) -> Scene:
+def daylight(seed: int, *, held_out: int = 6) -> Scene:
     """A house like those that the weights were trained on."""
-    stretches = _stretches(seed, held, "Walking by daylight", lambda frame: frame)
-    return _scene("house by daylight", stretches, 0)
+    stretches = _make_stretches(seed, held_out, "Walking by daylight", lambda frame: frame)
+    return _split_scene("house by daylight", stretches, 0)
 
 
-def _stretches(
+def _make_stretches(
     seed: int, count: int, words: str, seen_as: Callable[[Frame], Frame]
 ) -> list[TrainingEpisode]:
     house = worlds.House(seed=seed, rooms=2)
@@ -93,12 +101,12 @@ def _stretches(
             lambda: worlds.reverse(house, LENGTH, turn=False, **size),
             lambda: worlds.loop(house, 2 * LENGTH, **size)[:LENGTH],
         )[i % 4]()
-        return remembered([seen_as(frame) for frame in house.frames(way, samples=3)])
+        return record_episode([seen_as(frame) for frame in house.frames(way, samples=3)])
 
     return [stretch(i) for i in track(range(count), words)]
 
 
-def lit(frame: Frame) -> Frame:
+def light_frame(frame: Frame) -> Frame:
     """By a warm torch at the camera: full light within 1.2 units, then falling with the square of the distance."""
     assert frame.depth is not None
     light = (1.2 / frame.depth.clamp(min=1.2)) ** 2
@@ -110,15 +118,15 @@ def kitchen() -> Scene:
     """The recorded walk in order: its first 60 % to learn from."""
     walk = open_walk(walks_folder() / KITCHEN, "7scenes")
     made = list(in_walk(track(walk, f"Reading {KITCHEN}"), length=LENGTH))
-    return _scene("recorded kitchen", made, round(0.6 * len(made)))
+    return _split_scene("recorded kitchen", made, round(0.6 * len(made)))
 
 
-def _scene(name: str, made: Sequence[TrainingEpisode], learn: int) -> Scene:
-    held = made[learn:]
-    return Scene(name, made[:learn], held, [before(one) for one in held])
+def _split_scene(name: str, made: Sequence[TrainingEpisode], learn: int) -> Scene:
+    held_out = made[learn:]
+    return Scene(name, made[:learn], held_out, [revisited_pixels(one) for one in held_out])
 
 
-def before(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
+def revisited_pixels(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
     """Pixels of each chunk that an earlier frame of the episode saw."""
     size = episode.rgb.shape[1]
     cameras = Camera(
@@ -128,13 +136,13 @@ def before(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
     starts = range(CHUNK, len(episode.rgb), CHUNK)
     return torch.stack(
         [
-            seen(sight.part(slice(i, i + CHUNK)), sight.part(slice(i))).any(1)
+            seen_masks(sight.part(slice(i, i + CHUNK)), sight.part(slice(i))).any(1)
             for i in starts
         ]
     )  # fmt: skip
 
 
-def drawn(
+def draw_chunks(
     model: WorldModel, episode: TrainingEpisode, *, memory: bool = True, steps: int = 4
 ) -> tuple[Float[Tensor, "c t h w 3"], Float[Tensor, "c t h w 3"]]:
     """All chunks of an episode as a model makes them of the true recent frames, and the truth."""
@@ -149,21 +157,21 @@ def drawn(
     return rgb, clip.rgb[:, config.history :]
 
 
-def measured(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
+def measure_psnr(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
     """PSNR in dB of every held-out stretch: on revisited and on new pixels, with memory and without."""
-    told: dict[str, list[float]] = {}
-    for episode, revisited in zip(scene.held, scene.revisited, strict=True):
+    psnr: dict[str, list[float]] = {}
+    for episode, revisited in zip(scene.held_out, scene.revisited, strict=True):
         known = torch.from_numpy(episode.depth[CHUNK:] > 0).view(revisited.shape)
         for memory in (True, False):
-            rgb, truth = drawn(model, episode, memory=memory)
+            rgb, truth = draw_chunks(model, episode, memory=memory)
             error = (rgb - truth).square().mean(-1)
             for pixels, mask in (("revisited", revisited), ("new", known & ~revisited)):
                 name = f"{pixels}, {'with' if memory else 'without'} memory"
-                told.setdefault(name, []).append(float(-10 * error[mask].mean().log10()))
-    return told
+                psnr.setdefault(name, []).append(float(-10 * error[mask].mean().log10()))
+    return psnr
 
 
-def tuned(
+def fine_tune(
     scene: Scene, ways: dict[str, dict[str, Any]], steps: int, seed: int
 ) -> tuple[dict[str, WorldModel], dict[str, float], dict[str, int]]:
     """The model of each way, the median seconds of a step, and how many numbers are trained; steps take turns.
@@ -194,24 +202,24 @@ def tuned(
     return models, {name: median(values) for name, values in seconds.items()}, trained
 
 
-def compared(
+def compare_models(
     scene: Scene, day: Scene, ways: dict[str, dict[str, Any]], steps: int, seeds: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[float]]], dict[str, WorldModel]]:
     """A row for no fine-tuning and for each way; the values of all stretches, means over seeds; models of the last seed."""
     plain = ReferenceGenerator.from_pretrained("nano").model
-    values, models = {UNTUNED: measured(plain, scene)}, {UNTUNED: plain}
-    was = measured(plain, day)[FIRST]
+    values, models = {UNTUNED: measure_psnr(plain, scene)}, {UNTUNED: plain}
+    was = measure_psnr(plain, day)[FIRST]
     left: dict[str, list[list[float]]] = {name: [] for name in ways}
     every: dict[str, list[dict[str, list[float]]]] = {name: [] for name in ways}
     times: dict[str, list[float]] = {name: [] for name in ways}
     trained: dict[str, int] = {UNTUNED: 0}
     for seed in range(seeds):
-        made, seconds, counted = tuned(scene, ways, steps, seed)
+        made, seconds, counted = fine_tune(scene, ways, steps, seed)
         models |= made
         trained |= counted
         for name in ways:
-            every[name].append(measured(made[name], scene))
-            left[name].append(measured(made[name], day)[FIRST])
+            every[name].append(measure_psnr(made[name], scene))
+            left[name].append(measure_psnr(made[name], day)[FIRST])
             times[name].append(seconds[name] / seconds[next(iter(ways))])
     for name, some in every.items():
         values[name] = {
@@ -233,25 +241,25 @@ def compared(
 FIRST = "revisited, with memory"
 
 
-def picture(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
+def draw_frames(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
     """New frames of held-out stretches: the truth, what memory renders, and what each model makes of it."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    at = [(i, chunk) for i, chunk in ((0, 4), (1, 3), (2, 4), (3, 4)) if i < len(scene.held)]
+    at = [(i, chunk) for i, chunk in ((0, 4), (1, 3), (2, 4), (3, 4)) if i < len(scene.held_out)]
     rows: dict[str, list[Tensor]] = {"truth": [], "memory renders": []}
     for i, chunk in at:
-        rows["truth"].append(drawn(models[UNTUNED], scene.held[i], steps=1)[1][chunk, -1])
-        shown = torch.from_numpy(scene.held[i].projected_rgb[chunk, -1]).float() / 255
-        gone = ~torch.from_numpy(scene.held[i].projected_mask[chunk, -1])
+        rows["truth"].append(draw_chunks(models[UNTUNED], scene.held_out[i], steps=1)[1][chunk, -1])
+        shown = torch.from_numpy(scene.held_out[i].projected_rgb[chunk, -1]).float() / 255
+        gone = ~torch.from_numpy(scene.held_out[i].projected_mask[chunk, -1])
         rows["memory renders"].append(shown.masked_fill(gone[..., None], 1.0))
     for name, model in models.items():
-        rows[name] = [drawn(model, scene.held[i])[0][chunk, -1] for i, chunk in at]
+        rows[name] = [draw_chunks(model, scene.held_out[i])[0][chunk, -1] for i, chunk in at]
     last = list(models)[1]
     rows[f"{last},\nwithout memory"] = [
-        drawn(models[last], scene.held[i], memory=False)[0][chunk, -1] for i, chunk in at
+        draw_chunks(models[last], scene.held_out[i], memory=False)[0][chunk, -1] for i, chunk in at
     ]
     figure, axes = pyplot.subplots(
         len(at), len(rows), figsize=(1.45 * len(rows), 1.5 * len(at)), squeeze=False
@@ -267,7 +275,7 @@ def picture(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
     pyplot.close(figure)
 
 
-def bars(values: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> None:
+def draw_bars(values: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> None:
     """PSNR on revisited and on new pixels, with memory and without, a panel for each scene."""
     import matplotlib
 
@@ -301,18 +309,18 @@ def to_docs(path: Path) -> None:
     small.save(ROOT / "docs" / "pictures" / path.name, optimize=True)
 
 
-def rates(steps: int) -> list[dict[str, Any]]:
+def compare_rates(steps: int) -> list[dict[str, Any]]:
     """A row for each way and learning rate, in a house whose figures are not reported."""
-    scene, day, rows = torchlight(21, learn=4, held=4), daylight(22, held=2), []
+    scene, day, rows = torchlight(21, learn=4, held_out=4), daylight(22, held_out=2), []
     for rate in RATES:
         ways = {name: options | {"lr": rate} for name, options in WAYS.items()}
-        for row in compared(scene, day, ways, steps, 1)[0][1:]:
+        for row in compare_models(scene, day, ways, steps, 1)[0][1:]:
             rows.append({"lr": rate, **row})
     return rows
 
 
 def main() -> None:
-    """Fine-tune, draw and tell."""
+    """Fine-tune, draw and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -320,27 +328,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each way")
     parser.add_argument("--docs", action="store_true", help="renew the pictures of the page")
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
-    options = options_of(parser)
+    options = parse_options(parser)
     if options.rates:
-        tell(rates(options.steps), [], as_json=options.json)
+        print_report(compare_rates(options.steps), [], as_json=options.json)
         return
     scenes: list[Callable[[], Scene]] = [lambda: torchlight(7)]
     if options.quick:
-        scenes = [lambda: torchlight(7, learn=2, held=2)]
+        scenes = [lambda: torchlight(7, learn=2, held_out=2)]
         options.steps, options.seeds = min(options.steps, 3), 1
     elif (walks_folder() / KITCHEN).is_dir():
         scenes.append(kitchen)
     rows: list[dict[str, Any]] = []
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
     out = ROOT / "out" / "bench"
-    day = daylight(8, held=2 if options.quick else 6)
+    day = daylight(8, held_out=2 if options.quick else 6)
     for make in scenes:
         scene = make()
-        some, values[scene.name], models = compared(scene, day, WAYS, options.steps, options.seeds)
+        some, values[scene.name], models = compare_models(
+            scene, day, WAYS, options.steps, options.seeds
+        )
         rows += some
         if len(values) == 1:
-            picture(scene, models, out / "fine-tuning-frames.png")
-    bars(values, out / "fine-tuning.png")
+            draw_frames(scene, models, out / "fine-tuning-frames.png")
+    draw_bars(values, out / "fine-tuning.png")
     if options.docs:
         for path in out.glob("fine-tuning*.png"):
             to_docs(path)
@@ -349,7 +359,7 @@ def main() -> None:
         for way in WAYS:
             gain = np.mean(np.subtract(ways[way][FIRST], ways[UNTUNED][FIRST]))
             aims.append(aim(f"{name}: {way} over {UNTUNED}", float(gain), 0.0, "dB", "higher"))
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -44,20 +44,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", action="store_true")
-    from spmem.evaluation.report import options_of, tell
+    from spmem.evaluation.report import parse_options, print_report
 
-    asked = options_of(parser)
+    options = parse_options(parser)
     if not torch.cuda.is_available():
         print(
             f"no CUDA device: torch {torch.__version__} of {sys.executable} finds none; nothing to do"
         )
-        if asked.json:
-            tell([], [], as_json=True)
+        if options.json:
+            print_report([], [], as_json=True)
         return 0
 
     tests, failed = run_tests()
     rows, aims = [tests], []
-    for what, part in parts(asked.quick):
+    for what, part in parts(options.quick):
         try:
             more, met = part()
             rows, aims = rows + more, aims + met
@@ -67,7 +67,7 @@ def main() -> int:
             traceback.print_exc()
             rows.append(row(what, note=f"failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"))  # fmt: skip
             failed = True
-    tell(rows, aims, as_json=asked.json)
+    print_report(rows, aims, as_json=options.json)
     return 1 if failed else 0
 
 
@@ -133,9 +133,9 @@ def parts(quick: bool) -> list[tuple[str, Callable[[], Measured]]]:
         result: Measured = getattr(geometry_cuda, name)(quick, copy_bandwidth("cuda"))
         return result
 
-    named = {"fusing": "fusing", "rendering": "drawing", "worlds": "many_worlds"}
+    functions = {"fusing": "fusing", "rendering": "drawing", "worlds": "many_worlds"}
     return [
-        *((what, partial(geometry, name)) for what, name in named.items()),
+        *((what, partial(geometry, name)) for what, name in functions.items()),
         ("beside the CPU", lambda: (map_speed(4 if quick else 16), [])),
     ]
 

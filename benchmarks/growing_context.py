@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from fine_tuning import Scene, torchlight, tuned
+from fine_tuning import Scene, fine_tune, torchlight
 
-from spmem.evaluation.report import aim, mean_and_error, options_of, tell
+from spmem.evaluation.report import aim, mean_and_error, parse_options, print_report
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out, rescaled
 from spmem.integrations.reference.generator import ReferenceGenerator
@@ -34,12 +34,12 @@ WAYS: dict[str, dict[str, Any]] = {
 """All train on 7 chunks a step, on average."""
 
 
-def closed(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[float]:
+def play_closed_loop(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[float]:
     """PSNR in dB of each held-out stretch's chunks but the first, after a model's own recent frames or after true ones."""
     config = model.config
     errors, last = [], None
-    for i in range(len(scene.held[0].keyframes)):
-        clip = stacked([cut(one, i, config) for one in scene.held])
+    for i in range(len(scene.held_out[0].keyframes)):
+        clip = stacked([cut(one, i, config) for one in scene.held_out])
         scale = clip.scale()
         video = frames_in(clip, scale)[:, :, : config.channels]
         given = conditions(clip, scale)
@@ -56,23 +56,23 @@ def closed(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[
 
 
 def main() -> None:
-    """Train, draw and tell."""
+    """Train, draw and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--steps", type=int, default=60, help="of each training")
-    options = options_of(parser)
+    options = parse_options(parser)
     steps = min(options.steps, 3) if options.quick else options.steps
-    scene = torchlight(7, learn=2, held=2) if options.quick else torchlight(7)
-    models, seconds, _ = tuned(scene, WAYS, steps, seed=0)
+    scene = torchlight(7, learn=2, held_out=2) if options.quick else torchlight(7)
+    models, seconds, _ = fine_tune(scene, WAYS, steps, seed=0)
     models = {"no fine-tuning": ReferenceGenerator.from_pretrained("nano").model} | models
     rows, own = [], {}
     for name, model in models.items():
         row: dict[str, Any] = {"trained on": name}
         row["time of a step"] = f"{seconds[name] / seconds['single chunks']:.2f}" if name in seconds else "-"  # fmt: skip
         for memory, words in ((True, "with memory"), (False, "without")):
-            own[name, memory] = closed(model, scene, memory=memory, own=True)
-            true = closed(model, scene, memory=memory, own=False)
+            own[name, memory] = play_closed_loop(model, scene, memory=memory, own=True)
+            true = play_closed_loop(model, scene, memory=memory, own=False)
             row[f"own, {words}, dB"] = mean_and_error(own[name, memory])
             gap = np.subtract(true, own[name, memory]).tolist()
             row[f"gap, {words}, dB"] = mean_and_error(gap)
@@ -83,7 +83,7 @@ def main() -> None:
             gain = np.subtract(own[name, memory], own["single chunks", memory]).tolist()
             rows.append({"over single chunks": name, "memory": words, "own, dB": mean_and_error(gain)})  # fmt: skip
             aims.append(aim(f"{name} over single chunks, {words}", float(np.mean(gain)), 0.0, "dB", "higher"))  # fmt: skip
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

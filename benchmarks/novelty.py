@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from held_back import held_back, small
+from held_back import held_back, small_view
 from real_walks import WALKS, K, best_cover
 
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig
-from spmem.evaluation.report import mean_and_error, options_of, tell, walks_folder
-from spmem.integrations.readers import open_walk, track
+from spmem.evaluation.report import mean_and_error, parse_options, print_report, walks_folder
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
 from spmem.testing.truth import covisibility
 
 THRESHOLDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 
-def half(frame: Frame) -> Frame:
+def halve_frame(frame: Frame) -> Frame:
     """Every second pixel of every second row."""
     assert frame.depth is not None
     depth = frame.depth[::2, ::2]
@@ -39,12 +40,12 @@ def half(frame: Frame) -> Frame:
 def measure(name: str, stop: int | None) -> list[dict[str, Any]]:
     """A row for each threshold."""
     walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
-    frames = [half(frame) for frame in track(walk, f"Reading {name}")]
+    frames = [halve_frame(frame) for frame in track(walk, f"Reading {name}")]
     stored = [i for i in range(len(frames)) if not held_back(i)]
     queries = [i for i in range(len(frames)) if held_back(i)]
-    views = [small(frames[i]) for i in stored]
+    views = [small_view(frames[i]) for i in stored]
     depths, cameras = torch.stack([d for d, _ in views]), Camera.stack([c for _, c in views])
-    truths = [covisibility(*small(frames[i]), depths, cameras).masks for i in queries]
+    truths = [covisibility(*small_view(frames[i]), depths, cameras).masks for i in queries]
     best = [masks[best_cover(masks)].any(0).sum() for masks in truths]
     rows = []
     for novelty in track(THRESHOLDS, f"Storing {name}"):
@@ -72,15 +73,15 @@ def measure(name: str, stop: int | None) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = options_of(parser)
+    options = parse_options(parser)
     if not walks_folder().is_dir():
         raise SystemExit(f"no walks at {walks_folder()}: set SPMEM_TEST_DATA")
     stop = 60 if options.quick else None
-    tell([row for name in WALKS for row in measure(name, stop)], [], as_json=options.json)
+    print_report([row for name in WALKS for row in measure(name, stop)], [], as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """VMem's retrieval in the structure of its code: an object a surfel, a dictionary of keyframes, a loop over pixels.
 
 What ``spmem.retrieval.rules.surfel_votes`` is raced against, and the plain form that its test compares it with. Written
-anew from the paper (arXiv 2506.18903) and the facts of its code; scales, cameras and ties are those of our rule.
+written from the paper (arXiv 2506.18903) and the facts of its code; scales, cameras and ties are those of our rule.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class SurfelMemory:
                 for column in range(
                     max(0, math.floor(x.min())), min(camera.width, math.ceil(x.max()))
                 ):
-                    if _inside(column + 0.5, row + 0.5, x, y) and z.mean() < depth[row, column]:
+                    if (
+                        _is_in_polygon(column + 0.5, row + 0.5, x, y)
+                        and z.mean() < depth[row, column]
+                    ):
                         index[row, column] = i
                         depth[row, column] = z.mean()
                         cosine[row, column] = cos
@@ -83,42 +86,42 @@ class SurfelMemory:
 def choose(
     votes: dict[int, float],
     poses: dict[int, NDArray[Any]],
-    asked: NDArray[Any],
+    pose: NDArray[Any],
     k: int,
     scale: float,
     *,
     suppress: bool = True,
 ) -> list[int]:
-    """Of the k + 10 keyframes with most votes, the nearest to the pose asked that stand apart from each other.
+    """The keyframes nearest to the pose that stand apart from each other, among the k + 10 with most votes.
 
     poses are the camera-to-world matrices of all keyframes, in the order in which they were stored.
     """
     voted = sorted(votes, key=lambda id: (votes[id], id), reverse=True)[: k + 10]
-    voted.sort(key=lambda id: (_distance(poses[id], asked, scale), -id))
+    voted.sort(key=lambda id: (_pose_distance(poses[id], pose, scale), -id))
     if not suppress:
         return voted[:k]
     first = list(poses.values())[:5]
     gaps = sorted(
-        _distance(a, b, scale) for i, a in enumerate(first) for b in first[i + 1 :]
+        _pose_distance(a, b, scale) for i, a in enumerate(first) for b in first[i + 1 :]
     )  # fmt: skip
     threshold = gaps[len(gaps) // 2] if gaps else 1.0
     chosen = voted[:1]
     while len(chosen) < min(k, len(voted)) and threshold >= 1e-5:
         for id in voted[1:]:
-            apart = all(_distance(poses[id], poses[c], scale) >= threshold for c in chosen)
+            apart = all(_pose_distance(poses[id], poses[c], scale) >= threshold for c in chosen)
             if apart and len(chosen) < k:
                 chosen.append(id)
         threshold /= 1.2
     return (chosen + [id for id in voted if id not in chosen])[:k]
 
 
-def _distance(a: NDArray[Any], b: NDArray[Any], scale: float) -> float:
+def _pose_distance(a: NDArray[Any], b: NDArray[Any], scale: float) -> float:
     step = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
     cos = (float(np.sum(a[:3, :3] * b[:3, :3])) - 1) / 2
     return 0.1 * step / scale + math.acos(min(1.0, max(-1.0, cos)))
 
 
-def _inside(px: float, py: float, x: NDArray[Any], y: NDArray[Any]) -> bool:
+def _is_in_polygon(px: float, py: float, x: NDArray[Any], y: NDArray[Any]) -> bool:
     """Whether a point lies in a polygon: an odd number of its edges cross the ray to the right."""
     odd, j = False, len(x) - 1
     for i in range(len(x)):

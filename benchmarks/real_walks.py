@@ -29,15 +29,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from held_back import MEASURES, SMALL, beside_open3d, held_back, small
+from held_back import MEASURES, SMALL, beside_open3d, held_back, small_view
 from torch import Tensor
 
 import spmem
 from spmem import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, options_of, tell, walks_folder
-from spmem.integrations.readers import open_walk, track
-from spmem.retrieval.rules.named import METHODS
-from spmem.standard_output import json_only, print_json
+from spmem.evaluation.printing import json_only, print_json
+from spmem.evaluation.report import (
+    ROOT,
+    aim,
+    mean_and_error,
+    parse_options,
+    print_report,
+    walks_folder,
+)
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
+from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility
 
 WALKS = {"redkitchen_7scenes": "7scenes", "hololens_dvmvs": "folders"}
@@ -72,14 +80,14 @@ def store_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
 def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     """Ask for the held-back cameras; the row of the projection, and per method that of the keyframes."""
     walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
-    stored = [small(walk[i]) for i in range(len(walk)) if not held_back(i)]
+    stored = [small_view(walk[i]) for i in range(len(walk)) if not held_back(i)]
     stored_depth = torch.stack([depth for depth, _ in stored])
     stored_cameras = Camera.stack([camera for _, camera in stored])
     errors, coverages, seconds = [], [], []
     gains: dict[str, list[float]] = {method: [] for method in METHODS}
     hits: dict[str, list[float]] = {method: [] for method in METHODS}
     with spmem.open(path, mode="r") as memory:
-        bank = [small(keyframe.frame) for keyframe in memory.keyframes.values()]
+        bank = [small_view(keyframe.frame) for keyframe in memory.keyframes.values()]
         ids = list(memory.keyframes)
         bank_depth = torch.stack([depth for depth, _ in bank])
         bank_cameras = Camera.stack([camera for _, camera in bank])
@@ -87,7 +95,7 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
         for index in track(queries, f"Asking {name}"):
             frame = walk[index]
             assert frame.depth is not None
-            depth, camera = small(frame)
+            depth, camera = small_view(frame)
             true = covisibility(depth, camera, bank_depth, bank_cameras)
             best_four = best_cover(true.masks)
             for method in METHODS:
@@ -126,9 +134,9 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     return {"projection": projection, "methods": methods}
 
 
-def number(told: str | float) -> float:
+def leading_number(text: str | float) -> float:
     """The figure, without its standard error."""
-    return float(str(told).split()[0])
+    return float(str(text).split()[0])
 
 
 def best_cover(masks: Tensor) -> list[int]:
@@ -149,12 +157,12 @@ def hit_share(rows: list[int], share: Tensor) -> float:
 
 
 def main() -> None:
-    """Measure and tell; with --query, the part of the new process."""
+    """Measure and print; with --query, the part of the new process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--query", nargs=2, metavar=("WALK", "MEMORY"), help=argparse.SUPPRESS)
-    options = options_of(parser)
+    options = parse_options(parser)
     stop = 60 if options.quick else None
     if options.query:
         with json_only():
@@ -170,14 +178,14 @@ def main() -> None:
             path = Path(folder) / "walk.spmem"
             stores.append(store_walk(name, path, stop))
             command = [sys.executable, __file__, "--query", name, str(path)]
-            asked = subprocess.run(
+            answered = subprocess.run(
                 command + ["--quick"] * options.quick, stdout=subprocess.PIPE, text=True, check=True
             )
             if peers:
                 walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
                 picture = ROOT / "out" / "bench" / f"held-back-{name}.png"
                 beside += beside_open3d(name, path, walk, picture)
-        answer = json.loads(asked.stdout)
+        answer = json.loads(answered.stdout)
         projections.append(answer["projection"])
         methods += answer["methods"]
         others = [row["mean"] for row in answer["methods"] if row["method"] != "covisibility"]
@@ -190,10 +198,12 @@ def main() -> None:
     for name in WALKS if peers else ():
         ours, *others = (row for row in beside if row["walk"] == name)
         for measure, better in MEASURES.items():
-            best = (max if better == "higher" else min)(number(row[measure]) for row in others)
-            value = number(ours[measure])
+            best = (max if better == "higher" else min)(
+                leading_number(row[measure]) for row in others
+            )
+            value = leading_number(ours[measure])
             aims.append(aim(f"{name}: {measure}, beside Open3D", value, best, "", better))
-    tell([*stores, *projections, *beside, *methods], aims, as_json=options.json)
+    print_report([*stores, *projections, *beside, *methods], aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from rich.progress import track
 import spmem
 from spmem.evaluation.episode import BenchEpisode, Size
 from spmem.evaluation.measures import best, coverage
-from spmem.evaluation.report import ROOT, aim, options_of, tell
+from spmem.evaluation.report import ROOT, aim, parse_options, print_report
 from spmem.evaluation.scenes import room_to_room, round_again
-from spmem.stores.retention import POLICIES
+from spmem.registry import SHIPPED
 from spmem.worlds.house import FRAME_RATE
 
 FAMILIES = {"round again": round_again, "room to room": room_to_room}
@@ -59,7 +59,7 @@ def measure(quick: bool) -> list[dict[str, Any]]:
         else Size(frames=240, width=96, height=72)
     )
     seeds = range(2 if quick else 6)
-    trials = [(None, "none")] + [(b, p) for b in BUDGETS for p in sorted(POLICIES)]
+    trials = [(None, "none")] + [(b, p) for b in BUDGETS for p in SHIPPED["retention"]]
     rows = []
     for family, make in FAMILIES.items():
         episodes = [make(seed, size) for seed in seeds]
@@ -92,7 +92,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         mine = [row for row in rows if row["scenes"] == family]
         whole = next(row for row in mine if row["policy"] == "none")
         axis.axhline(whole["share of the best 4"], color="grey", linestyle=":", label="no budget")
-        for policy in sorted(POLICIES):
+        for policy in SHIPPED["retention"]:
             line = [row for row in mine if row["policy"] == policy]
             axis.errorbar(
                 [row["budget"] for row in line],
@@ -113,16 +113,16 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, draw and tell."""
+    """Measure, draw and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = options_of(parser)
+    options = parse_options(parser)
     rows = measure(options.quick)
     plot(rows, ROOT / "out" / "bench" / "retention.png")
     aims = []
     for budget in (8, 16, 32):
-        of = {
+        coverage_of = {
             policy: np.mean(
                 [
                     r["share of the best 4"]
@@ -130,15 +130,16 @@ def main() -> None:
                     if (r["policy"], r["budget"]) == (policy, budget)
                 ]
             )
-            for policy in POLICIES
+            for policy in SHIPPED["retention"]
         }
         gain = float(
-            of["coverage"] - max(share for name, share in of.items() if name != "coverage")
+            coverage_of["coverage"]
+            - max(share for name, share in coverage_of.items() if name != "coverage")
         )
         aims.append(
             aim(f"coverage over the next best policy, {budget} kept", gain, 0.0, "", "higher")
         )
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

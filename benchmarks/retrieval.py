@@ -15,7 +15,7 @@ from PIL import Image
 from real_walks import WALKS
 
 from spmem.evaluation.publish import publish
-from spmem.evaluation.report import ROOT, options_of, tell, walks_folder
+from spmem.evaluation.report import ROOT, parse_options, print_report, walks_folder
 from spmem.evaluation.retrieval import Scope, retrieval
 from spmem.evaluation.tables import aims, each_scene, summary
 
@@ -36,20 +36,20 @@ def to_docs(files: list[Path]) -> None:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small scenes, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="for plots")
     parser.add_argument("--docs", action="store_true", help="renew the page and its pictures")
-    options = options_of(parser)
+    options = parse_options(parser)
     walks = [walks_folder() / name for name in WALKS if (walks_folder() / name).is_dir()]
     found = retrieval(Scope.quick() if options.quick else Scope(), walks)
     files = publish(found, options.out)
     if options.docs:
         to_docs(files)
     rows = summary(found) + (each_scene(found.answers) if options.json else [])
-    tell(rows, aims(found), as_json=options.json)
+    print_report(rows, aims(found), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -40,12 +40,12 @@ from spmem import (
     SpatialMemory,
     worlds,
 )
-from spmem.evaluation.report import aim, options_of, tell
+from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.indices.voxels import VoxelSets, voxel_edge, voxels_of_views
-from spmem.retrieval.rules.named import retriever
+from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.views import THUMB, Views
@@ -68,11 +68,13 @@ def walks_through_houses(houses: int) -> list[Frame]:
         house = worlds.House(seed=seed, rooms=3)
         way = worlds.walk(house, 5 * VIEWS, seed=seed, width=THUMB[1], height=THUMB[0])[::5]
         shift = torch.tensor([APART * seed, 0, 0])
-        frames += [frame.replace(camera=moved(frame.camera, shift)) for frame in house.frames(way)]
+        frames += [
+            frame.replace(camera=move_camera(frame.camera, shift)) for frame in house.frames(way)
+        ]
     return frames
 
 
-def moved(camera: Camera, by: torch.Tensor) -> Camera:
+def move_camera(camera: Camera, by: torch.Tensor) -> Camera:
     """The camera, carried along the world's axes."""
     c2w = camera.c2w.clone()
     c2w[..., :3, 3] += by
@@ -151,10 +153,10 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
     edge = voxel_edge(views.depth[0])
     assert edge is not None
     sets = voxels_of_views(views, np.arange(len(views)), edge=edge)
-    held = np.arange(0, len(views), HELD)
-    kept = part_of(sets, np.setdiff1d(np.arange(len(views)), held))
+    held_out = np.arange(0, len(views), HELD)
+    kept = part_of(sets, np.setdiff1d(np.arange(len(views)), held_out))
     queries, best = [], []
-    for i, row in enumerate(held[:: max(1, len(held) // 100)]):
+    for i, row in enumerate(held_out[:: max(1, len(held_out) // 100)]):
         copy = i % 4
         queries.append(copy_of(part_of(sets, np.array([row])), copy))
         best.append(copy * len(kept) + truly_best(queries[-1], copy_of(kept, copy)))
@@ -173,7 +175,7 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
         for name, make in kinds.items():
             index, added = make(), 0.0
             whole = name == "faiss, lists"  # k-means wants them all at once
-            for ids, part in copies(kept, n, len(kept) if not whole else n, name):
+            for ids, part in tile_copies(kept, n, len(kept) if not whole else n, name):
                 start = perf_counter()
                 index.add(ids, part)
                 added += perf_counter() - start
@@ -195,20 +197,22 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
     return rows
 
 
-def copies(sets: VoxelSets, n: int, at_once: int, name: str) -> Iterator[tuple[Ids, VoxelSets]]:
+def tile_copies(
+    sets: VoxelSets, n: int, at_once: int, name: str
+) -> Iterator[tuple[Ids, VoxelSets]]:
     """Views as copies of the sets, so many at a time."""
     parts = [(copy, min(len(sets), n - copy * len(sets))) for copy in range(-(-n // len(sets)))]
-    held: list[VoxelSets] = []
+    held_out: list[VoxelSets] = []
     first = 0
     for copy, count in track(parts, f"{name}, {n:,}", transient=True):
-        held.append(part_of(copy_of(sets, copy), np.arange(count)) if count < len(sets) else copy_of(sets, copy))  # fmt: skip
-        ready = sum(map(len, held))
+        held_out.append(part_of(copy_of(sets, copy), np.arange(count)) if count < len(sets) else copy_of(sets, copy))  # fmt: skip
+        ready = sum(map(len, held_out))
         if ready >= at_once or copy == parts[-1][0]:
-            sizes = np.concatenate([np.diff(part.offsets) for part in held])
+            sizes = np.concatenate([np.diff(part.offsets) for part in held_out])
             offsets = np.concatenate([[0], np.cumsum(sizes)])
-            key, share = (np.concatenate([getattr(part, field) for part in held]) for field in ("key", "share"))  # fmt: skip
+            key, share = (np.concatenate([getattr(part, field) for part in held_out]) for field in ("key", "share"))  # fmt: skip
             yield np.arange(first, first + ready), VoxelSets(key, share, offsets)
-            first, held = first + ready, []
+            first, held_out = first + ready, []
 
 
 def recall(answers: Sequence[Ids], truth: Sequence[Ids]) -> float:
@@ -230,7 +234,7 @@ def median_ms(search: Callable[..., Any], queries: Sequence[Any]) -> float:
 # -- retrieve ---------------------------------------------------------------------------------------
 
 
-class Listed:
+class KeyframeListing:
     """A bank that lists keyframes without pixels, as many as are asked for."""
 
     def __init__(self, frames: Sequence[Frame], n: int) -> None:
@@ -244,7 +248,7 @@ class Listed:
         """A second apart."""
         return self._times
 
-    def cameras(self) -> Listed:
+    def cameras(self) -> KeyframeListing:
         """By row."""
         return self
 
@@ -259,7 +263,7 @@ class Listed:
         return len(self._ids)
 
 
-def beside(copy: int) -> torch.Tensor:
+def offset_copy(copy: int) -> torch.Tensor:
     """Where a copy of the houses stands."""
     return torch.tensor([0.0, 0.0, APART * copy])
 
@@ -272,24 +276,24 @@ def memory_of(frames: Sequence[Frame], keyframes: int, voxel: float = VOXEL) -> 
     one, number = first.surfels(), -(-keyframes // len(frames))
     geometry = SurfelMap(first.config)
     for copy in track(range(number), "Copying", transient=True):
-        geometry.add(replace(one, position=one.position + beside(copy)))
+        geometry.add(replace(one, position=one.position + offset_copy(copy)))
     row = np.arange(keyframes) % len(frames)
     views = {name: column[row] for name, column in views_of(frames).arrays().items()}
     views["ids"], views["times"] = np.arange(keyframes), np.arange(keyframes, dtype=float)
     views["c2w"][:, 2, 3] += APART * (np.arange(keyframes) // len(frames))
-    config, bank = MemoryConfig(), Listed(frames, keyframes)
+    config, bank = MemoryConfig(), KeyframeListing(frames, keyframes)
     rule = partial(retriever, config=config.retrieval)
     return SpatialMemory(geometry, bank, rule, config, views=Views.restore(views))  # type: ignore[arg-type]
 
 
-def asked(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camera]:
+def query_cameras(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camera]:
     """Cameras of 320x240, a little beside keyframes of different copies."""
     draw = np.random.default_rng(0)
     cameras = []
     for row in draw.integers(0, keyframes, n).tolist():
-        camera = moved(frames[row % len(frames)].camera, beside(row // len(frames)))
+        camera = move_camera(frames[row % len(frames)].camera, offset_copy(row // len(frames)))
         cameras.append(
-            moved(camera.resize(320, 240), torch.from_numpy(draw.normal(0, 0.05, 3)).float())
+            move_camera(camera.resize(320, 240), torch.from_numpy(draw.normal(0, 0.05, 3)).float())
         )
     return cameras
 
@@ -302,13 +306,13 @@ def retrieve_rows(
     for n, voxel in sizes:
         memory = memory_of(frames, n, voxel)
         start = perf_counter()
-        memory.retrieve(asked(frames, 1, n)[0], k=4, given=())
+        memory.retrieve(query_cameras(frames, 1, n)[0], k=4, given=())
         first = perf_counter() - start
         spans = {
             "retrieve ms": partial(memory.retrieve, k=4, given=()),
             "of it render ms": memory.geometry.render,
         }
-        many = [camera[None] for camera in asked(frames, 40, n)]
+        many = [camera[None] for camera in query_cameras(frames, 40, n)]
         rows.append(
             {
                 "keyframes": n,
@@ -365,12 +369,12 @@ def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small banks only, under a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=("search", "retrieve", "votes"))
-    options = options_of(parser)
+    options = parse_options(parser)
     only = options.only or ("search", "retrieve", "votes")
     frames = walks_through_houses(2 if options.quick else HOUSES)
     rows, aims = [], []
@@ -405,7 +409,7 @@ def main() -> None:
                 "faster than surfel votes as objects", found[-1]["times faster"], 100, "x", "higher"
             )
         )
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 from real_walks import WALKS
 
 from spmem import Frame, worlds
-from spmem.evaluation.report import aim, options_of, tell, walks_folder
+from spmem.evaluation.report import aim, parse_options, print_report, walks_folder
 from spmem.geometry.consistency import ScaleCheck
 from spmem.integrations.readers import open_walk
 
@@ -41,7 +41,7 @@ def stretches(quick: bool) -> Iterator[tuple[str, list[Frame]]]:
             yield name, frames[start : start + 60]
 
 
-def warned(frames: Sequence[Frame], factor: float) -> bool:
+def is_warned(frames: Sequence[Frame], factor: float) -> bool:
     """Whether the check says anything."""
     check = ScaleCheck()
     with warnings.catch_warnings(record=True) as said:
@@ -53,14 +53,14 @@ def warned(frames: Sequence[Frame], factor: float) -> bool:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few houses, the walks' beginnings")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = options_of(parser)
+    options = parse_options(parser)
     answers: dict[str, list[list[bool]]] = {}
     for kind, frames in stretches(options.quick):
-        answers.setdefault(kind, []).append([warned(frames, factor) for factor in FACTORS])
+        answers.setdefault(kind, []).append([is_warned(frames, factor) for factor in FACTORS])
     rows: list[dict[str, Any]] = []
     for kind, several in answers.items():
         counts = {f"x{f:g}": sum(one[i] for one in several) for i, f in enumerate(FACTORS)}
@@ -72,7 +72,7 @@ def main() -> None:
         aim("false alarms", false, 0, "stretches", "lower"),
         aim("noticed from a factor of 2 on", sum(wrong) / len(wrong), 0.9, "share", "higher"),
     ]
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 import spmem
 from spmem import Frame, KeyframeConfig
-from spmem.evaluation.report import aim, options_of, tell, walks_folder
+from spmem.evaluation.report import aim, parse_options, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.keyframes.zarr.decode import read_records
@@ -62,12 +62,12 @@ class Bank:
     def parts(self, ids: list[int]) -> dict[str, float]:
         """Milliseconds of fetching and unpacking these records alone, and of reading the keyframes from the cache."""
         bank = self._bank
-        wanted = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
-        fetch = _timed(lambda: read_records(bank._records, {}, wanted, lambda n, record: n))
+        sized_ids = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
+        fetch = _time_call(lambda: read_records(bank._records, {}, sized_ids, lambda n, record: n))
         bank.configure(KeyframeConfig())
         for _ in range(2):
             bank.read_many(ids)
-        cached = _timed(lambda: bank.read_many(ids))
+        cached = _time_call(lambda: bank.read_many(ids))
         bank.configure(KeyframeConfig(cache=None))
         return {"fetch 8 ms": 1000 * fetch, "cached 8 ms": 1000 * cached}
 
@@ -136,8 +136,8 @@ class TensorStore:
         self._waiting.clear()
 
     def read(self, ids: list[int]) -> object:
-        asked = [part[i].read() for i in ids for part in (self._rgb, self._depth)]
-        return [one.result() for one in asked]
+        reads = [part[i].read() for i in ids for part in (self._rgb, self._depth)]
+        return [one.result() for one in reads]
 
 
 class Hdf5:
@@ -177,7 +177,7 @@ STORES: dict[str, Callable[[Path, int], Store]] = {
 }
 
 
-def spread(values: list[float]) -> tuple[float, str]:
+def median_and_spread(values: list[float]) -> tuple[float, str]:
     """Median, and the middle half."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return round(float(middle), 3), f"{low:.3g} to {high:.3g}"
@@ -230,11 +230,11 @@ def bank(quick: bool) -> list[dict[str, Any]]:
             "store": name,
             "loss": "JPEG 95, 0.1 %" if name == "spmem" else "none",
         }
-        row["append a second"], row["append spread"] = spread(rates[name])
-        row["read 8 ms"], row["read spread"] = spread(reads[name])
+        row["append a second"], row["append spread"] = median_and_spread(rates[name])
+        row["read 8 ms"], row["read spread"] = median_and_spread(reads[name])
         row["kB a keyframe"] = round(sizes[name], 1)
         if name == "spmem":
-            row |= {part: spread(took)[0] for part, took in parts.items()}
+            row |= {part: median_and_spread(took)[0] for part, took in parts.items()}
         rows.append(row)
     return rows
 
@@ -252,7 +252,7 @@ def reopen(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.spmem"
         memory = spmem.open(path, config=config)
-        rows = memory.geometry.add(_floor(surfels, chance))  # type: ignore[attr-defined]
+        rows = memory.geometry.add(_floor_surfels(surfels, chance))  # type: ignore[attr-defined]
         small = BoxRoom()
         seen = small.frames(small.walk(1, width=64, height=48))[0]
         for id in range(keyframes):
@@ -262,20 +262,20 @@ def reopen(quick: bool) -> dict[str, Any]:
             first = int(chance.integers(0, len(rows) - 3000))
             memory._geometry.observe(id, rows[first : first + 3000])
             memory.views.append(id, float(id), frame.camera, frame.depth.numpy())
-        row["commit of all s"] = _timed(lambda: memory.commit("all"))
+        row["commit of all s"] = _time_call(lambda: memory.commit("all"))
         memory.geometry  # noqa: B018 - so that there is something to commit
-        row["commit of nothing s"] = _timed(lambda: memory.commit("nothing"))
+        row["commit of nothing s"] = _time_call(lambda: memory.commit("nothing"))
         memory.store(seen.replace(time=None))
-        row["commit of one frame s"] = _timed(lambda: memory.commit("one"))
+        row["commit of one frame s"] = _time_call(lambda: memory.commit("one"))
         memory.close()
         times = [
-            _timed(lambda: spmem.open(path, mode="r").close()) for _ in range(2 if quick else 5)
+            _time_call(lambda: spmem.open(path, mode="r").close()) for _ in range(2 if quick else 5)
         ]
-        row["open s"], row["open spread"] = spread(times)
+        row["open s"], row["open spread"] = median_and_spread(times)
     return row
 
 
-def _floor(count: int, chance: np.random.Generator) -> Surfels:
+def _floor_surfels(count: int, chance: np.random.Generator) -> Surfels:
     """Surfels of a slightly uneven floor, a voxel apart."""
     side = int(np.sqrt(count))
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(-1, 2)
@@ -295,19 +295,19 @@ def _floor(count: int, chance: np.random.Generator) -> Surfels:
     )
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _time_call(run: Callable[[], object]) -> float:
     start = perf_counter()
     run()
     return round(perf_counter() - start, 5)
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=["bank", "reopen"], default=[])
-    options = options_of(parser)
+    options = parse_options(parser)
     parts = options.only or ["bank", "reopen"]
     rows: list[dict[str, Any]] = []
     aims = []
@@ -325,7 +325,7 @@ def main() -> None:
         rows.append(large)
         what = f"opening {large['keyframes']:,} keyframes, {large['surfels']:,} surfels"
         aims.append(aim(what, large["open s"], 2, "s", "lower"))
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

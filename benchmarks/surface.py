@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spmem import Camera, Frame, FusionConfig, worlds
 from spmem.evaluation.report import aim
-from spmem.integrations.readers import track
+from spmem.progress import track
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.types import Surfels
 

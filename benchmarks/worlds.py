@@ -11,15 +11,15 @@ from time import perf_counter
 import numpy as np
 
 from spmem import worlds
-from spmem.evaluation.report import aim, options_of, tell
+from spmem.evaluation.report import aim, parse_options, print_report
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one house")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = options_of(parser)
+    options = parse_options(parser)
     rates = []
     for seed in range(1 if options.quick else 5):
         house = worlds.House(seed=seed)
@@ -30,7 +30,7 @@ def main() -> None:
         rates.append(len(walk) / (perf_counter() - start))
     rows = [{"house": seed, "frames a second": round(rate)} for seed, rate in enumerate(rates)]
     aims = [aim("128x128", round(float(np.median(rates))), 100, "frames/s", "higher")]
-    tell(rows, aims, as_json=options.json)
+    print_report(rows, aims, as_json=options.json)
 
 
 if __name__ == "__main__":

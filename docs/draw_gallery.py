@@ -64,9 +64,9 @@ def walked() -> None:
         Image.fromarray(np.concatenate(rows)).save(PICTURES / "coverage.png")
         shrink(PICTURES / "coverage.png", 1100)
 
-        asked = Camera.stack([way[40]])
-        answers = [memory.retrieve(asked, method=rule, given=()) for rule in RULES]
-        truth = list(house.frames(asked)) * len(RULES)
+        query = Camera.stack([way[40]])
+        answers = [memory.retrieve(query, method=rule, given=()) for rule in RULES]
+        truth = list(house.frames(query)) * len(RULES)
         sheet = contact_sheet(answers, truth, title="One camera, four rules", labels=list(RULES))
         save(sheet, PICTURES / "rules.png", dpi=100)
         shrink(PICTURES / "rules.png", 1280)

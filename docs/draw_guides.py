@@ -74,16 +74,16 @@ def add_memory(seeds: int) -> None:
     """The table of the page about adding memory, and its picture."""
     names = run("add_memory.md")
     journey, psnr = names["journey"], names["psnr"]
-    told: dict[str, list[float]] = {name: [] for name in names["MODELS"]}
+    psnrs: dict[str, list[float]] = {name: [] for name in names["MODELS"]}
     for seed in track(range(seeds), "Journeys"):
         videos = journey(seed)
         for name, video in videos.items():
-            told[name].append(psnr(video))
+            psnrs[name].append(psnr(video))
         if seed == SHOWN:
             draw_journey(videos)
-    base = told["no memory"]
+    base = psnrs["no memory"]
     print("| model | way back against way there, dB | better than without |\n|---|---|---|")
-    for name, values in told.items():
+    for name, values in psnrs.items():
         gains = [a - b for a, b in zip(values, base, strict=True)]
         print(f"| {name} | {spread(values)} | {'' if values is base else spread(gains)} |")
 

@@ -8,7 +8,8 @@ Formats: 7-Scenes, TUM RGB-D, nerfstudio, COLMAP with depth maps, plain folders,
 import sys
 
 import spmem
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
 
 if len(sys.argv) < 2:
     sys.exit(__doc__)

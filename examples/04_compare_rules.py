@@ -4,7 +4,7 @@ import torch
 
 import spmem
 from spmem import worlds
-from spmem.retrieval.rules.named import METHODS
+from spmem.retrieval.rules import METHODS
 from spmem.testing.truth import covisibility
 
 house = worlds.House(seed=2, rooms=2)

@@ -41,7 +41,7 @@ from spmem.integrations.readers import open_walk
 from spmem.memory import SpatialMemory
 from spmem.pictures import contact_sheet, rgb_image
 from spmem.query import Selection
-from spmem.retrieval.rules.named import retriever
+from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.keyframe_store import KeyframeStoreTests
@@ -108,8 +108,10 @@ contact_sheet(answers, [target, target], labels=["SameSpot", "covisibility"])
 
 # %%
 for answer in answers:
-    told = answer.explain()
-    shares = ", ".join(f"#{one.id} saw {one.sees:.0%} ({one.alone:.0%} alone)" for one in told)
+    contributions = answer.explain()
+    shares = ", ".join(
+        f"#{one.id} saw {one.sees:.0%} ({one.alone:.0%} alone)" for one in contributions
+    )
     print(f"{answer.method:13} {shares}")
 
 # %% [markdown]
@@ -189,7 +191,7 @@ class Zipped(NamedTuple):
     latent: torch.Tensor | None  # a generator's; numbers that do not get smaller
 
     @classmethod
-    def of(cls, frame):
+    def from_frame(cls, frame):
         names = ("rgb", "depth", "confidence", "features")
         given = {n: getattr(frame, n) for n in names if getattr(frame, n) is not None}
         packed = io.BytesIO()
@@ -209,7 +211,7 @@ class ZippedKeyframes(RamKeyframes):
 
     def append(self, frame):
         id = super().append(frame)
-        self._frames[id] = Zipped.of(self._frames[id])
+        self._frames[id] = Zipped.from_frame(self._frames[id])
         return id
 
     def read(self, id):
@@ -269,12 +271,14 @@ class Outcomes:
     """A pytest plugin that notes what came of each test."""
 
     def __init__(self):
-        self.told = []
+        self.results = []
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" or report.failed:
             part, test = report.nodeid.partition("[")[0].split("::")[-2:]
-            self.told.append((part, test.removeprefix("test_").replace("_", " "), report.outcome))
+            self.results.append(
+                (part, test.removeprefix("test_").replace("_", " "), report.outcome)
+            )
 
 
 with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -283,12 +287,12 @@ with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.Stri
     outcomes = Outcomes()
     code = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", folder, str(file)], [outcomes])
 
-for part in dict.fromkeys(one[0] for one in outcomes.told):
+for part in dict.fromkeys(one[0] for one in outcomes.results):
     print(part)
-    for one in dict.fromkeys(one for one in outcomes.told if one[0] == part):
+    for one in dict.fromkeys(one for one in outcomes.results if one[0] == part):
         print("   ", "✓" if one[2] == "passed" else "✗", one[1])
 assert code == 0
-assert len(outcomes.told) > 30
+assert len(outcomes.results) > 30
 
 # %% [markdown]
 # Installed packages register rules, indices and other parts under a name, which then works wherever a shipped name does:

@@ -33,7 +33,7 @@ from spmem.evaluation import measures
 from spmem.evaluation.episode import Size
 from spmem.evaluation.retrieval import store
 from spmem.evaluation.scenes import recorded, room_to_room
-from spmem.stores.retention import POLICIES
+from spmem.registry import SHIPPED
 
 plt.rcParams["figure.dpi"] = 80
 K = 4
@@ -183,7 +183,7 @@ def within(budget, policy):
         return coverage(memory, rows), best(rows)
 
 
-kept = {policy: [within(n, policy) for n in sizes] for policy in POLICIES}
+kept = {policy: [within(n, policy) for n in sizes] for policy in SHIPPED["retention"]}
 
 figure, axis = plt.subplots(figsize=(8, 3.8))
 for (name, found), colour in zip(kept.items(), (TEAL, ORANGE, PINK, GREY), strict=False):

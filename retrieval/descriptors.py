@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.errors import InputError, MissingExtraError
-from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
+from spmem.registry import make
 from spmem.retrieval.indices.places import make_index
 from spmem.returned import name_of, vectors_from
 from spmem.types import Frame
@@ -47,7 +47,9 @@ class Descriptors:
     """
 
     def __init__(self, embedder: Embedder | None = None, kept: Kept | None = None) -> None:
-        self._embedder: Embedder = ColourLayout() if embedder is None else embedder
+        self._embedder: Embedder = make(
+            "embedder", "colour-layout" if embedder is None else embedder
+        )
         self._eager = embedder is not None
         self._kept = kept
         self._index: ViewIndex | None = None
@@ -178,6 +180,6 @@ def _picture() -> Float[Tensor, "1 h w 3"]:
 def _shown(batches: list[list[int]], number: int) -> Iterable[list[int]]:
     if number < LONG:
         return batches
-    from spmem.integrations.readers import track
+    from spmem.progress import track
 
     return track(batches, "Describing keyframes")

@@ -34,7 +34,7 @@ def keyframe_ids(ids: Any) -> NDArray[np.int64]:
     """Ids ``[n]`` in the order given, of one or several. Raises InputError for what no id can be."""
     if isinstance(ids, str | bytes):
         raise InputError(f"keyframes are named by whole numbers, got {ids!r:.80}")
-    several = ids if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) else [ids]
+    several = ids if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) != 0 else [ids]
     found = []
     for id in several:
         try:

@@ -23,6 +23,7 @@ from spmem.retrieval.rules.covisibility import Covisibility
 from spmem.retrieval.visibility.free_space import KnownFreeSpace
 from spmem.types import Frame
 from spmem.views import Views
+from spmem.working import WorkingMemory
 
 if TYPE_CHECKING:
     from spmem.config import RetrievalConfig
@@ -42,7 +43,7 @@ def save(memory: SpatialMemory, bank: KeyframeStore) -> None:
     """Write the groups; durable with the bank's next commit."""
     bank.write_arrays(GEOMETRY, memory.geometry.arrays(), {"keyframes": _last(bank)})
     bank.write_arrays(VIEWS, memory.views.arrays(), {"keyframes": _last(bank)})
-    arrays, attributes = _recent_arrays(list(memory.recent))
+    arrays, attributes = _recent_arrays(memory.recent)
     bank.write_arrays(RECENT, arrays, attributes)
     bank.write_arrays(CONFIG, {}, memory.config.to_json())
     free = memory.free_space()
@@ -132,11 +133,11 @@ def restore_descriptors(
     return stored if (*ids.shape, *probe.shape) == vectors.shape else None
 
 
-def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:
+def restore_recent(bank: KeyframeStore, device: torch.device, capacity: int) -> WorkingMemory:
     """The working memory."""
     stored = bank.read_arrays(RECENT)
     if stored is None:
-        return []
+        return WorkingMemory(capacity)
     arrays, attributes = stored
     frames = []
     try:
@@ -145,9 +146,10 @@ def restore_recent(bank: KeyframeStore, device: torch.device) -> list[Frame]:
             height, width = depth.shape
             camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
             frames.append(Frame(arrays[f"rgb_{i}"], depth, camera, time=time).to(device))
+        uids = [None if uid is None else bytes.fromhex(uid) for uid in attributes["uids"]]
+        return WorkingMemory(capacity, frames, uids)
     except _WRONG as error:
         raise CorruptMemoryError(f"the working memory does not fit together ({error})") from error
-    return frames
 
 
 def _cached(
@@ -182,9 +184,9 @@ def _require_finite(arrays: Mapping[str, NDArray[Any]]) -> None:
             raise ValueError(f"{name} has values that are not finite")
 
 
-def _recent_arrays(frames: list[Frame]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _recent_arrays(recent: WorkingMemory) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     arrays: dict[str, NDArray[Any]] = {}
-    for i, frame in enumerate(frames):
+    for i, frame in enumerate(recent):
         assert frame.depth is not None
         parts = {
             "rgb": frame.rgb,
@@ -193,7 +195,8 @@ def _recent_arrays(frames: list[Frame]) -> tuple[dict[str, NDArray[Any]], dict[s
             "c2w": frame.camera.c2w,
         }
         arrays |= {f"{name}_{i}": part.cpu().numpy() for name, part in parts.items()}
-    return arrays, {"times": [frame.time for frame in frames]}
+    uids = [None if uid is None else uid.hex() for uid in recent.uids]
+    return arrays, {"times": [frame.time for frame in recent], "uids": uids}
 
 
 def _last(bank: KeyframeStore) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,6 @@ from spmem.camera import Camera
 from spmem.errors import CameraError, InputError, KeyframeNotFoundError
 from spmem.protocols import KeyframeStore
 from spmem.types import Frame
-
-F32 = NDArray[np.float32]
 
 ROOM = 1 << 28
 """Bytes of frames that are kept between being taken back and being fused again."""
@@ -62,11 +60,6 @@ def moves(poses: Mapping[int, Any], bank: KeyframeStore) -> dict[int, Float[Tens
     return moved
 
 
-def mark(time: float | None, camera: Camera) -> tuple[float, bytes]:
-    """What tells a frame from others on every branch, where ids are not the same: its seconds and its pose."""
-    return float(time or 0.0), camera.c2w.cpu().numpy().tobytes()
-
-
 class RereadCache:
     """Reads frames that are needed a second time; what fits into ``ROOM`` is kept until then."""
 
@@ -86,15 +79,3 @@ class RereadCache:
         """The frame once more; it is not kept any longer."""
         kept = self._kept.pop(id, None)
         return self._read(id) if kept is None else kept
-
-
-def replaced(
-    frames: Iterable[Frame], times: NDArray[np.float64], old: F32, new: F32
-) -> list[Frame]:
-    """Frames with the poses ``new`` ``[n, 4, 4]`` in place of ``old`` where these were taken at the n ``times``."""
-    return [_replaced(frame, times, old, new) for frame in frames]
-
-
-def _replaced(frame: Frame, times: NDArray[np.float64], old: F32, new: F32) -> Frame:
-    same = (times == frame.time) & (old == frame.camera.c2w.cpu().numpy()).all((1, 2))
-    return frame.moved(new[same][0]) if same.any() else frame

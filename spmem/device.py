@@ -32,7 +32,8 @@ def as_device(device: Any) -> torch.device:
     if not isinstance(device, str | int | torch.device) or isinstance(device, bool):
         raise DeviceError(f'wanted a device as "cpu" or "cuda:0", got {type(device).__name__}')
     try:
-        return torch.empty(0, device=device).device
+        made: torch.device = torch.empty(0, device=device).device
     except (AssertionError, RuntimeError, ValueError, NotImplementedError) as error:
         cause = str(error).strip().partition("\n")[0]
         raise DeviceError(f"there is no device {str(device)!r} on this machine ({cause})") from None
+    return made

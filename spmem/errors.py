@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from os import PathLike
 from pathlib import Path
 
 
 class SpmemError(Exception):
-    """Base of every error that spmem raises on purpose."""
+    """Base of every error that spmem raises on purpose; pickles, so that it reaches the caller of a worker process."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _arrived, (type(self), self.args, vars(self))
 
 
 class InputError(SpmemError, ValueError):
@@ -57,7 +61,7 @@ class MissingExtraError(SpmemError, ImportError):
 class FormatError(SpmemError, ValueError):
     """A file of a data set is missing, broken or not what its layout promises; names the file."""
 
-    def __init__(self, path: str | Path, problem: str) -> None:
+    def __init__(self, path: str | PathLike[str], problem: str) -> None:
         self.path = Path(path)
         super().__init__(f"{path}: {problem}")
 
@@ -95,3 +99,12 @@ class KeyframeNotFoundError(SpmemError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "no such keyframe"
+
+
+def _arrived(
+    kind: type[SpmemError], args: tuple[object, ...], state: dict[str, object]
+) -> SpmemError:
+    """An error that was raised in another process."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error

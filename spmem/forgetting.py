@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,11 +11,12 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from spmem import checkpoint
-from spmem.corrections import mark, named
+from spmem.corrections import named
 from spmem.errors import InputError
 from spmem.lifecycle import Lifecycle
 from spmem.types import Frame
 from spmem.where import Where
+from spmem.working import WorkingMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Forgetting(Lifecycle):
     """The part of a memory that forgets, and makes its map anew."""
 
-    recent: deque[Frame]
+    recent: WorkingMemory
 
     def forget(
         self,
@@ -45,7 +45,7 @@ class Forgetting(Lifecycle):
         :meth:`remove` keeps the map fast and history whole, this is thorough and slow.
 
         Args:
-            keyframes: An id or several.
+            keyframes: An id or several, as this branch numbers them; exactly these keyframes go, on all branches.
             time: Seconds (start, end), both included; None at an end leaves it open.
             region: A box between two corners (low, high), world units. Keyframes that saw into it come back under new
                 ids, without the pixels within it, and without those of unknown depth whose rays meet it.
@@ -64,20 +64,19 @@ class Forgetting(Lifecycle):
         where = Where(time=(None, None) if time is None else time, region=region)
         if not len(ids) and time is None and region is None:
             raise InputError("forget() wants keyframes, a time or a region")
-        rows = np.searchsorted(self._bank.ids(), ids)
-        cameras, times = self._bank.cameras(), self._bank.times()
-        marks = {mark(float(times[row]), cameras[row]) for row in rows.tolist()}
-        self._forget(marks, where, whole=time is not None)
+        known = self._bank.uids()
+        uids = {known[row] for row in np.searchsorted(self._bank.ids(), ids).tolist()}
+        self._forget(uids, where, whole=time is not None)
         self.commit("forgotten")
         if not history:
             return
         for branch in self._bank.branches():
             if branch != self.branch:
                 with self._opened(self._bank.on(branch), writable=True) as other:
-                    other._forget(marks, where, whole=time is not None)
+                    other._forget(uids, where, whole=time is not None)
                     other.commit("forgotten")
         for tag in self._bank.tags():
-            self._bank.drop(tag)
+            self._bank.drop_tag(tag)
         self._bank.reclaim(keep=1)
 
     def rebuild(self) -> None:
@@ -92,39 +91,37 @@ class Forgetting(Lifecycle):
         self._begin_again()
         self._changed = True
 
-    def _forget(self, marks: set[tuple[float, bytes]], where: Where, *, whole: bool) -> None:
-        """``marks`` are the times and poses of keyframes, which are the same on every branch; ids are not."""
+    def _forget(self, uids: set[bytes], where: Where, *, whole: bool) -> None:
+        """``uids`` are the keyframes to forget, which are the same on every branch; ids are not."""
         start, end = where.time
         low, high = -np.inf if start is None else start, np.inf if end is None else end
-        times, cameras, dropped = self._bank.times(), self._bank.cameras(), []
-        for row, id in enumerate(self._bank.ids().tolist()):
-            if mark(times[row], cameras[row]) in marks or (
-                whole and where.region is None and low <= times[row] <= high
-            ):
-                dropped.append(id)
-        blanked = []
-        if where.region is not None:
-            for row, id in enumerate(self._bank.ids().tolist()):
-                if id not in dropped and low <= times[row] <= high:
-                    frame = self._bank.read(id)
-                    if bool((hidden := within(frame, where.region)).any()):
-                        blanked.append((id, blank(frame, hidden)))
-        gone = np.array(sorted([*dropped, *(id for id, _ in blanked)]), np.int64)
-        recent = []
-        for frame in self.recent:
-            time = frame.time or 0.0
-            if mark(time, frame.camera) in marks or (
-                whole and where.region is None and low <= time <= high
-            ):
-                continue
-            if where.region is not None:
-                frame = blank(frame, within(frame, where.region))
-            recent.append(frame)
-        self.recent = deque(recent, self.recent.maxlen)
-        if len(gone):
-            self._bank.remove(gone)
-        for _, frame in blanked:
-            self._bank.append(frame)
+        ids, times, known = self._bank.ids().tolist(), self._bank.times(), self._bank.uids()
+
+        def goes(uid: bytes | None, time: float) -> bool:
+            return uid in uids or (whole and where.region is None and low <= time <= high)
+
+        gone, blanked = [], []
+        for id, time, uid in zip(ids, times.tolist(), known, strict=True):
+            if goes(uid, time):
+                gone.append(id)
+            elif where.region is not None and low <= time <= high:
+                frame = self._bank.read(id)
+                if bool((hidden := within(frame, where.region)).any()):
+                    gone.append(id)
+                    blanked.append((blank(frame, hidden), uid))
+
+        def edited(frame: Frame, uid: bytes | None) -> Frame | None:
+            if goes(uid, frame.time or 0.0):
+                return None
+            if where.region is None:
+                return frame
+            return blank(frame, within(frame, where.region))
+
+        self.recent.edit(edited)
+        if gone:
+            self._bank.remove(np.array(gone, np.int64))
+        for frame, uid in blanked:
+            self._bank.append(frame, uid)
         self.rebuild()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
@@ -51,3 +52,8 @@ class Keyframes(Mapping[int, Keyframe]):
 
     def __repr__(self) -> str:
         return f"Keyframes({len(self)})"
+
+
+def new_uid() -> bytes:
+    """A keyframe's identity, the same on every branch and whatever is done to it: 16 random bytes."""
+    return uuid4().bytes

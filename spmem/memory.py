@@ -6,7 +6,6 @@ keyframes, written when a frame reveals enough new area).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -20,12 +19,12 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.corrections import RereadCache, moves, named, replaced
+from spmem.corrections import RereadCache, moves, named
 from spmem.device import as_device
 from spmem.errors import InputError, StoreError
 from spmem.forgetting import Forgetting
 from spmem.geometry.consistency import PoseCheck, ScaleCheck
-from spmem.keyframes import Keyframes
+from spmem.keyframes import Keyframes, new_uid
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
@@ -46,6 +45,7 @@ from spmem.torch_modes import methods_out_of_modes
 from spmem.types import Frame, Match, Projection, Retrieval
 from spmem.views import Views
 from spmem.where import Where
+from spmem.working import WorkingMemory
 
 
 @methods_out_of_modes
@@ -67,7 +67,7 @@ class SpatialMemory(Forgetting):
         free: tuple[KnownFreeSpace, int] | None = None,
         index: tuple[Covisibility, int] | None = None,
         policy: Policy = coverage,
-        recent: Sequence[Frame] = (),
+        recent: WorkingMemory | None = None,
         depth: DepthEstimator | None = None,
         segmenter: DynamicSegmenter | None = None,
         descriptors: Descriptors | None = None,
@@ -79,7 +79,7 @@ class SpatialMemory(Forgetting):
         super().__init__(bank, writable=writable)
         self.keyframes = Keyframes(bank)
         self.config = config
-        self.recent = deque(recent, maxlen=config.recent)
+        self.recent = WorkingMemory(config.recent) if recent is None else recent
         self.views = Views() if views is None else views
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self._geometry = geometry
@@ -92,7 +92,7 @@ class SpatialMemory(Forgetting):
         self._device = as_device(device)
         self._uncommitted = self._dropped = 0
         self._next_time = 1.0 + max(
-            [-1.0, float(self.views.times.max(initial=-1.0)), *_times(recent)]
+            [-1.0, float(self.views.times.max(initial=-1.0)), *_times(self.recent)]
         )
         self._checks = (PoseCheck(), ScaleCheck()) if config.check_poses else ()
 
@@ -149,16 +149,17 @@ class SpatialMemory(Forgetting):
         surfel_ids = self._geometry.fuse(still)
         self._changed, self._device = True, frame.camera.device
         self._next_time = (frame.time or 0.0) + 1.0
-        id = None
+        id = uid = None
         if not self.keyframes or self._novelty(surfel_ids) >= self.config.keyframes.novelty:
-            id = self._keep(still, surfel_ids)
-        self.recent.append(frame)
+            uid = new_uid()
+            id = self._keep(still, surfel_ids, uid)
+        self.recent.append(frame, uid)
         return id
 
-    def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"]) -> int:
+    def _keep(self, frame: Frame, surfel_ids: Int[Tensor, "h w"], uid: bytes) -> int:
         assert frame.depth is not None
         assert frame.time is not None
-        id = self._bank.append(frame)
+        id = self._bank.append(frame, uid)
         self._geometry.observe(id, surfel_ids.reshape(-1))
         depth = self._bank.stored_depth(frame.believed_depth().cpu().numpy())
         self.views.append(id, frame.time, frame.camera, depth)
@@ -359,9 +360,8 @@ class SpatialMemory(Forgetting):
         self._geometry.unfuse(list(moved), frames.first)
         self._changed = self._corrected = True
         ids, c2w = np.array(list(moved)), np.stack([pose.numpy() for pose in moved.values()])
-        rows = self.views.rows(ids)
-        recent = replaced(self.recent, self.views.times[rows], self.views.c2w[rows], c2w)
-        self.recent = deque(recent, maxlen=self.config.recent)
+        uids = dict(zip(self._bank.ids().tolist(), self._bank.uids(), strict=True))
+        self.recent.move({uids[id]: pose for id, pose in moved.items()})
         self._bank.move(ids, c2w)
         self._followers.move(ids, c2w)
         for id, pose in moved.items():
@@ -409,14 +409,14 @@ class SpatialMemory(Forgetting):
                 self._bank.reclaim(keep=1)
                 self._dropped = 0
 
-    def _take(self, frame: Frame) -> int:
+    def _take(self, frame: Frame, uid: bytes) -> int:
         frame = frame.to(self._device)
         self._changed = True
-        return self._keep(frame, self._geometry.fuse(frame))
+        return self._keep(frame, self._geometry.fuse(frame), uid)
 
     def __repr__(self) -> str:
         return f"SpatialMemory({len(self.keyframes)} keyframes, {len(self._geometry)} surfels)"
 
 
-def _times(frames: Sequence[Frame]) -> list[float]:
+def _times(frames: Iterable[Frame]) -> list[float]:
     return [frame.time for frame in frames if frame.time is not None]

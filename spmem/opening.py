@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -13,13 +13,7 @@ from spmem import checkpoint
 from spmem.config import MemoryConfig
 from spmem.device import as_device
 from spmem.errors import InputError
-from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
-from spmem.integrations.embedding.colour_layout import EMBEDDERS
-from spmem.integrations.renderers.gsplat import GsplatRenderer
-from spmem.integrations.renderers.pytorch3d import PointRenderer
-from spmem.integrations.segmentation.depth_change import DYNAMIC_SEGMENTERS
 from spmem.memory import SpatialMemory
-from spmem.plugins import find
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
@@ -27,16 +21,11 @@ from spmem.protocols import (
     GeometryStore,
     KeyframeStore,
 )
+from spmem.registry import SHIPPED, find, make
 from spmem.retrieval.descriptors import Descriptors
-from spmem.retrieval.rules.named import retriever
-from spmem.stores.maps.points import PointCloud
-from spmem.stores.maps.rendering import DiscRenderer
-from spmem.stores.maps.surfels import SurfelMap
-from spmem.stores.retention import POLICIES, Policy
+from spmem.retrieval.rules import retriever
+from spmem.stores.retention import Policy
 from spmem.torch_modes import out_of_modes
-
-GEOMETRY = {"surfels": SurfelMap, "points": PointCloud}
-RENDERERS = {"discs": DiscRenderer, "gsplat": GsplatRenderer, "pytorch3d": PointRenderer}
 
 
 @out_of_modes
@@ -101,7 +90,6 @@ def open(
         raise InputError(
             'a memory in RAM starts empty; mode="r", a branch and storage_options need a path'
         )
-
     where = as_device("cpu" if device is None else device)
     if path is None:
         from spmem.stores.keyframes.ram import RamKeyframes
@@ -112,22 +100,41 @@ def open(
 
         how = None if config is None else config.keyframes
         bank = ZarrKeyframes.open(path, mode, how, branch=branch, options=storage_options)
+    opened = Opening(config, where, depth, segmenter, embedder, budget, retention)
+    try:
+        return opened(bank, mode != "r")
+    except BaseException:
+        bank.close()
+        raise
 
-    def opened(bank: KeyframeStore, writable: bool) -> SpatialMemory:
-        settings = _configuration(bank, config, writable=writable)
-        kept = settings.retention
-        kept = replace(kept, budget=kept.budget if budget is None else budget)
-        kept = replace(kept, policy=retention if isinstance(retention, str) else kept.policy)
-        settings = replace(settings, retention=kept)
+
+@dataclass(frozen=True)
+class Opening:
+    """How the parts of a memory are put together over a bank: :func:`open`'s arguments of the same names.
+
+    Pickles where the parts that it was given do; a memory travels between processes as this and its bank.
+    """
+
+    config: MemoryConfig | None
+    device: torch.device | str
+    depth: DepthEstimator | str | None
+    segmenter: DynamicSegmenter | str | None
+    embedder: Embedder | str | None
+    budget: int | str | None
+    retention: str | Policy | None
+
+    def __call__(self, bank: KeyframeStore, writable: bool) -> SpatialMemory:
+        """The memory that a bank holds, to write or to read."""
+        settings, where = self._settings(bank, writable), torch.device(self.device)
         if hasattr(bank, "configure"):
             bank.configure(settings.keyframes)
         geometry = _geometry(settings)
         checkpoint.restore_geometry(geometry, bank, where)
         views = checkpoint.restore_views(bank)
         policy = (
-            retention
-            if callable(retention)
-            else find("retention", settings.retention.policy, POLICIES)
+            self.retention
+            if callable(self.retention)
+            else find("retention", settings.retention.policy)
         )
         return SpatialMemory(
             geometry,
@@ -138,40 +145,37 @@ def open(
             free=checkpoint.restore_free(bank, views, settings.retrieval.reach),
             index=checkpoint.restore_index(bank, views, settings.retrieval),
             policy=policy,
-            recent=checkpoint.restore_recent(bank, where),
-            depth=_named("depth_estimator", depth, DEPTH_ESTIMATORS),
-            segmenter=_named("dynamic_segmenter", segmenter, DYNAMIC_SEGMENTERS),
+            recent=checkpoint.restore_recent(bank, where, settings.recent),
+            depth=make("depth_estimator", self.depth),
+            segmenter=make("dynamic_segmenter", self.segmenter),
             descriptors=Descriptors(
-                _named("embedder", embedder, EMBEDDERS), checkpoint.restore_descriptors(bank)
+                make("embedder", self.embedder), checkpoint.restore_descriptors(bank)
             ),
             save=lambda memory: checkpoint.save(memory, bank),
-            again=opened,
+            again=self,
             device=where,
             writable=writable,
         )
 
-    try:
-        return opened(bank, mode != "r")
-    except BaseException:
-        bank.close()
-        raise
-
-
-def _named(seam: str, part: Any, builtin: Mapping[str, Callable[..., Any]]) -> Any:
-    return find(seam, part, builtin)() if isinstance(part, str) else part
+    def _settings(self, bank: KeyframeStore, writable: bool) -> MemoryConfig:
+        settings = _configuration(bank, self.config, writable=writable)
+        kept, named = settings.retention, self.retention
+        kept = replace(kept, budget=kept.budget if self.budget is None else self.budget)
+        kept = replace(kept, policy=named if isinstance(named, str) else kept.policy)
+        return replace(settings, retention=kept)
 
 
 def _geometry(config: MemoryConfig) -> GeometryStore:
     """The configured store; a map that is drawn as discs does so itself, without copying its surfels."""
-    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry, GEOMETRY)
+    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry)
     if config.renderer == "discs":
         return store(config.fusion)
-    if config.geometry not in GEOMETRY:
+    if config.geometry not in SHIPPED["geometry_store"]:
         raise InputError(
             f"the geometry store {config.geometry!r} draws itself; renderer={config.renderer!r} goes with "
-            f"{' or '.join(GEOMETRY)}"
+            f"{' or '.join(SHIPPED['geometry_store'])}"
         )
-    return store(config.fusion, renderer=find("renderer", config.renderer, RENDERERS)())
+    return store(config.fusion, renderer=make("renderer", config.renderer))
 
 
 def _configuration(

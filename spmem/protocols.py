@@ -1,7 +1,7 @@
 """The seams: what a part must do to be used in place of ours (structural; nothing to inherit).
 
 Each has a conformance class in :mod:`spmem.testing` that a third party subclasses to prove its part. Parts that a
-configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.plugins`):
+configuration or call names are found as entry points of the group ``spmem.<seam>`` (:mod:`spmem.registry`):
 geometry_store, renderer, retriever, view_index, depth_estimator, dynamic_segmenter, embedder. The others are handed over as
 objects.
 """
@@ -116,8 +116,12 @@ class KeyframeStore(Protocol):
 
     branch: str
 
-    def append(self, frame: Frame) -> int:
-        """Write a keyframe; returns its id. Durable after :meth:`commit`. Raises FrameError without depth or time."""
+    def append(self, frame: Frame, uid: bytes | None = None) -> int:
+        """Write a keyframe; returns its id. Durable after :meth:`commit`.
+
+        ``uid`` is its identity (16 bytes), new if None; it stays the same on every branch and whatever is done to the
+        keyframe. Raises FrameError without depth or time, InputError for a uid that is not 16 bytes or is in the bank.
+        """
         ...
 
     def read(self, id: int) -> Frame:
@@ -137,6 +141,10 @@ class KeyframeStore(Protocol):
 
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""
+        ...
+
+    def uids(self) -> list[bytes]:
+        """The identity of each keyframe (16 bytes), in the order of ids."""
         ...
 
     def times(self) -> NDArray[np.float64]:
@@ -183,7 +191,7 @@ class KeyframeStore(Protocol):
         ...
 
     def at(self, snapshot: str) -> KeyframeStore:
-        """The store as of a snapshot (id or tag), to read. Raises SnapshotNotFoundError."""
+        """The store as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
         ...
 
     def fork(self, name: str) -> KeyframeStore:
@@ -195,23 +203,27 @@ class KeyframeStore(Protocol):
         ...
 
     def rollback(self, snapshot: str) -> None:
-        """Go back to an earlier snapshot of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
+        """Go back to an earlier snapshot (its id) of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
         ...
 
     def tag(self, name: str) -> None:
-        """Name the last commit. Raises InputError where the name is taken."""
+        """Name the last commit. Raises InputError if a tag has the name; a branch may have it too."""
         ...
 
     def tags(self) -> dict[str, str]:
-        """Snapshots that have names, by name."""
+        """The ids of tagged snapshots, by tag, in the order of names."""
         ...
 
-    def branches(self) -> list[str]:
-        """The names of all branches."""
+    def branches(self) -> dict[str, str]:
+        """The id of each branch's last snapshot, by branch, in the order of names."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Remove a branch (not this one, not ``main``) or a tag. Raises SnapshotNotFoundError, InputError."""
+    def drop_tag(self, name: str) -> None:
+        """Remove a tag. Raises SnapshotNotFoundError."""
+        ...
+
+    def drop_branch(self, name: str) -> None:
+        """Remove a branch (not this one, not ``main``). Raises SnapshotNotFoundError, InputError."""
         ...
 
     def reclaim(self, keep: int | None = None) -> int:
@@ -223,6 +235,18 @@ class KeyframeStore(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class RefreshableStore(Protocol):
+    """A keyframe store whose readers can go on to commits that came after they were opened."""
+
+    def refreshed(self) -> KeyframeStore | None:
+        """A reader of the branch's last commit; None if this one shows it already.
+
+        Raises StoreError if this store is open for writing or at a snapshot.
+        """
+        ...
 
 
 @runtime_checkable

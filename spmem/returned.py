@@ -57,9 +57,9 @@ def checked_depth(
     depth: Any, wanted: list[int], device: torch.device, who: str
 ) -> Float[Tensor, "t h w"]:
     """Depth that ``who`` returned, as float32; raises as :func:`depth_from` does."""
-    depth = _floats(depth, wanted, device, who, "depth", FrameError)
-    _require_between(depth, 0.0, LARGEST, f"{who} returned depth", ", 0 for none")
-    return depth
+    floats: Tensor = _floats(depth, wanted, device, who, "depth", FrameError)
+    _require_between(floats, 0.0, LARGEST, f"{who} returned depth", ", 0 for none")
+    return floats
 
 
 def moving_from(
@@ -230,7 +230,7 @@ def _floats(
 ) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise DTypeError(f"{who} returned {_kind(value)}, wanted a float tensor {wanted} of {what}")
-    _require_shape(value, wanted, who, "", error)
+    _require_shape(value, wanted, who, f"{what} ", error)
     _require_device(value, device, who)
     return value.detach().to(torch.float32)
 

@@ -16,9 +16,8 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.generating import retrieve_for, run_generator, spec_of
-from spmem.integrations.depth.projection import DEPTH_ESTIMATORS
-from spmem.plugins import find
 from spmem.protocols import DepthEstimator, Generator, Memory
+from spmem.registry import make
 from spmem.returned import depth_from
 from spmem.types import Frame, Retrieval
 
@@ -129,10 +128,7 @@ def rollout(
     spec.check_size(cameras)
     spec.frames.fit(min(chunk, max(len(cameras), 1)) + spec.echoed)
     _require_history(memory, max(spec.history, spec.echoed))
-    if depth is None or isinstance(depth, str):
-        estimate: DepthEstimator = find("depth_estimator", depth or CARRY_ON, DEPTH_ESTIMATORS)()
-    else:
-        estimate = depth
+    estimate: DepthEstimator = make("depth_estimator", CARRY_ON if depth is None else depth)
 
     wanted = k if {"references", "warp"} & spec.slots else 0
     keep = _committer(memory) if commit else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,27 @@ class Keyframe:
             self if device == self.camera.device else replace(self, camera=self.camera.to(device))
         )
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A keyframe travels to another process with its frame."""
+        frames = CarriedFrames({self.id: self.frame})
+        return Keyframe, (self.id, self.camera, self.time, frames.read)
+
+
+@dataclass(frozen=True)
+class CarriedFrames:
+    """Frames by id, in RAM: what keyframes read from once they have travelled to another process."""
+
+    frames: Mapping[int, Frame]
+
+    def read(self, id: int) -> Frame:
+        """A copy of a frame."""
+        frame = self.frames[id]
+        return frame.replace(**{name: part.clone() for name, part in frame.tensors().items()})
+
+    def read_many(self, ids: Sequence[int]) -> list[Frame]:
+        """Copies of frames, in the order of ids."""
+        return [self.read(id) for id in ids]
+
 
 @dataclass(frozen=True, eq=False)
 class Match:
@@ -306,6 +328,32 @@ class Retrieval:
     def explain(self) -> list[Contribution]:
         """Per keyframe what it sees of the query, and what it alone contributes, whatever the method."""
         return self._explain()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A retrieval travels to another process whole: with the frames of its keyframes, and explained."""
+        ids = [keyframe.id for keyframe in self.keyframes]
+        places = [(keyframe.camera, keyframe.time) for keyframe in self.keyframes]
+        carried = CarriedFrames(dict(zip(ids, self.frames(), strict=True)))
+        whole = (self.cameras, self.projection, self.scores, self.recent, self.method)
+        return _arrived, (*whole, list(zip(ids, places, strict=True)), carried, self.explain())
+
+
+def _arrived(
+    cameras: Camera,
+    projection: Projection,
+    scores: Tensor,
+    recent: tuple[Frame, ...],
+    method: str,
+    places: list[tuple[int, tuple[Camera, float]]],
+    carried: CarriedFrames,
+    contributions: list[Contribution],
+) -> Retrieval:
+    """A retrieval that came from another process."""
+    keyframes = tuple(Keyframe(id, *place, carried.read) for id, place in places)
+    explain: Callable[[], list[Contribution]] = partial(list, contributions)
+    return Retrieval(
+        cameras, projection, keyframes, scores, recent, method, explain, carried.read_many
+    )
 
 
 @dataclass(frozen=True)

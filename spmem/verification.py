@@ -131,7 +131,7 @@ def _index(bank: KeyframeStore) -> str | None:
 
 
 def _recent(bank: KeyframeStore) -> str | None:
-    checkpoint.restore_recent(bank, torch.device("cpu"))
+    checkpoint.restore_recent(bank, torch.device("cpu"), 0)
     return None
 
 

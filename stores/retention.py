@@ -92,14 +92,6 @@ def coverage(held: RetentionCandidates, count: int) -> I64:
     return held.ids[np.array(dropped, np.int64)]
 
 
-POLICIES: dict[str, Policy] = {
-    "coverage": coverage,
-    "recency": recency,
-    "reservoir": reservoir,
-    "uniform": uniform,
-}
-
-
 def over(held: RetentionCandidates, budget: int | str) -> int:
     """How many keyframes are too many; where any is, a sixteenth more than needed, so that not every one costs a search."""
     size, n = budget_bytes(budget), len(held.ids)

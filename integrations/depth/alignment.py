@@ -1,4 +1,4 @@
-"""Estimated depth brought to the scale of the map, and told how well it fits."""
+"""Estimated depth brought to the scale of the map, with a measure of how well it fits."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def align_inverse(
         raise InputError(
             f"wanted agreement in (0, 1] and tolerance > 0, got {agreement} and {tolerance}"
         )
-    both, share = _both(inverse, known)
+    both, share = _shared_pixels(inverse, known)
     target = 1 / torch.where(both, known.depth, 1)
-    fits = _fits(inverse, target, both, share, rounds)
+    fits = _fit_frames(inverse, target, both, share, rounds)
     scale, shift = fits.unbind(-1)
     there = scale[:, None, None] * inverse + shift[:, None, None]
     depth = torch.where(there > 0, 1 / there.clamp(min=1e-12), 0.0)
@@ -113,14 +113,14 @@ def align_depth(
         FrameError: The shapes differ.
         InputError: Memory covers less than 1 % of all these pixels: there is no scale to take.
     """
-    both, share = _both(depth, known)
-    fits = _fits(depth, known.depth, both, share, rounds)
+    both, share = _shared_pixels(depth, known)
+    fits = _fit_frames(depth, known.depth, both, share, rounds)
     scale, shift = fits.unbind(-1)
     aligned = scale[:, None, None] * depth + shift[:, None, None]
     return torch.where((depth > 0) & (aligned > 0), aligned, torch.zeros_like(aligned))
 
 
-def _both(
+def _shared_pixels(
     estimate: Float[Tensor, "t h w"], known: Projection
 ) -> tuple[Bool[Tensor, "t h w"], Float[Tensor, " t"]]:
     """Pixels that both show, and their share of each frame."""
@@ -140,7 +140,7 @@ def _both(
     return both, share
 
 
-def _fits(
+def _fit_frames(
     x: Float[Tensor, "t h w"],
     z: Float[Tensor, "t h w"],
     both: Bool[Tensor, "t h w"],
@@ -148,19 +148,19 @@ def _fits(
     rounds: int,
 ) -> Float[Tensor, "t 2"]:
     """Scale and shift of each frame; those of all together where it shares too little."""
-    common = _fit(x[both], z[both], rounds)
+    common = _fit_line(x[both], z[both], rounds)
     return torch.stack(
         [
-            _fit(xs[inside], zs[inside], rounds) if float(enough) >= ENOUGH else common
+            _fit_line(xs[inside], zs[inside], rounds) if float(enough) >= ENOUGH else common
             for xs, zs, inside, enough in zip(x, z, both, share, strict=True)
         ]
     )
 
 
-def _fit(x: Float[Tensor, " n"], z: Float[Tensor, " n"], rounds: int) -> Float[Tensor, "2"]:
+def _fit_line(x: Float[Tensor, " n"], z: Float[Tensor, " n"], rounds: int) -> Float[Tensor, "2"]:
     """Scale and shift that take x to z; no shift where x is constant and leaves it open."""
     rows = torch.stack([x, torch.ones_like(x)], -1).double() / z[:, None]  # rows @ fit = 1
-    fit = _start(x.double(), z.double())
+    fit = _initial_line(x.double(), z.double())
     for _ in range(rounds):
         residual = (rows @ fit - 1).abs()
         weight = 1 / (1 + (residual / (2 * residual.median() + 1e-3)) ** 2) ** 2
@@ -170,8 +170,8 @@ def _fit(x: Float[Tensor, " n"], z: Float[Tensor, " n"], rounds: int) -> Float[T
     return fit.to(x.dtype)
 
 
-def _start(x: Float[Tensor, " n"], z: Float[Tensor, " n"]) -> Float[Tensor, "2"]:
-    """Of 128 lines through two random points each, and one without shift, that of the least median error."""
+def _initial_line(x: Float[Tensor, " n"], z: Float[Tensor, " n"]) -> Float[Tensor, "2"]:
+    """The line of least median error, of 128 through two random points each and one without shift."""
     draw = torch.Generator().manual_seed(0)
     first, second, judges = torch.randint(len(x), (3, 128), generator=draw).to(x.device)
     apart = x[first] - x[second]

@@ -118,9 +118,13 @@ class DepthAnything(InverseDepth):
         kind = "DepthAnythingForDepthEstimation"
         self.model = pretrained(model, kind, "depth-anything", device)
         metric = self.model.config.depth_estimation_type == "metric"
-        super().__init__(self._inverse, metric=metric, tolerance=tolerance, agreement=agreement)
+        super().__init__(
+            self._inverse_depth, metric=metric, tolerance=tolerance, agreement=agreement
+        )
 
-    def _inverse(self, rgb: Float[Tensor, "t h w 3"], cameras: Camera) -> Float[Tensor, "t h w"]:
+    def _inverse_depth(
+        self, rgb: Float[Tensor, "t h w 3"], cameras: Camera
+    ) -> Float[Tensor, "t h w"]:
         config = self.model.config
         patch, shorter = int(config.patch_size), min(rgb.shape[1:3])
         least = min(LEAST, int(config.backbone_config.image_size))
@@ -130,7 +134,7 @@ class DepthAnything(InverseDepth):
             pixels = scaled(image[None], (size[0], size[1]), IMAGENET)
             pixels = pixels.to(self.model.device, self.model.dtype)
             answers.append(self.model(pixel_values=pixels).predicted_depth)
-        answer = _resized(torch.cat(answers), rgb)
+        answer = _resize_answer(torch.cat(answers), rgb)
         return 1 / answer.clamp(min=1 / FARTHEST) if self.metric else answer
 
 
@@ -161,9 +165,11 @@ class DepthPro(InverseDepth):
         agreement: float = 0.5,
     ) -> None:
         self.model = pretrained(model, "DepthProForDepthEstimation", "depth-pro", device)
-        super().__init__(self._inverse, metric=True, tolerance=tolerance, agreement=agreement)
+        super().__init__(self._inverse_depth, metric=True, tolerance=tolerance, agreement=agreement)
 
-    def _inverse(self, rgb: Float[Tensor, "t h w 3"], cameras: Camera) -> Float[Tensor, "t h w"]:
+    def _inverse_depth(
+        self, rgb: Float[Tensor, "t h w 3"], cameras: Camera
+    ) -> Float[Tensor, "t h w"]:
         config = self.model.config
         edge = int(config.patch_size / min(config.scaled_images_ratios))
         answers = []
@@ -172,10 +178,10 @@ class DepthPro(InverseDepth):
             pixels = pixels.to(self.model.device, self.model.dtype)
             answers.append(self.model(pixel_values=pixels).predicted_depth)
         focal = cameras.K[:, 0, 0].to(rgb.device) / cameras.width
-        return _resized(torch.cat(answers), rgb) / focal[:, None, None]
+        return _resize_answer(torch.cat(answers), rgb) / focal[:, None, None]
 
 
-def _resized(
+def _resize_answer(
     answer: Float[Tensor, "t a b"], rgb: Float[Tensor, "t h w 3"]
 ) -> Float[Tensor, "t h w"]:
     """A network's answer at the images' size and place."""

@@ -38,8 +38,8 @@ def from_vggt(predictions: Mapping[str, Any]) -> Pointmaps:
 
     Raises InputError where a key is missing or has another shape.
     """
-    pose = _entry(predictions, "pose_enc", "VGGT", 2)
-    depth = _entry(predictions, "depth", "VGGT", 4)
+    pose = _read_entry(predictions, "pose_enc", "VGGT", 2)
+    depth = _read_entry(predictions, "depth", "VGGT", 4)
     if pose.shape[-1] != 9 or depth.shape[-1] != 1:
         raise InputError(
             f"VGGT gives pose_enc [S, 9] and depth [S, H, W, 1], got {list(pose.shape)} and {list(depth.shape)}"
@@ -52,8 +52,8 @@ def from_vggt(predictions: Mapping[str, Any]) -> Pointmaps:
     K[:, 0, 0] = width / 2 / torch.tan(pose[:, 8] / 2)
     K[:, 1, 1] = height / 2 / torch.tan(pose[:, 7] / 2)
     K[:, 0, 2], K[:, 1, 2] = width / 2, height / 2
-    confidence = _entry(predictions, "depth_conf", "VGGT", 3)
-    return _pointmaps(K, geometry.inverse(w2c), depth[..., 0], confidence)
+    confidence = _read_entry(predictions, "depth_conf", "VGGT", 3)
+    return _make_pointmaps(K, geometry.inverse(w2c), depth[..., 0], confidence)
 
 
 def from_mapanything(predictions: Sequence[Mapping[str, Any]]) -> Pointmaps:
@@ -69,14 +69,14 @@ def from_mapanything(predictions: Sequence[Mapping[str, Any]]) -> Pointmaps:
     if not predictions:
         raise InputError("MapAnything gives one dictionary a view, got none")
     name = "MapAnything"
-    K = torch.stack([_entry(view, "intrinsics", name, 2) for view in predictions])
-    c2w = torch.stack([_entry(view, "camera_poses", name, 2) for view in predictions])
-    depth = torch.stack([_entry(view, "depth_z", name, 3)[..., 0] for view in predictions])
-    confidence = torch.stack([_entry(view, "conf", name, 2) for view in predictions])
+    K = torch.stack([_read_entry(view, "intrinsics", name, 2) for view in predictions])
+    c2w = torch.stack([_read_entry(view, "camera_poses", name, 2) for view in predictions])
+    depth = torch.stack([_read_entry(view, "depth_z", name, 3)[..., 0] for view in predictions])
+    confidence = torch.stack([_read_entry(view, "conf", name, 2) for view in predictions])
     if all("mask" in view for view in predictions):
-        mask = torch.stack([_entry(view, "mask", name, 3)[..., 0] for view in predictions])
+        mask = torch.stack([_read_entry(view, "mask", name, 3)[..., 0] for view in predictions])
         depth = torch.where(mask > 0.5, depth, 0.0)
-    return _pointmaps(K, c2w, depth, confidence)
+    return _make_pointmaps(K, c2w, depth, confidence)
 
 
 def from_depth_anything_3(prediction: Any) -> Pointmaps:
@@ -92,12 +92,14 @@ def from_depth_anything_3(prediction: Any) -> Pointmaps:
     found = prediction if isinstance(prediction, Mapping) else {
         name: getattr(prediction, name) for name in names if getattr(prediction, name, None) is not None
     }  # fmt: skip
-    depth, confidence, w2c, K = (_entry(found, name, "Depth Anything 3", 3) for name in names)
+    depth, confidence, w2c, K = (_read_entry(found, name, "Depth Anything 3", 3) for name in names)
     bottom = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(len(w2c), 1, 4)
-    return _pointmaps(K, geometry.inverse(torch.cat([w2c[:, :3], bottom], 1)), depth, confidence)
+    return _make_pointmaps(
+        K, geometry.inverse(torch.cat([w2c[:, :3], bottom], 1)), depth, confidence
+    )
 
 
-def placed(pointmaps: Pointmaps, cameras: Camera) -> Pointmaps:
+def align_to_cameras(pointmaps: Pointmaps, cameras: Camera) -> Pointmaps:
     """Pointmaps in the world of cameras ``[T]`` whose poses are known, by the similarity that fits best.
 
     Rotation from the cameras' rotations, so that any way will do; scale and translation from their positions (Umeyama,
@@ -140,7 +142,7 @@ class PointmapDepth:
 
     Where memory covers the frames, each frame's depth is fitted to what memory renders and refused where it does not fit
     (:class:`spmem.integrations.depth.network.InverseDepth`); elsewhere the scale comes from the cameras' motion
-    (:func:`placed`). Maps of another size than the frames, but the same aspect, are sampled at the nearest pixel.
+    (:func:`align_to_cameras`). Maps of another size than the frames, but the same aspect, are sampled at the nearest pixel.
 
     Args:
         estimator: Any :class:`spmem.protocols.PointmapEstimator`.
@@ -152,7 +154,7 @@ class PointmapDepth:
         self, estimator: PointmapEstimator, *, tolerance: float = 0.1, agreement: float = 0.5
     ) -> None:
         self.estimator = estimator
-        self._fitted = InverseDepth(self._inverse, tolerance=tolerance, agreement=agreement)
+        self._fitted = InverseDepth(self._inverse_depth, tolerance=tolerance, agreement=agreement)
 
     @torch.no_grad()
     def __call__(
@@ -167,14 +169,18 @@ class PointmapDepth:
         """
         if known is not None and float(known.mask.float().mean()) >= ENOUGH:
             return self._fitted(rgb, cameras, known)
-        return _sampled(placed(pointmaps_from(self.estimator, rgb, cameras), cameras).depth, rgb)
+        return _sample_depth(
+            align_to_cameras(pointmaps_from(self.estimator, rgb, cameras), cameras).depth, rgb
+        )
 
-    def _inverse(self, rgb: Float[Tensor, "t h w 3"], cameras: Camera) -> Float[Tensor, "t h w"]:
-        depth = _sampled(pointmaps_from(self.estimator, rgb, cameras).depth, rgb)
+    def _inverse_depth(
+        self, rgb: Float[Tensor, "t h w 3"], cameras: Camera
+    ) -> Float[Tensor, "t h w"]:
+        depth = _sample_depth(pointmaps_from(self.estimator, rgb, cameras).depth, rgb)
         return torch.where(depth > 0, 1 / depth.clamp(min=1e-12), 0.0)
 
 
-def _entry(found: Mapping[str, Any], name: str, network: str, ndim: int) -> Tensor:
+def _read_entry(found: Mapping[str, Any], name: str, network: str, ndim: int) -> Tensor:
     """A value as float tensor of ``ndim`` dims, without a leading batch dim of 1."""
     if name not in found:
         raise InputError(f"{network}'s answer lacks {name!r}; it has {', '.join(sorted(found))}")
@@ -187,7 +193,7 @@ def _entry(found: Mapping[str, Any], name: str, network: str, ndim: int) -> Tens
     return value
 
 
-def _pointmaps(
+def _make_pointmaps(
     K: Tensor, c2w: Tensor, depth: Float[Tensor, "t h w"], confidence: Float[Tensor, "t h w"]
 ) -> Pointmaps:
     if confidence.shape != depth.shape or len(K) != len(depth) or len(c2w) != len(depth):
@@ -204,7 +210,7 @@ def _pointmaps(
     return Pointmaps(cameras, depth, sure / typical.clamp(min=1e-6))
 
 
-def _sampled(
+def _sample_depth(
     depth: Float[Tensor, "t a b"], rgb: Float[Tensor, "t h w 3"]
 ) -> Float[Tensor, "t h w"]:
     """The map's depth at the frames' pixels."""

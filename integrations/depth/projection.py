@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,7 +15,6 @@ from spmem.kernels import carry_numba, carry_torch
 from spmem.types import Projection
 
 __all__ = [
-    "DEPTH_ESTIMATORS",
     "DepthAnything",
     "DepthPro",
     "ProjectionDepth",
@@ -95,11 +91,3 @@ def nearest_true(mask: Bool[Tensor, "t h w"]) -> Int[Tensor, "t h w"]:
         return torch.stack([carry_torch.nearest(image) for image in mask])
     found = [carry_numba.nearest(np.ascontiguousarray(image.numpy())) for image in mask]
     return torch.from_numpy(np.stack(found)).long() if found else torch.zeros(mask.shape).long()
-
-
-DEPTH_ESTIMATORS: Mapping[str, Callable[..., Any]] = {
-    "projection-depth": ProjectionDepth,
-    "depth-anything": DepthAnything,
-    "depth-pro": DepthPro,
-}
-"""The shipped depth estimators by name; installed packages add theirs (:mod:`spmem.plugins`)."""

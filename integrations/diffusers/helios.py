@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
-from spmem.integrations.diffusers.history import in_time, whole
+from spmem.integrations.diffusers.history import in_time, round_up_latents
 from spmem.integrations.diffusers.latent_blend import encoded
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
 from spmem.integrations.diffusers.pixels import tail
@@ -34,8 +34,8 @@ class Helios(PipelineGenerator):
         tail: Last frames, 4n + 1 of them.
         history_sizes: Slots in latents: long, middle, short.
         window: Latents that it generates at once; 9 are 33 frames. Take those for ``chunk`` too.
-        keep: Keyframes whose latents are kept, so that they need not be encoded anew in each chunk.
-        settings: Of every call.
+        keep: Keyframes whose latents are kept, so that they need not be encoded again in each chunk.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset(
@@ -43,7 +43,7 @@ class Helios(PipelineGenerator):
         | {"image", "image_latents", "fake_image_latents", "add_noise_to_image_latents"}
         | {"num_latent_frames_per_chunk", "keep_first_frame"}
     )
-    wanted = "HeliosPipeline"
+    expected_pipeline = "HeliosPipeline"
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Helios(PipelineGenerator):
         super().__init__(pipe, settings)
         time, space = pipe.vae_scale_factor_temporal, pipe.vae_scale_factor_spatial
         patch = pipe.transformer.config.patch_size
-        self.history = HeliosHistory(tail, history_sizes, keep, stride=time, held=4 * patch[0])
+        self.history = HeliosHistory(tail, history_sizes, keep, stride=time, span=4 * patch[0])
         self.window = window
         self.spec = GeneratorSpec(
             frames=FrameCount.fixed(time * (window - 1) + 1),
@@ -93,11 +93,11 @@ class HeliosHistory:
         sizes: Slots in latents: long, middle, short.
         keep: Keyframes whose latents are kept.
         stride: Frames that a latent stands for.
-        held: Latents that one token of the long slots stands for: its patch is four times as long as others.
+        span: Latents that one token of the long slots stands for: its patch is four times as long as others.
     """
 
     def __init__(
-        self, tail: int, sizes: Sequence[int], keep: int = 64, *, stride: int = 4, held: int = 4
+        self, tail: int, sizes: Sequence[int], keep: int = 64, *, stride: int = 4, span: int = 4
     ) -> None:
         if tail < 0 or (tail and (tail - 1) % stride):
             raise InputError(f"tail must be {stride}n + 1 frames, or 0, got {tail}")
@@ -105,31 +105,31 @@ class HeliosHistory:
         newest = (tail + stride - 1) // stride
         if len(self.sizes) != 3 or sum(self.sizes) < newest:
             raise InputError(f"{tail} frames do not fit into three sizes of history {self.sizes}")
-        self.tail, self.keep, self.stride, self.held = tail, keep, stride, held
-        self.room = min(self.sizes[0], sum(self.sizes) - newest) // held
+        self.tail, self.keep, self.stride, self.span = tail, keep, stride, span
+        self.room = min(self.sizes[0], sum(self.sizes) - newest) // span
         self._stills: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def __call__(
         self, pipe: Any, context: Retrieval
     ) -> tuple[Float[Tensor, "1 c 1 h w"] | None, Float[Tensor, "1 c t h w"] | None]:
         """The first frame's latent, and the whole history, oldest first, 0 where it is empty; None for nothing at all."""
-        count = whole(min(len(context.recent), self.tail), self.stride)
+        count = round_up_latents(min(len(context.recent), self.tail), self.stride)
         last = tail(context.recent, count, context.projection.rgb)
-        anchor = [self.still(pipe, keyframe) for keyframe in context.keyframes[:1]]
+        anchor = [self.encode_still(pipe, keyframe) for keyframe in context.keyframes[:1]]
         shown = in_time(context.keyframes[1:], self.room)
-        stills = [self.still(pipe, keyframe) for keyframe in shown]
+        stills = [self.encode_still(pipe, keyframe) for keyframe in shown]
         newest = [encoded(pipe, last)] if len(last) else []
         if not (anchor or newest):
             return None, None
         like = (anchor or newest)[0]
         slots = like.new_zeros(1, like.shape[1], sum(self.sizes), *like.shape[-2:])
         for token, still in enumerate(stills, self.room - len(stills)):
-            slots[:, :, token * self.held : (token + 1) * self.held] = still
+            slots[:, :, token * self.span : (token + 1) * self.span] = still
         for latents in newest:
             slots[:, :, -latents.shape[2] :] = latents
         return (anchor[0] if anchor else None), slots
 
-    def still(self, pipe: Any, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
+    def encode_still(self, pipe: Any, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
         """A keyframe's latent, encoded once; ids of two memories may be the same, so it is known by its pixels."""
         rgb = keyframe.frame.rgb_uint8().cpu().contiguous()
         name = hashlib.blake2b(

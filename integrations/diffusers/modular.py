@@ -25,13 +25,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("diffusers", "diffusers", "RetrieveBlock") from error
 
-ASKED = (
+INPUTS = (
     InputParam("memory", type_hint=Memory, required=True, description="A spmem memory"),
     InputParam("cameras", type_hint=Camera, required=True, description="Trajectory [T]"),
     InputParam("k", type_hint=int, default=4, description="Keyframes to retrieve"),
     InputParam("method", type_hint=str, description="A rule of retrieval, or memory's own"),
 )
-TOLD = (
+OUTPUTS = (
     OutputParam("height", type_hint=int, description="Of the cameras"),
     OutputParam("width", type_hint=int, description="Of the cameras"),
     OutputParam("num_frames", type_hint=int, description="Repeated last frames, and new ones"),
@@ -66,9 +66,9 @@ class RetrieveBlock(ModularPipelineBlocks):
 
     @property
     def inputs(self) -> list[InputParam]:
-        """Of the pipeline, by name."""
+        """Inputs of the pipeline, by name."""
         tail = InputParam("tail", type_hint=int, default=5, description="Last frames to go on from")
-        return [*ASKED, tail]
+        return [*INPUTS, tail]
 
     @property
     def intermediate_outputs(self) -> list[OutputParam]:
@@ -77,7 +77,7 @@ class RetrieveBlock(ModularPipelineBlocks):
             OutputParam("video", description="The last frames, then the rendered memory"),
             OutputParam("mask", description="1 = to be generated"),
             OutputParam("reference_images", type_hint=list, description="Retrieved keyframes"),
-            *TOLD,
+            *OUTPUTS,
         ]
 
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
@@ -90,8 +90,8 @@ class RetrieveBlock(ModularPipelineBlocks):
             echoed=block.tail,
             echo_stride=stride,
         )
-        context, echoed = asked(block, spec)
-        told(block, context, echoed, **controls(context, echoed, stride))
+        context, echoed = retrieve_for_block(block, spec)
+        write_outputs(block, context, echoed, **controls(context, echoed, stride))
         self.set_block_state(state, block)
         return components, state
 
@@ -118,9 +118,9 @@ class HeliosRetrieveBlock(ModularPipelineBlocks):
 
     @property
     def inputs(self) -> list[InputParam]:
-        """Of the pipeline, by name."""
+        """Inputs of the pipeline, by name."""
         return [
-            *ASKED,
+            *INPUTS,
             InputParam("tail", type_hint=int, default=9, description="Last frames to go on from"),
             InputParam("history_sizes", type_hint=list, default=[16, 2, 1]),
             InputParam("num_latent_frames_per_chunk", type_hint=int, default=9),
@@ -133,7 +133,7 @@ class HeliosRetrieveBlock(ModularPipelineBlocks):
             OutputParam("image_latents", description="The best keyframe"),
             OutputParam("video_latents", description="Keyframes and the last frames"),
             *(OutputParam(name, type_hint=float, description="None is added") for name in NOISE),
-            *TOLD,
+            *OUTPUTS,
         ]
 
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
@@ -141,7 +141,7 @@ class HeliosRetrieveBlock(ModularPipelineBlocks):
         block: Any = self.get_block_state(state)
         stride, window = components.vae_scale_factor_temporal, block.num_latent_frames_per_chunk
         spec = GeneratorSpec(FrameCount.fixed(stride * (window - 1) + 1), multiple=16)
-        context, _ = asked(block, spec)
+        context, _ = retrieve_for_block(block, spec)
         if self._history is None or (self._history.tail, self._history.sizes) != (
             block.tail,
             sorted(block.history_sizes, reverse=True),
@@ -154,14 +154,14 @@ class HeliosRetrieveBlock(ModularPipelineBlocks):
             slots = torch.cat(
                 [slots.new_zeros(*slots.shape[:2], empty, *slots.shape[3:]), slots], 2
             )
-        told(
+        write_outputs(
             block, context, 0, image_latents=first, video_latents=slots, **dict.fromkeys(NOISE, 0.0)
         )
         self.set_block_state(state, block)
         return components, state
 
 
-def asked(block: Any, spec: GeneratorSpec) -> tuple[Retrieval, int]:
+def retrieve_for_block(block: Any, spec: GeneratorSpec) -> tuple[Retrieval, int]:
     """What memory says about the cameras of a block's state, and how many of the last frames are repeated."""
     if not isinstance(block.cameras, Camera) or len(block.cameras.shape) != 1:
         raise InputError("cameras are a spmem.Camera, a trajectory [T]")
@@ -173,8 +173,8 @@ def asked(block: Any, spec: GeneratorSpec) -> tuple[Retrieval, int]:
     )
 
 
-def told(block: Any, context: Retrieval, echoed: int, **more: Any) -> None:
-    """Writes what every block tells into its state, and what one tells beyond."""
+def write_outputs(block: Any, context: Retrieval, echoed: int, **more: Any) -> None:
+    """Write what every block reports, and what this one adds, into the block's state."""
     facts = {
         "height": context.cameras.height,
         "width": context.cameras.width,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spmem.errors import FrameError
-from spmem.integrations.embedding.image_text import DinoV2, Siglip
 
 GRID, BINS, LOW = 4, 8, 5
 
@@ -24,7 +21,7 @@ class ColourLayout:
     gradient orientation histograms, 8 bins over half a turn, weighted by gradient length (as HOG, Dalal and Triggs,
     CVPR 2005). Each half has equal weight.
 
-    It tells one room from another and finds near-identical views; it knows nothing of meaning, and a large change
+    It distinguishes one room from another and finds near-identical views; it knows nothing of meaning, and a large change
     of viewpoint or light defeats it.
 
     Example:
@@ -41,26 +38,18 @@ class ColourLayout:
             raise FrameError(
                 f"colour-layout wants float [n, H, W, 3], got {rgb.dtype} {list(rgb.shape)}"
             )
-        ycbcr = _ycbcr(rgb.float()).movedim(-1, 1)
-        halves = [_layout(ycbcr), _edges(ycbcr[:, 0])]
-        return torch.cat([_unit(half) for half in halves], -1) / math.sqrt(2)
+        ycbcr = _rgb_to_ycbcr(rgb.float()).movedim(-1, 1)
+        halves = [_colour_coefficients(ycbcr), _edge_histograms(ycbcr[:, 0])]
+        return torch.cat([_normalize_half(half) for half in halves], -1) / math.sqrt(2)
 
 
-EMBEDDERS: Mapping[str, Callable[..., Any]] = {
-    "colour-layout": ColourLayout,
-    "dinov2": DinoV2,
-    "siglip": Siglip,
-}
-"""The shipped embedders by name; installed packages add theirs (:mod:`spmem.plugins`)."""
-
-
-def _ycbcr(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+def _rgb_to_ycbcr(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     """ITU-R BT.601; Y in [0, 1], Cb and Cr in [-0.5, 0.5]."""
     y = rgb @ rgb.new_tensor([0.299, 0.587, 0.114])
     return torch.stack([y, (rgb[..., 2] - y) / 1.772, (rgb[..., 0] - y) / 1.402], -1)
 
 
-def _layout(ycbcr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+def _colour_coefficients(ycbcr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
     small = torch.nn.functional.adaptive_avg_pool2d(ycbcr, 8)
     i = torch.arange(8, device=small.device)
     dct = torch.cos(torch.pi / 8 * (i + 0.5) * i[:LOW, None]) / 2  # type II
@@ -68,7 +57,7 @@ def _layout(ycbcr: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
     return (dct @ small @ dct.mT).flatten(1)
 
 
-def _edges(y: Float[Tensor, "n h w"]) -> Float[Tensor, "n c"]:
+def _edge_histograms(y: Float[Tensor, "n h w"]) -> Float[Tensor, "n c"]:
     y = torch.nn.functional.interpolate(y[:, None], (48, 64), mode="area")[:, 0]
     dx = y[:, 1:-1, 2:] - y[:, 1:-1, :-2]
     dy = y[:, 2:, 1:-1] - y[:, :-2, 1:-1]
@@ -81,7 +70,7 @@ def _edges(y: Float[Tensor, "n h w"]) -> Float[Tensor, "n c"]:
     return torch.nn.functional.adaptive_avg_pool2d(planes, GRID).flatten(1)
 
 
-def _unit(half: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+def _normalize_half(half: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
     """Unit length; an image without colour or edges gets the constant vector."""
     length = half.norm(dim=-1, keepdim=True)
     return torch.where(length > 1e-6, half / length.clamp(min=1e-6), 1 / math.sqrt(half.shape[-1]))

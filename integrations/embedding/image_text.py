@@ -53,14 +53,14 @@ class DinoV2:
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        self._images, self._model = _loaded(model, "Dinov2Model", IMAGENET, device)
+        self._images, self._model = _load_network(model, "Dinov2Model", IMAGENET, device)
         self.dim = int(self._model.config.hidden_size)
 
     @torch.no_grad()
     def __call__(self, rgb: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n dim"]:
         """Descriptors ``[n, dim]`` float32 of images ``[n, H, W, 3]`` in [0, 1]; raises FrameError for another shape."""
         pixels = self._images(rgb).to(self._model.device, self._model.dtype)
-        return _unit(self._model(pixel_values=pixels).pooler_output).to(rgb.device)
+        return _normalize_vectors(self._model(pixel_values=pixels).pooler_output).to(rgb.device)
 
 
 class Siglip:
@@ -71,7 +71,8 @@ class Siglip:
 
     Args:
         model: A folder or a name on the hub of a ``SiglipModel``, or such a module.
-        tokenizer: Of transformers; None reads the one that lies beside the model, and a module needs one only for words.
+        tokenizer: Tokenizer of transformers; None reads the one beside the model. A module needs one
+            only for words.
         device: Where the model is to run; None leaves it where it is (the CPU, if it is read here).
 
     Raises:
@@ -87,7 +88,7 @@ class Siglip:
         tokenizer: Callable[..., Any] | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        self._images, self._model = _loaded(model, "SiglipModel", HALF, device)
+        self._images, self._model = _load_network(model, "SiglipModel", HALF, device)
         self.dim = int(self._model.config.vision_config.hidden_size)
         if tokenizer is None and not isinstance(model, torch.nn.Module):
             tokenizer = transformers_package(EMBEDDER).AutoTokenizer.from_pretrained(
@@ -99,7 +100,9 @@ class Siglip:
     def __call__(self, rgb: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n dim"]:
         """Descriptors ``[n, dim]`` float32 of images ``[n, H, W, 3]`` in [0, 1]; raises FrameError for another shape."""
         pixels = self._images(rgb).to(self._model.device, self._model.dtype)
-        return _unit(self._model.vision_model(pixel_values=pixels).pooler_output).to(rgb.device)
+        return _normalize_vectors(self._model.vision_model(pixel_values=pixels).pooler_output).to(
+            rgb.device
+        )
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
@@ -119,7 +122,7 @@ class Siglip:
         )
         # No attention mask: in training the padding was attended to.
         ids = found["input_ids"].to(self._model.device)
-        return _unit(self._model.text_model(input_ids=ids).pooler_output).cpu()
+        return _normalize_vectors(self._model.text_model(input_ids=ids).pooler_output).cpu()
 
 
 class _Images:
@@ -134,14 +137,14 @@ class _Images:
         return scaled(rgb, self.size, self.colours, self.mode)
 
 
-def _loaded(
+def _load_network(
     model: str | Path | torch.nn.Module,
     kind: str,
     colours: tuple[Sequence[float], Sequence[float]],
     device: torch.device | str | None,
 ) -> tuple[_Images, Any]:
     network = pretrained(model, kind, EMBEDDER, device)
-    prepared = {} if isinstance(model, torch.nn.Module) else _prepared(str(model))
+    prepared = {} if isinstance(model, torch.nn.Module) else _read_preparation(str(model))
     vision = getattr(network.config, "vision_config", network.config)
     edge = min(EDGE, int(vision.image_size)) if kind == "Dinov2Model" else int(vision.image_size)
     size = prepared.get("crop_size") or prepared.get("size") or {}
@@ -154,7 +157,7 @@ def _loaded(
     return images, network
 
 
-def _prepared(model: str) -> dict[str, Any]:
+def _read_preparation(model: str) -> dict[str, Any]:
     """What the model's file says of how images are prepared; empty where it has none."""
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -165,5 +168,5 @@ def _prepared(model: str) -> dict[str, Any]:
     return prepared
 
 
-def _unit(vectors: Tensor) -> Float[Tensor, "n dim"]:
+def _normalize_vectors(vectors: Tensor) -> Float[Tensor, "n dim"]:
     return torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -14,7 +14,7 @@ from spmem.integrations.readers.seven_scenes import open_7scenes
 from spmem.integrations.readers.trajectories import read_cameras
 from spmem.integrations.readers.tum import open_tum
 from spmem.integrations.readers.video import open_video
-from spmem.integrations.readers.walk import Walk, track
+from spmem.integrations.readers.walk import Walk
 
 __all__ = [
     "FORMATS",
@@ -34,5 +34,4 @@ __all__ = [
     "read_cameras",
     "read_lerobot",
     "read_realestate10k",
-    "track",
 ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spmem import geometry
 from spmem.errors import FormatError
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import (
     IMAGE_SUFFIXES,
     by_number,
@@ -35,7 +36,7 @@ from spmem.integrations.readers.walk import Walk, walk_of_files
 SIGN = "images/, poses.txt (or poses/) and K.txt"
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether a folder is laid out so."""
     posed = (path / "poses.txt").is_file() or (path / "poses").is_dir()
     return (path / "images").is_dir() and posed and (path / "K.txt").is_file()
@@ -65,16 +66,16 @@ def open_folders(
     Frames whose pose is not finite are left out with a warning.
     Raises FormatError naming the file, and the line, that is wrong.
     """
-    path = Path(path)
-    images = list_images(path / "images")
-    poses, rows = tracked(*_read_poses(path, images))
+    place = DataPath.named(path)
+    images = list_images(place / "images")
+    poses, rows = tracked(*_read_poses(place, images))
     c2w = opencv_poses(geometry.inverse(poses) if world_to_camera else poses, axes)
-    depths = _depths(path / "depth", images)
-    source = path / "K.txt" if K is None else path
+    depths = _depths(place / "depth", images)
+    source = place / "K.txt" if K is None else place
     K = read_matrix(source, 3) if K is None else K
     cameras = cameras_of(source, K, c2w, *image_size(images[0]))
     return walk_of_files(
-        path,
+        place,
         [images[i] for i in rows],
         [depths[i] for i in rows],
         cameras,
@@ -84,12 +85,14 @@ def open_folders(
     )
 
 
-def read_pose_table(path: Path) -> Float[Tensor, "n 4 4"]:
+def read_pose_table(path: DataPath) -> Float[Tensor, "n 4 4"]:
     """A row-major 4x4 or 3x4 matrix a line. Raises FormatError with the number of a wrong line."""
     return poses_from_rows(read_rows(path, (16, 12), "a row-major 4x4 or 3x4 pose"))
 
 
-def _read_poses(path: Path, images: list[Path]) -> tuple[Path, Tensor, list[Path] | None]:
+def _read_poses(
+    path: DataPath, images: list[DataPath]
+) -> tuple[DataPath, Tensor, list[DataPath] | None]:
     table, folder = path / "poses.txt", path / "poses"
     if table.is_file():
         poses = read_pose_table(table)
@@ -105,15 +108,17 @@ def _read_poses(path: Path, images: list[Path]) -> tuple[Path, Tensor, list[Path
     return folder, poses_from_rows(rows), files
 
 
-def _depths(folder: Path, images: list[Path]) -> list[Path] | list[None]:
+def _depths(folder: DataPath, images: list[DataPath]) -> list[DataPath] | list[None]:
     if not folder.is_dir():
         return [None] * len(images)
     return _beside(folder, images, (*IMAGE_SUFFIXES, ".npy"), "depth image")
 
 
-def _beside(folder: Path, images: list[Path], suffixes: tuple[str, ...], what: str) -> list[Path]:
-    files = sorted(folder.iterdir(), key=lambda p: by_number(p.name))
-    named = {p.stem: p for p in files if p.suffix.lower() in suffixes}
+def _beside(
+    folder: DataPath, images: list[DataPath], suffixes: tuple[str, ...], what: str
+) -> list[DataPath]:
+    files = sorted(folder.entries(), key=lambda p: by_number(p.name))
+    named = {p.stem: p for p in files if p.suffix in suffixes}
     lacking = [p.stem for p in images if p.stem not in named]
     if lacking:
         raise FormatError(

@@ -7,7 +7,7 @@ each episode lies in the shared files. The format knows no camera poses; ours ar
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from spmem import geometry
 from spmem.camera import Camera
-from spmem.errors import FormatError, InputError, MissingExtraError
+from spmem.errors import FormatError, InputError
+from spmem.integrations.readers.files import DataPath
+from spmem.integrations.readers.parquet import numbers, read_parquet
 from spmem.integrations.readers.pixels import read_depth
 from spmem.integrations.readers.poses import (
     Axes,
@@ -32,7 +34,7 @@ from spmem.integrations.readers.poses import (
     poses_from_rows,
     tracked,
 )
-from spmem.integrations.readers.text import read_text
+from spmem.integrations.readers.text import read_json
 from spmem.integrations.readers.video_file import VideoFile
 from spmem.integrations.readers.walk import Pixels, Walk
 
@@ -42,6 +44,9 @@ POSE, INTRINSICS = "observation.camera_pose", "observation.camera_intrinsics"
 
 DEPTH = "depth/episode-{episode_index:06d}/frame-{frame_index:06d}.png"
 """Depth images are our addition, which lerobot passes over."""
+
+_FIELD = re.compile(r"\{(?P<name>\w+)(?::0?(?P<width>\d{1,2})d)?\}")
+_TASKS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +58,14 @@ class EpisodeRows:
     columns: dict[str, NDArray[Any]]
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether a folder is laid out so, in version 3."""
     info = path / "meta" / "info.json"
     if not info.is_file():
         return False
     try:
-        found = json.loads(info.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        found = read_json(info)
+    except FormatError:
         return False
     return isinstance(found, dict) and str(found.get("codebase_version", "")).startswith("v3")
 
@@ -91,37 +96,37 @@ def open_lerobot(
         FormatError: A file is missing or wrong, there is no such episode, camera or feature, or it has no intrinsics.
         MissingExtraError: pyarrow or PyAV is not installed.
     """
-    path = Path(path)
-    info = _info(path)
-    camera = _video_key(path, info, camera)
-    row = _episode(path, episode)
-    columns = read_lerobot(path, episode).columns
+    place = DataPath.named(path)
+    info = _info(place)
+    camera = _video_key(place, info, camera)
+    row = _episode(place, episode)
+    columns = _rows(place, episode).columns
     n = len(columns["timestamp"])
     if pose not in columns:
         raise FormatError(
-            path,
+            place,
             f"has no feature {pose!r} for camera poses (pose=…); it has {', '.join(sorted(columns))}",
         )
-    c2w = _poses(path, columns[pose])
-    clean, rows = tracked(path, geometry.inverse(c2w) if world_to_camera else c2w)
-    file = path / _filled(path, info, "video_path", row, f"videos/{camera}", video_key=camera)
+    c2w = _poses(place, columns[pose])
+    clean, rows = tracked(place, geometry.inverse(c2w) if world_to_camera else c2w)
+    file = place / _filled(place, info, "video_path", row, f"videos/{camera}", video_key=camera)
     video = VideoFile(file)
-    start = float(row.get(f"videos/{camera}/from_timestamp") or 0)
+    start = float(row.get(f"videos/{camera}/from_timestamp", 0))
     first = int(np.abs(video.times - start).argmin())
     if first + n > len(video):
         raise FormatError(file, f"has {len(video)} frames; episode {episode} wants {first + n}")
-    intrinsics = _intrinsics(path, columns, K, rows)
-    cameras = cameras_of(path, intrinsics, opencv_poses(clean, axes), *video.size)
-    depth_of, has_depth = _depth(path, info)
+    intrinsics = _intrinsics(place, columns, K, rows)
+    cameras = cameras_of(place, intrinsics, opencv_poses(clean, axes), *video.size)
+    depth_of, has_depth = _depth(place, info)
 
     def read(i: int) -> Pixels:
         frame = int(rows[i])
-        file = path / DEPTH.format(episode_index=episode, frame_index=frame)
+        file = place / DEPTH.format(episode_index=episode, frame_index=frame)
         known = has_depth and file.is_file()
         return video.rgb(first + frame), depth_of(file, cameras[i]) if known else None
 
     times = columns["timestamp"].astype(np.float64)[rows]
-    return Walk(path, cameras, times, read, range(len(rows)), n - len(rows))
+    return Walk(place.path, cameras, times, read, range(len(rows)), n - len(rows))
 
 
 def read_lerobot(path: str | Path, episode: int = 0) -> EpisodeRows:
@@ -131,32 +136,30 @@ def read_lerobot(path: str | Path, episode: int = 0) -> EpisodeRows:
         FormatError: A file is missing or wrong, or there is no such episode.
         MissingExtraError: pyarrow is not installed.
     """
-    path = Path(path)
+    return _rows(DataPath.named(path), episode)
+
+
+def _rows(path: DataPath, episode: int) -> EpisodeRows:
     info, row = _info(path), _episode(path, episode)
     file = path / _filled(path, info, "data_path", row, "data")
-    table = _read_parquet(file)
-    if "episode_index" not in table.column_names or "timestamp" not in table.column_names:
-        raise FormatError(file, "lacks the column episode_index or timestamp")
-    inside = np.asarray(table.column("episode_index")) == episode
-    columns = {name: _numbers(table.column(name)) for name in table.column_names}
-    kept = {name: values[inside] for name, values in columns.items() if values is not None}
-    if len(kept["timestamp"]) != int(row.get("length", len(kept["timestamp"]))):
-        raise FormatError(
-            file,
-            f"has {len(kept['timestamp'])} rows of episode {episode}, meta/episodes {row['length']}",
-        )
+    table = read_parquet(file, lambda name: True)
+    found = {name: numbers(table.column(name)) for name in table.column_names}
+    columns = {name: values for name, values in found.items() if values is not None}
+    for name in ("episode_index", "timestamp", *({"frame_index"} & set(columns))):
+        if name not in columns or columns[name].ndim != 1:
+            raise FormatError(file, f"lacks the column {name}, a number a row")
+    inside = columns["episode_index"] == episode
+    kept = {name: values[inside] for name, values in columns.items()}
+    n = int(inside.sum())
+    if n != row.get("length", n):
+        raise FormatError(file, f"has {n} rows of episode {episode}, meta/episodes {row['length']}")
     order = np.argsort(kept["frame_index"], kind="stable") if "frame_index" in kept else slice(None)
-    return EpisodeRows(
-        episode, tuple(row.get("tasks") or ()), {n: v[order] for n, v in kept.items()}
-    )
+    return EpisodeRows(episode, row["tasks"], {n: v[order] for n, v in kept.items()})
 
 
-def _info(path: Path) -> dict[str, Any]:
+def _info(path: DataPath) -> dict[str, Any]:
     file = path / "meta" / "info.json"
-    try:
-        info: Any = json.loads(read_text(file))
-    except ValueError as error:
-        raise FormatError(file, f"is not JSON: {error}") from error
+    info = read_json(file)
     version = str(info.get("codebase_version", "none")) if isinstance(info, dict) else "none"
     if not version.startswith("v3"):
         raise FormatError(
@@ -170,39 +173,46 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def _filled(
-    path: Path, info: dict[str, Any], name: str, row: dict[str, Any], part: str, **more: str
+    path: DataPath, info: dict[str, Any], name: str, row: dict[str, Any], part: str, **more: str
 ) -> str:
-    """A path of the info's template, where the episode's row says that ``part`` lies; only inside the data set."""
-    where = {key: row.get(f"{part}/{key}") for key in ("chunk_index", "file_index")}
-    if None in where.values():
-        raise FormatError(path, f"meta/episodes does not say where an episode's {part} lies")
-    template = info.get(name)
-    try:
-        filled = str(template).format(**where, **more)
-    except (KeyError, ValueError, IndexError) as error:
-        raise FormatError(
-            path / "meta" / "info.json", f"{name} is {template!r}: {error}"
-        ) from error
-    if Path(filled).is_absolute() or ".." in Path(filled).parts:
-        raise FormatError(
-            path / "meta" / "info.json", f"{name} leads outside the data set: {filled}"
-        )
-    return filled
+    """A path of the info's template, where the episode's row says that ``part`` lies."""
+    values: dict[str, int | str] = {**more}
+    for key in ("chunk_index", "file_index"):
+        number = row.get(f"{part}/{key}")
+        if number is None or number != int(number):
+            raise FormatError(path, f"meta/episodes does not say where an episode's {part} lies")
+        values[key] = int(number)
+    template = str(info.get(name))
+
+    def fill(found: re.Match[str]) -> str:
+        # str.format would do anything that a template says, such as a width of a billion.
+        if found["name"] not in values:
+            raise FormatError(
+                path / "meta" / "info.json", f"{name} has the unknown field {found['name'][:40]!r}"
+            )
+        return str(values[found["name"]]).zfill(int(found["width"] or 0))
+
+    return _FIELD.sub(fill, template)
 
 
-def _depth(path: Path, info: dict[str, Any]) -> tuple[Callable[[Path, Camera], Tensor], bool]:
+def _depth(
+    path: DataPath, info: dict[str, Any]
+) -> tuple[Callable[[DataPath, Camera], Tensor], bool]:
     """What reads a depth image, and whether there are any (our addition to the format)."""
-    told = info.get("spmem_depth")
-    if told is None:
+    about = info.get("spmem_depth")
+    if about is None:
         return partial(read_depth, scale=1.0), False
-    scale = told.get("scale") if isinstance(told, dict) else None
+    scale = about.get("scale") if isinstance(about, dict) else None
     if not isinstance(scale, float) or not scale > 0:
-        raise FormatError(path / "meta" / "info.json", f"spmem_depth is {told}; wanted a scale > 0")
+        raise FormatError(
+            path / "meta" / "info.json", f"spmem_depth is {str(about)[:80]}; wanted a scale > 0"
+        )
     return partial(read_depth, scale=scale), True
 
 
-def _video_key(path: Path, info: dict[str, Any], camera: str | None) -> str:
-    videos = [name for name, one in info["features"].items() if one.get("dtype") == "video"]
+def _video_key(path: DataPath, info: dict[str, Any], camera: str | None) -> str:
+    features = info["features"].items()
+    videos = [k for k, one in features if isinstance(one, dict) and one.get("dtype") == "video"]
     if camera is None and len(videos) == 1:
         return str(videos[0])
     if camera is not None and camera in videos:
@@ -210,54 +220,34 @@ def _video_key(path: Path, info: dict[str, Any], camera: str | None) -> str:
     raise FormatError(path, f"has the videos {', '.join(videos) or '(none)'}; name one (camera=…)")
 
 
-def _episode(path: Path, episode: int) -> dict[str, Any]:
+def _episode(path: DataPath, episode: int) -> dict[str, Any]:
+    """The numbers that ``meta/episodes`` has of an episode, by column, and its tasks."""
     if episode < 0:
         raise InputError(f"episodes count from 0, got {episode}")
-    files = sorted((path / "meta" / "episodes").glob("*/*.parquet"))
+    chunks = [chunk for chunk in (path / "meta" / "episodes").entries() if chunk.is_dir()]
+    files = [file for chunk in chunks for file in chunk.entries() if file.suffix == ".parquet"]
     if not files:
         raise FormatError(path / "meta" / "episodes", "holds no parquet files")
     count = 0
     for file in files:
-        table = _read_parquet(file)
-        named = [n for n in table.column_names if not n.startswith("stats/")]
-        found: dict[str, Any]
-        for found in table.select(named).to_pylist():
-            count += 1
-            if found.get("episode_index") == episode:
-                return found
+        table = read_parquet(file, lambda name: not name.startswith("stats/"), words="tasks")
+        columns = {
+            name: numbers(table.column(name)) for name in table.column_names if name != "tasks"
+        }
+        plain = {name: v for name, v in columns.items() if v is not None and v.ndim == 1}
+        if "episode_index" not in plain:
+            raise FormatError(file, "lacks the column episode_index")
+        count += len(plain["episode_index"])
+        for row in np.flatnonzero(plain["episode_index"] == episode)[:1].tolist():
+            words = table.column("tasks")[row] if "tasks" in table.column_names else None
+            if words is not None and words.is_valid and len(words) > _TASKS:
+                raise FormatError(file, f"has {len(words):,} tasks of episode {episode}")
+            tasks = tuple(words.as_py() or ()) if words is not None else ()
+            return {name: values[row].item() for name, values in plain.items()} | {"tasks": tasks}
     raise FormatError(path, f"has no episode {episode}; it has {count}")
 
 
-def _read_parquet(file: Path) -> Any:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "formats", "reading a LeRobot data set") from error
-    try:
-        return parquet.read_table(file)
-    except FileNotFoundError:
-        raise FormatError(file, "is missing") from None
-    except (OSError, pyarrow.ArrowException) as error:
-        raise FormatError(file, f"is not a readable parquet file: {error}") from error
-
-
-def _numbers(column: Any) -> NDArray[Any] | None:
-    """``[n]`` or ``[n, c]``, or None for what holds no numbers of one length (images, words)."""
-    array = column.combine_chunks()
-    kind = str(array.type)
-    if kind.startswith(("fixed_size_list", "list", "extension")):
-        try:
-            values = np.array(array.to_pylist(), dtype=np.float64)
-        except (ValueError, TypeError):
-            return None
-        return values.reshape(len(values), -1) if values.size else None
-    if not kind.startswith(("int", "uint", "float", "double", "bool", "halffloat")):
-        return None
-    return np.asarray(array.to_numpy(zero_copy_only=False))
-
-
-def _poses(path: Path, values: NDArray[Any]) -> Float[Tensor, "n 4 4"]:
+def _poses(path: DataPath, values: NDArray[Any]) -> Float[Tensor, "n 4 4"]:
     count = values.shape[1] if values.ndim == 2 else 1
     if count in (12, 16):
         return poses_from_rows(values.astype(np.float64))
@@ -267,7 +257,7 @@ def _poses(path: Path, values: NDArray[Any]) -> Float[Tensor, "n 4 4"]:
 
 
 def _intrinsics(
-    path: Path, columns: dict[str, NDArray[Any]], K: Any, rows: NDArray[np.int64]
+    path: DataPath, columns: dict[str, NDArray[Any]], K: Any, rows: NDArray[np.int64]
 ) -> Tensor:
     if K is not None:
         return torch.as_tensor(K, dtype=torch.float64)

@@ -6,7 +6,6 @@ of the Blender sets (``camera_angle_x``) is read too.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.errors import FormatError
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import by_number, image_size, read_depth
 from spmem.integrations.readers.poses import cameras_of, opencv_poses, tracked
-from spmem.integrations.readers.text import read_text
+from spmem.integrations.readers.text import read_json
 from spmem.integrations.readers.walk import Cameras, Walk, walk_of_files
 
 SIGN = "transforms.json"
@@ -41,15 +41,15 @@ class Transforms:
     """
 
     cameras: Cameras
-    images: tuple[Path | None, ...]
-    depths: tuple[Path | None, ...]
+    images: tuple[DataPath | None, ...]
+    depths: tuple[DataPath | None, ...]
     times: NDArray[np.float64] | None
     depth_scale: float
     applied_transform: Float[Tensor, "4 4"] | None
     skipped: int
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether this is a ``transforms.json``, or a folder that has one."""
     return path.suffix == ".json" if path.is_file() else (path / SIGN).is_file()
 
@@ -69,14 +69,14 @@ def open_nerfstudio(
 
     Raises FormatError naming the file that is missing or wrong; images with lens distortion are refused.
     """
-    path = Path(path)
-    transforms = read_transforms(path, undistorted=undistorted)
+    place = DataPath.named(path)
+    transforms = read_transforms(place, undistorted=undistorted)
     files = [image for image in transforms.images if image is not None]
     if len(files) != len(transforms.images):
-        raise FormatError(path, "has frames without file_path; cameras alone: use read_cameras")
+        raise FormatError(place, "has frames without file_path; cameras alone: use read_cameras")
     scale = transforms.depth_scale if depth_scale is None else depth_scale
     return walk_of_files(
-        path,
+        place,
         files,
         transforms.depths,
         transforms.cameras,
@@ -87,7 +87,7 @@ def open_nerfstudio(
     )
 
 
-def read_transforms(path: Path, *, undistorted: bool = False) -> Transforms:
+def read_transforms(path: DataPath, *, undistorted: bool = False) -> Transforms:
     """Read the file alone (and image headers where it gives no size). Raises FormatError."""
     file = path if path.is_file() else path / SIGN
     shared, frames = _load(file)
@@ -111,11 +111,8 @@ def read_transforms(path: Path, *, undistorted: bool = False) -> Transforms:
     )
 
 
-def _load(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    try:
-        shared = json.loads(read_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise FormatError(file, f"is not JSON: {error}") from error
+def _load(file: DataPath) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    shared = read_json(file)
     frames = shared.get("frames") if isinstance(shared, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise FormatError(file, 'lacks "frames": a list of objects')
@@ -124,7 +121,7 @@ def _load(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return shared, frames
 
 
-def _ordered(file: Path, frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _ordered(file: DataPath, frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if all("time" in frame for frame in frames):
         return sorted(frames, key=lambda frame: _number(file, frame, "time"))
     if all("file_path" in frame for frame in frames):
@@ -132,7 +129,7 @@ def _ordered(file: Path, frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return frames
 
 
-def _pose(file: Path, index: int, frame: Mapping[str, Any]) -> Tensor:
+def _pose(file: DataPath, index: int, frame: Mapping[str, Any]) -> Tensor:
     try:
         matrix = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
     except KeyError:
@@ -142,7 +139,7 @@ def _pose(file: Path, index: int, frame: Mapping[str, Any]) -> Tensor:
     return _four_rows(file, matrix, f"frame {index}: transform_matrix")
 
 
-def _applied(file: Path, shared: Mapping[str, Any]) -> Tensor | None:
+def _applied(file: DataPath, shared: Mapping[str, Any]) -> Tensor | None:
     if "applied_transform" not in shared:
         return None
     try:
@@ -152,7 +149,7 @@ def _applied(file: Path, shared: Mapping[str, Any]) -> Tensor | None:
     return _four_rows(file, matrix, "applied_transform")
 
 
-def _four_rows(file: Path, matrix: Tensor, what: str) -> Tensor:
+def _four_rows(file: DataPath, matrix: Tensor, what: str) -> Tensor:
     if matrix.shape == (3, 4):
         return torch.cat([matrix, torch.tensor([[0, 0, 0, 1]], dtype=matrix.dtype)])
     if matrix.shape != (4, 4):
@@ -160,7 +157,7 @@ def _four_rows(file: Path, matrix: Tensor, what: str) -> Tensor:
     return matrix
 
 
-def _refuse_distortion(file: Path, frame: Mapping[str, Any]) -> None:
+def _refuse_distortion(file: DataPath, frame: Mapping[str, Any]) -> None:
     model = frame.get("camera_model", "OPENCV")
     if model not in _PINHOLE_MODELS:
         raise FormatError(file, f"has camera_model {model!r}; spmem reads pinhole images only")
@@ -173,16 +170,19 @@ def _refuse_distortion(file: Path, frame: Mapping[str, Any]) -> None:
         )
 
 
-def _path(file: Path, frame: Mapping[str, Any], key: str) -> Path | None:
+def _path(file: DataPath, frame: Mapping[str, Any], key: str) -> DataPath | None:
     if frame.get(key) is None:
         return None
-    path = file.parent / str(frame[key])
-    with_png = path.with_name(path.name + ".png")  # the Blender sets leave the suffix out
+    path, with_png = (file.beside(f"{frame[key]}{suffix}") for suffix in ("", ".png"))
+    # The Blender sets leave the suffix out.
     return with_png if not path.is_file() and with_png.is_file() else path
 
 
 def _cameras(
-    file: Path, frames: list[dict[str, Any]], images: tuple[Path | None, ...], c2w: Tensor
+    file: DataPath,
+    frames: list[dict[str, Any]],
+    images: tuple[DataPath | None, ...],
+    c2w: Tensor,
 ) -> Cameras:
     sizes = [_size(file, frame, image) for frame, image in zip(frames, images, strict=True)]
     K = torch.stack([_K(file, frame, *size) for frame, size in zip(frames, sizes, strict=True)])
@@ -191,7 +191,7 @@ def _cameras(
     return tuple(cameras_of(file, K[i], c2w[i], *size) for i, size in enumerate(sizes))
 
 
-def _size(file: Path, frame: Mapping[str, Any], image: Path | None) -> tuple[int, int]:
+def _size(file: DataPath, frame: Mapping[str, Any], image: DataPath | None) -> tuple[int, int]:
     if "w" in frame and "h" in frame:
         return int(_number(file, frame, "w")), int(_number(file, frame, "h"))
     if image is None:
@@ -199,11 +199,14 @@ def _size(file: Path, frame: Mapping[str, Any], image: Path | None) -> tuple[int
     return image_size(image)
 
 
-def _K(file: Path, frame: Mapping[str, Any], width: int, height: int) -> Tensor:
+def _K(file: DataPath, frame: Mapping[str, Any], width: int, height: int) -> Tensor:
     if "fl_x" in frame:
         fl_x = _number(file, frame, "fl_x")
     elif "camera_angle_x" in frame:
-        fl_x = width / (2 * math.tan(_number(file, frame, "camera_angle_x") / 2))
+        angle = _number(file, frame, "camera_angle_x")
+        if not 0 < angle < math.pi:
+            raise FormatError(file, f"camera_angle_x is {angle}; wanted radians between 0 and pi")
+        fl_x = width / (2 * math.tan(angle / 2))
     else:
         raise FormatError(file, "gives no focal length: wanted fl_x (or camera_angle_x)")
     K = torch.eye(3, dtype=torch.float64)
@@ -213,8 +216,14 @@ def _K(file: Path, frame: Mapping[str, Any], width: int, height: int) -> Tensor:
     return K
 
 
-def _number(file: Path, frame: Mapping[str, Any], key: str, default: float | None = None) -> float:
+def _number(
+    file: DataPath, frame: Mapping[str, Any], key: str, default: float | None = None
+) -> float:
     value = frame.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise FormatError(file, f"{key} is {value!r}; wanted a finite number")
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise FormatError(file, f"{key} is {repr(value)[:40]}; wanted a finite number")
+    return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from spmem.integrations.readers import (
     tum,
     video,
 )
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.walk import Walk
 
 
@@ -26,7 +28,7 @@ from spmem.integrations.readers.walk import Walk
 class Format:
     """A layout of files: how it is recognised, by what sign, and what opens it."""
 
-    fits: Callable[[Path], bool]
+    fits: Callable[[DataPath], bool]
     sign: str
     open: Callable[..., Walk]
 
@@ -62,8 +64,7 @@ def open_walk(path: str | Path, format: str | None = None, **options: Any) -> Wa
         InputError: The format has no such option.
         MissingExtraError: The format's package is not installed.
     """
-    path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FormatError(path, "does not exist")
     name = detect_format(path) if format is None else format
     if name not in FORMATS:
@@ -78,9 +79,9 @@ def open_walk(path: str | Path, format: str | None = None, **options: Any) -> Wa
 
 def detect_format(path: str | Path) -> str:
     """The name of the first format that fits. Raises FormatError saying what was looked for."""
-    path = Path(path)
+    place = DataPath.named(path)
     for name, format in FORMATS.items():
-        if format.fits(path):
+        if format.fits(place):
             return name
     looked = "; ".join(f"{name}: {format.sign}" for name, format in FORMATS.items())
-    raise FormatError(path, f"is of no known format; looked for {looked}")
+    raise FormatError(place, f"is of no known format; looked for {looked}")

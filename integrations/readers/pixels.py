@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,15 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import FormatError
+from spmem.integrations.readers.arrays import read_npy
+from spmem.integrations.readers.files import DataPath
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+PIXELS = 1 << 27
+"""Most pixels of an image; a larger one is refused before memory is taken for it."""
+
+# Pillow would try all that it knows, and gives PostScript to Ghostscript to be run.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
 _COLOUR_MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr")
 _BROKEN = (
     OSError,
@@ -29,41 +36,46 @@ _BROKEN = (
     ValueError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
-def list_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
+def list_images(folder: DataPath, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[DataPath]:
     """The images of a folder by name, numbers in names by value (``9.png`` before ``10.png``).
 
-    Raises FormatError where the folder is missing or holds none.
+    Raises FormatError if the folder is missing, leads out of the data set or holds none.
     """
     if not folder.is_dir():
         raise FormatError(folder, "is missing; wanted a folder of images")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
+    found = [p for p in folder.entries() if p.suffix in suffixes and p.name[0] != "."]
     if not found:
         raise FormatError(folder, f"holds no images ({', '.join(suffixes)})")
     return sorted(found, key=lambda p: by_number(p.name))
 
 
-def by_number(name: str) -> tuple[tuple[int, int | str], ...]:
+def by_number(name: str) -> tuple[tuple[int, str], ...]:
     """Sort key of a name in which digits count by their value.
 
     Example:
         >>> sorted(["10.png", "9.png"], key=by_number)
         ['9.png', '10.png']
     """
-    parts = re.split(r"(\d+)", name)
-    return tuple((0, int(p)) if p.isdecimal() else (1, p) for p in parts if p)
+    parts = (part for part in re.split(r"([0-9]+)", name) if part)
+    # The longer of two numbers is the larger; Python makes no int of thousands of digits.
+    return tuple(
+        (len(part.lstrip("0")), part.lstrip("0"))
+        if part[0] in "0123456789"
+        else (sys.maxsize, part)
+        for part in parts
+    )
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: DataPath) -> tuple[int, int]:
     """Width and height, from the header alone. Raises FormatError."""
     with _opened(path) as image:
         return image.size
 
 
-def read_rgb(path: Path, camera: Camera) -> UInt8[Tensor, "h w 3"]:
+def read_rgb(path: DataPath, camera: Camera) -> UInt8[Tensor, "h w 3"]:
     """An 8-bit colour image of the camera's size; alpha is dropped, EXIF rotation not applied.
 
     Raises FormatError where it is missing, broken, of another bit depth or size.
@@ -81,7 +93,7 @@ def read_rgb(path: Path, camera: Camera) -> UInt8[Tensor, "h w 3"]:
 
 
 def read_depth(
-    path: Path, camera: Camera, scale: float, *, none: int | None = None
+    path: DataPath, camera: Camera, scale: float, *, none: int | None = None
 ) -> Float[Tensor, "h w"]:
     """A depth image as float32 z-depth in world units, 0 = none, in the camera's size.
 
@@ -99,7 +111,7 @@ def read_depth(
     return fit_depth(path, depth, camera)
 
 
-def fit_depth(path: Path, depth: NDArray[np.float32], camera: Camera) -> Float[Tensor, "h w"]:
+def fit_depth(path: DataPath, depth: NDArray[np.float32], camera: Camera) -> Float[Tensor, "h w"]:
     """Depth ``[h, w]`` checked, and sampled to the camera's size. Raises FormatError."""
     if not bool(np.isfinite(depth).all()) or float(depth.min(initial=0)) < 0:
         raise FormatError(path, "has depth that is negative or not finite; 0 means none")
@@ -115,33 +127,36 @@ def fit_depth(path: Path, depth: NDArray[np.float32], camera: Camera) -> Float[T
     return torch.from_numpy(depth[y[:, None], x[None, :]])
 
 
+def too_large(width: int, height: int) -> str:
+    """What an error says of an image beyond the limit."""
+    return f"is {width}x{height}; the limit is {PIXELS:,} pixels"
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: DataPath) -> Iterator[Image.Image]:
+    """An image of which only the header is read yet, of a kind and size that readers take."""
     try:
-        with Image.open(path) as image:
+        with path.open() as file, Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > PIXELS:
+                raise FormatError(path, too_large(image.width, image.height))
             yield image
     except FormatError:
         raise
-    except FileNotFoundError:
-        raise FormatError(path, "is missing") from None
+    except Image.DecompressionBombError:
+        raise FormatError(path, f"is of more than {PIXELS:,} pixels, which is the limit") from None
     except _BROKEN as error:
         raise FormatError(path, f"is not a readable image: {error}") from error
 
 
-def _load_steps(path: Path) -> NDArray[Any]:
+def _load_steps(path: DataPath) -> NDArray[Any]:
     with _opened(path) as image:
         if image.mode not in ("I;16", "I;16B", "I;16L", "I"):
             raise FormatError(path, f"is {_kind(image)}; wanted a 16-bit grey depth image")
         return np.array(image)
 
 
-def _load_npy(path: Path) -> NDArray[Any]:
-    try:
-        depth: NDArray[Any] = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise FormatError(path, "is missing") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise FormatError(path, f"is not a readable array: {error}") from error
+def _load_npy(path: DataPath) -> NDArray[Any]:
+    depth = read_npy(path)
     if depth.ndim == 3 and depth.shape[-1] == 1:
         depth = depth[..., 0]
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,8 @@ from torch import Tensor
 from spmem import geometry
 from spmem.camera import Camera
 from spmem.errors import CameraError, FormatError, UnknownNameError
+from spmem.integrations.readers.files import DataPath
+from spmem.integrations.readers.pixels import PIXELS, too_large
 
 Axes = Literal["opencv", "opengl", "ned"]
 RIGID_TOLERANCE = 0.02
@@ -53,7 +54,7 @@ def poses_from_rows(rows: NDArray[np.float64]) -> Float[Tensor, "n 4 4"]:
 
 
 def poses_from_quaternions(
-    path: Path, position: NDArray[np.float64], xyzw: NDArray[np.float64]
+    path: DataPath, position: NDArray[np.float64], xyzw: NDArray[np.float64]
 ) -> Float[Tensor, "n 4 4"]:
     """Poses of positions ``[n, 3]`` and unit quaternions ``[n, 4]``, x first as files have them.
 
@@ -70,7 +71,7 @@ def poses_from_quaternions(
 
 
 def tracked(
-    path: Path, c2w: Float[Tensor, "n 4 4"], sources: Sequence[Path] | None = None
+    path: DataPath, c2w: Float[Tensor, "n 4 4"], sources: Sequence[DataPath] | None = None
 ) -> tuple[Float[Tensor, "m 4 4"], NDArray[np.int64]]:
     """The poses that mean something, made exactly rigid, and the rows at which they stood.
 
@@ -100,7 +101,7 @@ def tracked(
     return clean, rows
 
 
-def left_out(path: Path, count: int, total: int, why: str) -> None:
+def left_out(path: DataPath, count: int, total: int, why: str) -> None:
     """One warning that says how many frames are left out, if any."""
     if count:
         warnings.warn(f"{path}: {count} of {total} frames have {why}, left out", stacklevel=4)
@@ -114,8 +115,10 @@ def scaled(K: Any, size: tuple[int, int], width: int, height: int) -> Float[Tens
     )
 
 
-def cameras_of(path: Path, K: Any, c2w: Any, width: int, height: int) -> Camera:
-    """A Camera whose errors name the file that its numbers came from."""
+def cameras_of(path: DataPath, K: Any, c2w: Any, width: int, height: int) -> Camera:
+    """A Camera whose errors name the file that its numbers came from; of images within the limit of pixels."""
+    if width * height > PIXELS:
+        raise FormatError(path, f"has an image that {too_large(width, height)}")
     try:
         return Camera(K, c2w, width=width, height=height)
     except CameraError as error:

@@ -20,6 +20,7 @@ from torch import Tensor
 from spmem import geometry
 from spmem.camera import Camera
 from spmem.errors import FormatError
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import image_size, list_images, read_depth
 from spmem.integrations.readers.poses import cameras_of, poses_from_rows, tracked
 from spmem.integrations.readers.text import parse, read_lines
@@ -52,45 +53,21 @@ class Clip:
     def cameras(self, width: int, height: int) -> Camera:
         """The cameras ``[n]`` for images of this size in pixels."""
         scale = torch.tensor([width, height, 1.0], dtype=torch.float64)
-        return cameras_of(self.path, self.K * scale[:, None], self.c2w, width, height)
+        path = DataPath.named(self.path)
+        return cameras_of(path, self.K * scale[:, None], self.c2w, width, height)
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether a file starts as a clip does."""
     if not path.is_file() or path.suffix != ".txt":
         return False
-    with path.open("rb") as file:
+    with path.open() as file:
         return file.read(4) == b"http"
 
 
 def read_realestate10k(path: str | Path) -> Clip:
     """Read a clip's cameras. Raises FormatError naming the line that is wrong."""
-    path = Path(path)
-    lines = read_lines(path)
-    if not lines or not lines[0][1][0].startswith("http"):
-        raise FormatError(path, "does not start with a video's address, as RealEstate10K clips do")
-    if len(lines) == 1:
-        raise FormatError(path, "lists no cameras after the video's address")
-    for number, words in lines[1:]:
-        if len(words) != _COUNT:
-            raise FormatError(
-                path, f"line {number} has {len(words)} numbers; wanted {_COUNT}: timestamp, "
-                "fx, fy, cx, cy, k1, k2 and a 3x4 pose"
-            )  # fmt: skip
-    rows = np.array([[parse(path, number, word) for word in words] for number, words in lines[1:]])
-    if not np.isfinite(rows[:, 0]).all():
-        raise FormatError(path, "has a timestamp that is not finite")
-    if rows[:, 5:7].any():
-        raise FormatError(
-            path, "has lens distortion (k1, k2); undistort the images, then set both to 0"
-        )
-    w2c, kept = tracked(path, poses_from_rows(rows[:, 7:]))
-    K = torch.zeros(len(kept), 3, 3, dtype=torch.float64)
-    for column, (i, j) in enumerate(((0, 0), (1, 1), (0, 2), (1, 2)), start=1):
-        K[:, i, j] = torch.from_numpy(rows[kept, column])
-    K[:, 2, 2] = 1
-    timestamps = rows[kept, 0].astype(np.int64)
-    return Clip(path, lines[0][1][0], timestamps, K, geometry.inverse(w2c), kept)
+    return _clip(DataPath.named(path))
 
 
 def open_realestate10k(
@@ -111,25 +88,54 @@ def open_realestate10k(
     Raises FormatError where a file is wrong, or no images are given (cameras alone:
     :func:`read_realestate10k`).
     """
-    path = Path(path)
+    place = DataPath.named(path)
     if images is None:
         raise FormatError(
-            path, "holds cameras only: name the folder of images (images=...), or use read_cameras"
+            place, "holds cameras only: name the folder of images (images=...), or use read_cameras"
         )
-    clip = read_realestate10k(path)
-    total = len(read_lines(path)) - 1
-    files = _matched(list_images(Path(images)), clip, total)
-    depths: list[Path | None] = [None] * len(files)
+    clip = _clip(place)
+    total = len(read_lines(place)) - 1
+    files = _matched(list_images(DataPath.named(images)), clip, total)
+    depths: list[DataPath | None] = [None] * len(files)
     if depth is not None:
-        depths = list(_matched(list_images(Path(depth), (".png", ".npy")), clip, total))
+        listed = list_images(DataPath.named(depth), (".png", ".npy"))
+        depths = list(_matched(listed, clip, total))
     cameras = clip.cameras(*image_size(files[0]))
     depth_of = partial(read_depth, scale=depth_scale)
     return walk_of_files(
-        path, files, depths, cameras, clip.times, depth_of, skipped=total - len(files)
+        place, files, depths, cameras, clip.times, depth_of, skipped=total - len(files)
     )
 
 
-def _matched(files: list[Path], clip: Clip, total: int) -> list[Path]:
+def _clip(path: DataPath) -> Clip:
+    lines = read_lines(path)
+    if not lines or not lines[0][1][0].startswith("http"):
+        raise FormatError(path, "does not start with a video's address, as RealEstate10K clips do")
+    if len(lines) == 1:
+        raise FormatError(path, "lists no cameras after the video's address")
+    for number, words in lines[1:]:
+        if len(words) != _COUNT:
+            raise FormatError(
+                path, f"line {number} has {len(words)} numbers; wanted {_COUNT}: timestamp, "
+                "fx, fy, cx, cy, k1, k2 and a 3x4 pose"
+            )  # fmt: skip
+    rows = np.array([[parse(path, number, word) for word in words] for number, words in lines[1:]])
+    if not (np.abs(rows[:, 0]) < 1 << 53).all():
+        raise FormatError(path, "has a timestamp that is no count of microseconds")
+    if rows[:, 5:7].any():
+        raise FormatError(
+            path, "has lens distortion (k1, k2); undistort the images, then set both to 0"
+        )
+    w2c, kept = tracked(path, poses_from_rows(rows[:, 7:]))
+    K = torch.zeros(len(kept), 3, 3, dtype=torch.float64)
+    for column, (i, j) in enumerate(((0, 0), (1, 1), (0, 2), (1, 2)), start=1):
+        K[:, i, j] = torch.from_numpy(rows[kept, column])
+    K[:, 2, 2] = 1
+    timestamps = rows[kept, 0].astype(np.int64)
+    return Clip(path.path, lines[0][1][0], timestamps, K, geometry.inverse(w2c), kept)
+
+
+def _matched(files: list[DataPath], clip: Clip, total: int) -> list[DataPath]:
     named = {p.stem: p for p in files}
     stems = [str(t) for t in clip.timestamps]
     if all(stem in named for stem in stems):
@@ -137,7 +143,7 @@ def _matched(files: list[Path], clip: Clip, total: int) -> list[Path]:
     if len(files) == total:
         return [files[i] for i in clip.rows]
     raise FormatError(
-        files[0].parent,
+        files[0].path.parent,
         f"has {len(files)} images, neither named by timestamp nor as many as {clip.path.name} "
         f"has cameras ({total})",
     )

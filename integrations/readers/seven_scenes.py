@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import FormatError
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import image_size, read_depth
 from spmem.integrations.readers.poses import cameras_of, scaled, tracked
 from spmem.integrations.readers.text import read_matrix
@@ -26,10 +27,10 @@ SIGN = "frame-000000.pose.txt files"
 FPS = 30.0
 _SIZE = (640, 480)
 _K = [[585.0, 0, 320], [0, 585, 240], [0, 0, 1]]
-_POSE = re.compile(r"frame-(\d+)\.pose\.txt")
+_POSE = re.compile(r"frame-([0-9]+)\.pose\.txt")
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether a folder, or one of its sequences, is laid out so."""
     return bool(_numbers(path) or _sequences(path))
 
@@ -44,53 +45,54 @@ def open_7scenes(path: str | Path, *, K: Any = None) -> Walk:
 
     Raises FormatError naming the file that is missing or wrong.
     """
-    path = Path(path)
-    numbers = _numbers(path)
+    place = DataPath.named(path)
+    numbers = _numbers(place)
     if not numbers:
-        found = _sequences(path)
+        found = _sequences(place)
         if not found:
-            raise FormatError(path, f"holds no {SIGN}")
-        raise FormatError(path, f"holds the sequences {', '.join(found)}: open one of them")
-    poses = [path / f"frame-{n}.pose.txt" for n in numbers]
+            raise FormatError(place, f"holds no {SIGN}")
+        raise FormatError(place, f"holds the sequences {', '.join(found)}: open one of them")
+    poses = [place / f"frame-{n}.pose.txt" for n in numbers]
     c2w = torch.from_numpy(np.stack([read_matrix(p, 4) for p in poses]))
-    c2w, rows = tracked(path, c2w, poses)
-    images = [_colour(path, numbers[i]) for i in rows]
-    depths = [path / f"frame-{numbers[i]}.depth.png" for i in rows]
-    missing = next((p for p in depths if not p.exists()), None)
+    c2w, rows = tracked(place, c2w, poses)
+    images = [_colour(place, numbers[i]) for i in rows]
+    depths = [place / f"frame-{numbers[i]}.depth.png" for i in rows]
+    missing = next((p for p in depths if not p.is_file()), None)
     if missing is not None:
         raise FormatError(missing, "is missing; every pose wants a depth image")
     width, height = image_size(images[0])
-    source, K = (path, K) if K is not None else _intrinsics(path, width, height)
+    source, K = (place, K) if K is not None else _intrinsics(place, width, height)
     cameras = cameras_of(source, K, c2w, width, height)
     times = np.array([int(numbers[i]) for i in rows]) / FPS
     skipped = len(numbers) - len(rows)
-    return walk_of_files(path, images, depths, cameras, times, _depth, skipped=skipped)
+    return walk_of_files(place, images, depths, cameras, times, _depth, skipped=skipped)
 
 
-def _depth(path: Path, camera: Camera) -> Tensor:
+def _depth(path: DataPath, camera: Camera) -> Tensor:
     return read_depth(path, camera, 0.001, none=65535)
 
 
-def _numbers(path: Path) -> list[str]:
+def _numbers(path: DataPath) -> list[str]:
     if not path.is_dir():
         return []
-    found = (_POSE.fullmatch(p.name) for p in path.iterdir())
+    found = (_POSE.fullmatch(p.name) for p in path.entries())
     return sorted((m[1] for m in found if m), key=int)
 
 
-def _sequences(path: Path) -> list[str]:
-    return sorted(p.name for p in path.glob("seq-*") if p.is_dir() and _numbers(p))
+def _sequences(path: DataPath) -> list[str]:
+    found = (p for p in path.entries() if p.name.startswith("seq-")) if path.is_dir() else ()
+    return [p.name for p in found if p.is_dir() and _numbers(p)]
 
 
-def _colour(path: Path, number: str) -> Path:
+def _colour(path: DataPath, number: str) -> DataPath:
     png, jpg = (path / f"frame-{number}.color.{suffix}" for suffix in ("png", "jpg"))
-    if not png.exists() and not jpg.exists():
+    if not png.is_file() and not jpg.is_file():
         raise FormatError(png, "is missing (.jpg too); every pose wants a colour image")
-    return png if png.exists() else jpg
+    return png if png.is_file() else jpg
 
 
-def _intrinsics(path: Path, width: int, height: int) -> tuple[Path, Any]:
+def _intrinsics(path: DataPath, width: int, height: int) -> tuple[DataPath, Any]:
     file = path / "camera-intrinsics.txt"
-    if file.exists():
+    if file.is_file():
         return file, read_matrix(file, 3)
     return path, scaled(_K, _SIZE, width, height)

@@ -1,39 +1,47 @@
-"""Numbers in text files; every error names the file and the line."""
+"""Text, numbers in text, and JSON; every error names the file and the line."""
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spmem.errors import FormatError
+from spmem.integrations.readers.files import DataPath
 
 # What C runtimes print for a value that is not finite; Python's float() reads the other spellings.
 _NOT_FINITE = re.compile(r"[-+]?(1\.#(IND|[QS]NAN|INF)\d*|nan\([^)]*\))", re.IGNORECASE)
 
 
-def read_text(path: Path) -> str:
-    """The whole file as UTF-8. Raises FormatError where it is missing or not text."""
+def read_text(path: DataPath) -> str:
+    """The whole file as UTF-8. Raises FormatError if it is missing or not text."""
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FormatError(path, "is missing") from None
+        return path.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise FormatError(path, f"is not a text file: {error}") from error
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
 
 
-def read_lines(path: Path) -> list[tuple[int, list[str]]]:
+def read_json(path: DataPath) -> Any:
+    """What a JSON file says. Raises FormatError if it is missing, no JSON, or nested too deeply."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(path, f"is not JSON: {error}") from error
+
+
+def read_lines(path: DataPath) -> list[tuple[int, list[str]]]:
     """(line number, words) of each line that is neither empty nor a comment (#); commas separate too."""
     lines = enumerate(read_text(path).splitlines(), start=1)
     split = ((number, line.replace(",", " ").split()) for number, line in lines)
     return [(number, words) for number, words in split if words and not words[0].startswith("#")]
 
 
-def read_rows(path: Path, counts: tuple[int, ...], what: str) -> NDArray[np.float64]:
+def read_rows(path: DataPath, counts: tuple[int, ...], what: str) -> NDArray[np.float64]:
     """The file as an array ``[n, count]``, every line with the same one of ``counts`` numbers.
 
     NaN and infinity are read as such (also as ``-1.#IND``): what they mean is the caller's to say.
@@ -58,7 +66,7 @@ def read_rows(path: Path, counts: tuple[int, ...], what: str) -> NDArray[np.floa
     return np.array([[parse(path, number, w) for w in words] for number, words in lines])
 
 
-def read_matrix(path: Path, size: int) -> NDArray[np.float64]:
+def read_matrix(path: DataPath, size: int) -> NDArray[np.float64]:
     """A ``[size, size]`` matrix, a row a line or all in one line. Raises FormatError."""
     what = f"a {size}x{size} matrix"
     rows = read_rows(path, (size, size * size), what)
@@ -69,7 +77,7 @@ def read_matrix(path: Path, size: int) -> NDArray[np.float64]:
     return rows.reshape(size, size)
 
 
-def parse(path: Path, line: int, word: str) -> float:
+def parse(path: DataPath, line: int, word: str) -> float:
     """One number. Raises FormatError with the line's number."""
     try:
         return float(word)

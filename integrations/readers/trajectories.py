@@ -10,6 +10,7 @@ from spmem import geometry
 from spmem.camera import Camera
 from spmem.errors import FormatError
 from spmem.integrations.readers import nerfstudio, realestate10k, tum
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.opening import open_walk
 from spmem.integrations.readers.pixels import image_size, list_images
 from spmem.integrations.readers.poses import (
@@ -61,18 +62,18 @@ def read_cameras(
     Poses that are not finite are left out with a warning.
     Raises FormatError naming the file, and the line, that is wrong, or where it has no intrinsics.
     """
-    path = Path(path)
+    place = DataPath.named(path)
     if K is None and fov_x is not None:
         K = geometry.intrinsics_from_fov(fov_x, width, height)
-    if path.is_dir():
-        cameras = _one_size(open_walk(path).cameras, width, height)
-    elif path.suffix == ".json":
-        cameras = _one_size(nerfstudio.read_transforms(path).cameras, width, height)
-    elif realestate10k.fits(path):
-        cameras = realestate10k.read_realestate10k(path).cameras(width, height)
+    if place.is_dir():
+        cameras = _one_size(open_walk(place.path).cameras, width, height)
+    elif place.suffix == ".json":
+        cameras = _one_size(nerfstudio.read_transforms(place).cameras, width, height)
+    elif realestate10k.fits(place):
+        cameras = realestate10k.read_realestate10k(place.path).cameras(width, height)
     else:
-        return _read_table(path, width, height, axes, K)
-    return cameras if K is None else cameras_of(path, K, cameras.c2w, width, height)
+        return _read_table(place, width, height, axes, K)
+    return cameras if K is None else cameras_of(place, K, cameras.c2w, width, height)
 
 
 def _one_size(cameras: Cameras, width: int, height: int) -> Camera:
@@ -81,7 +82,7 @@ def _one_size(cameras: Cameras, width: int, height: int) -> Camera:
     return Camera.stack([camera.resize(width, height) for camera in cameras])
 
 
-def _read_table(path: Path, width: int, height: int, axes: Axes | None, K: Any) -> Camera:
+def _read_table(path: DataPath, width: int, height: int, axes: Axes | None, K: Any) -> Camera:
     rows = read_rows(path, (16, 12, 8, 7), _WHAT)
     count = rows.shape[1]
     if count == 8:
@@ -97,13 +98,13 @@ def _read_table(path: Path, width: int, height: int, axes: Axes | None, K: Any) 
     return cameras_of(path, K, c2w, width, height)
 
 
-def _intrinsics(path: Path, count: int, width: int, height: int) -> Any:
-    file, images = path.parent / "K.txt", path.parent / "images"
+def _intrinsics(path: DataPath, count: int, width: int, height: int) -> Any:
+    file, images = path.beside("K.txt"), path.beside("images")
     if file.is_file():
         size = image_size(list_images(images)[0]) if images.is_dir() else (width, height)
         return scaled(read_matrix(file, 3), size, width, height)
     if count == 8:
-        return scaled(tum.default_intrinsics(path.parent), tum.SIZE, width, height)
+        return scaled(tum.default_intrinsics(path.path.parent), tum.SIZE, width, height)
     if count == 7:
         return geometry.intrinsics_from_fov(TARTANAIR_FOV_X, width, height)
     raise FormatError(path, "has no intrinsics: give K or fov_x, or put K.txt beside it")

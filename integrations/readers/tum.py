@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.errors import FormatError
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import image_size, read_depth
 from spmem.integrations.readers.poses import (
     cameras_of,
@@ -37,7 +38,7 @@ _DOCUMENTED = {
 _ROS_DEFAULT = (525.0, 525.0, 319.5, 239.5)
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether a folder is laid out so."""
     return (path / "rgb.txt").is_file() and (path / "groundtruth.txt").is_file()
 
@@ -60,11 +61,11 @@ def open_tum(
 
     Raises FormatError naming the file and line that is wrong.
     """
-    path = Path(path)
-    images, image_times = _read_list(path, "rgb.txt")
-    has_depth = (path / "depth.txt").is_file()
-    depths, depth_times = _read_list(path, "depth.txt") if has_depth else (images, image_times)
-    truth = path / "groundtruth.txt"
+    place = DataPath.named(path)
+    images, image_times = _read_list(place, "rgb.txt")
+    has_depth = (place / "depth.txt").is_file()
+    depths, depth_times = _read_list(place, "depth.txt") if has_depth else (images, image_times)
+    truth = place / "groundtruth.txt"
     pose_times, c2w = read_trajectory(truth)
     c2w, rows = tracked(truth, c2w)
     pose_times = pose_times[rows]
@@ -77,23 +78,23 @@ def open_tum(
     kept = np.flatnonzero(apart <= max_difference)
     if not len(kept):
         raise FormatError(
-            path,
+            place,
             f"no image of rgb.txt has a depth image and a pose within {max_difference:g} s; "
             f"the nearest are {apart.min():.3g} s apart",
         )
     skipped = len(images) - len(kept)
-    left_out(path, skipped, len(images), f"no depth or pose within {max_difference:g} s")
+    left_out(place, skipped, len(images), f"no depth or pose within {max_difference:g} s")
     files = [images[i] for i in kept]
     partners = [depths[nearest_depth[i]] if has_depth else None for i in kept]
     size = image_size(files[0])
-    K = scaled(default_intrinsics(path), SIZE, *size) if K is None else K
-    cameras = cameras_of(path, K, c2w[nearest_pose[kept]], *size)
+    K = scaled(default_intrinsics(place.path), SIZE, *size) if K is None else K
+    cameras = cameras_of(place, K, c2w[nearest_pose[kept]], *size)
     times = image_times[kept] - image_times[0]
     depth_of = partial(read_depth, scale=depth_scale)
-    return walk_of_files(path, files, partners, cameras, times, depth_of, skipped=skipped)
+    return walk_of_files(place, files, partners, cameras, times, depth_of, skipped=skipped)
 
 
-def read_trajectory(path: Path) -> tuple[NDArray[np.float64], Float[Tensor, "n 4 4"]]:
+def read_trajectory(path: DataPath) -> tuple[NDArray[np.float64], Float[Tensor, "n 4 4"]]:
     """Timestamps in seconds and c2w of a trajectory in TUM's format ``t tx ty tz qx qy qz qw``.
 
     Ordered by time; poses may be not finite. Raises FormatError.
@@ -113,7 +114,7 @@ def default_intrinsics(path: Path) -> list[list[float]]:
     return [[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]]
 
 
-def _read_list(path: Path, name: str) -> tuple[list[Path], NDArray[np.float64]]:
+def _read_list(path: DataPath, name: str) -> tuple[list[DataPath], NDArray[np.float64]]:
     file = path / name
     lines = read_lines(file)
     if not lines:

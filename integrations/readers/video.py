@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.errors import FormatError
+from spmem.integrations.readers.arrays import read_npz
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.folders import read_pose_table
 from spmem.integrations.readers.nerfstudio import read_transforms
 from spmem.integrations.readers.pixels import list_images, read_depth
@@ -26,10 +27,10 @@ POSES = ("poses.npz", "transforms.json", "poses.txt")
 SIGN = f"a video ({', '.join(SUFFIXES)}) with NAME.json, NAME.npz, {', '.join(POSES)} beside it"
 
 
-def fits(path: Path) -> bool:
+def fits(path: DataPath) -> bool:
     """Whether this is a video, or a folder that has just one, with poses beside it."""
     if path.is_file():
-        return path.suffix.lower() in SUFFIXES
+        return path.suffix in SUFFIXES
     found = _videos(path)
     return len(found) == 1 and any(file.is_file() for file in _candidates(found[0]))
 
@@ -61,14 +62,15 @@ def open_video(
         FormatError: A file is missing or wrong, or counts do not match.
         MissingExtraError: PyAV is not installed.
     """
-    path = Path(path)
-    file = _video_in(path)
+    place = DataPath.named(path)
+    file = _video_in(place)
     video = VideoFile(file)
-    source = _poses_beside(file) if poses is None else Path(poses)
+    source = _poses_beside(file) if poses is None else DataPath.named(poses)
     count, rows, cameras = _cameras(source, video, K, axes)
     if count != len(video):
         raise FormatError(source, f"has {count} poses; {file.name} has {len(video)} frames")
-    depths = [] if depth is None else list_images(Path(depth), (".png", ".tif", ".tiff", ".npy"))
+    kinds = (".png", ".tif", ".tiff", ".npy")
+    depths = [] if depth is None else list_images(DataPath.named(depth), kinds)
     if depth is not None and len(depths) != len(video):
         raise FormatError(depth, f"has {len(depths)} images; {file.name} has {len(video)} frames")
     depth_of = partial(read_depth, scale=depth_scale)
@@ -78,11 +80,11 @@ def open_video(
         return video.rgb(frame), depth_of(depths[frame], cameras[row]) if depths else None
 
     skipped = len(video) - len(rows)
-    return Walk(path, cameras, video.times[rows], read, range(len(rows)), skipped)
+    return Walk(place.path, cameras, video.times[rows], read, range(len(rows)), skipped)
 
 
 def _cameras(
-    source: Path, video: VideoFile, K: Any, axes: Axes
+    source: DataPath, video: VideoFile, K: Any, axes: Axes
 ) -> tuple[int, NDArray[np.int64], Cameras]:
     if source.suffix == ".json":
         transforms = read_transforms(source)
@@ -92,47 +94,43 @@ def _cameras(
         if isinstance(cameras, tuple) or (cameras.width, cameras.height) != video.size:
             raise FormatError(source, f"has cameras of another size than the video's {video.size}")
         return len(cameras), np.arange(len(cameras)), cameras
-    c2w, stored = _load_npz(source) if source.suffix == ".npz" else _load_table(source)
+    npz = source.suffix == ".npz"
+    c2w, stored = _load_npz(source, video) if npz else _load_table(source)
     K = stored if K is None else torch.as_tensor(K)
     if K is None:
-        raise FormatError(source.parent / "K.txt", "is missing; or pass K")
+        raise FormatError(source.beside("K.txt"), "is missing; or pass K")
     clean, rows = tracked(source, c2w)
     K = K[torch.from_numpy(rows)] if K.ndim == 3 and len(K) == len(c2w) else K
     return len(c2w), rows, cameras_of(source, K, opencv_poses(clean, axes), *video.size)
 
 
-def _load_npz(source: Path) -> tuple[Tensor, Tensor | None]:
-    try:
-        with np.load(source, allow_pickle=False) as arrays:
-            c2w, K = arrays["c2w"], arrays.get("K")
-    except FileNotFoundError:
-        raise FormatError(source, "is missing") from None
-    except KeyError:
-        raise FormatError(source, "lacks the array c2w [N, 4, 4]") from None
-    except (OSError, ValueError, EOFError, TypeError, BadZipFile) as error:
-        raise FormatError(source, f"is not a readable .npz of numbers: {error}") from error
-    if c2w.ndim != 3 or c2w.shape[1:] != (4, 4) or c2w.dtype.kind != "f":
-        raise FormatError(
-            source, f"c2w is {c2w.dtype} {list(c2w.shape)}; wanted floating point [N, 4, 4]"
-        )
-    if K is not None and K.shape not in ((3, 3), (len(c2w), 3, 3)):
-        raise FormatError(source, f"K is {list(K.shape)}; wanted [3, 3] or [{len(c2w)}, 3, 3]")
-    c2w = torch.from_numpy(c2w).double()
-    return c2w, None if K is None else torch.from_numpy(K).double()
+def _load_npz(source: DataPath, video: VideoFile) -> tuple[Tensor, Tensor | None]:
+    """Poses and intrinsics, for as many frames as the video has; others are not even unpacked."""
+    n = len(video)
+    shapes = {"c2w": ((n, 4, 4),), "K": ((3, 3), (n, 3, 3))}
+    arrays = read_npz(source, shapes, f"the video has {n} frames")
+    if "c2w" not in arrays:
+        raise FormatError(source, "lacks the array c2w [N, 4, 4]")
+    c2w, K = (
+        torch.from_numpy(arrays[name].astype(np.float64)) if name in arrays else None
+        for name in ("c2w", "K")
+    )
+    assert c2w is not None
+    return c2w, K
 
 
-def _load_table(source: Path) -> tuple[Tensor, Tensor | None]:
-    K = source.parent / "K.txt"
+def _load_table(source: DataPath) -> tuple[Tensor, Tensor | None]:
+    K = source.beside("K.txt")
     return read_pose_table(source), torch.from_numpy(read_matrix(K, 3)) if K.is_file() else None
 
 
-def _videos(folder: Path) -> list[Path]:
+def _videos(folder: DataPath) -> list[DataPath]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return [file for file in folder.entries() if file.suffix in SUFFIXES]
 
 
-def _video_in(path: Path) -> Path:
+def _video_in(path: DataPath) -> DataPath:
     if not path.is_dir():
         return path
     found = _videos(path)
@@ -142,12 +140,12 @@ def _video_in(path: Path) -> Path:
     return found[0]
 
 
-def _candidates(file: Path) -> list[Path]:
-    named = (file.with_suffix(suffix) for suffix in (".json", ".npz"))
-    return [*named, *(file.parent / name for name in POSES)]
+def _candidates(file: DataPath) -> list[DataPath]:
+    named = (f"{file.stem}{suffix}" for suffix in (".json", ".npz"))
+    return [file.beside(name) for name in (*named, *POSES)]
 
 
-def _poses_beside(file: Path) -> Path:
+def _poses_beside(file: DataPath) -> DataPath:
     for candidate in _candidates(file):
         if candidate.is_file():
             return candidate

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -14,43 +15,60 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.errors import FormatError, MissingExtraError
+from spmem.integrations.readers.files import DataPath
+from spmem.integrations.readers.mp4 import check_claims
+from spmem.integrations.readers.pixels import PIXELS, too_large
 
 _READ_ON = 32
 """So many frames ahead are reached by decoding on; a seek goes back to a keyframe and decodes as much."""
+
+_LIMITS = {"max_pixels": str(PIXELS)}
+_MAGIC = {b"\x1aE\xdf\xa3": "matroska,webm", b"RIFF": "avi"}
+_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 
 
 class VideoFile:
     """The frames of a video file by number: decoded on in sequence, else after a seek.
 
     One decoder, guarded by a lock, so that threads may share it.
-    Raises FormatError where the file is missing, no video or broken, MissingExtraError without PyAV.
+    FFmpeg gets the open file and one demuxer: playlists and scripts, which it would follow to other files and addresses, are
+    not among them.
+
+    Raises FormatError if the file is missing, no video, broken, or claims more frames or pixels than can be;
+    MissingExtraError without PyAV.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path | DataPath) -> None:
         try:
             import av
             from av.error import FFmpegError
         except ImportError as error:
             raise MissingExtraError("av", "formats", "reading a video") from error
-        if not path.is_file():
-            raise FormatError(path, "is missing")
-        self._path, self._broken = path, FFmpegError
+        place = DataPath.named(path)
+        self._path, self._broken = place, FFmpegError
         self._lock = threading.Lock()
+        file = place.open()
+        weakref.finalize(self, file.close)
         try:
+            options = {"format_whitelist": _demuxer(place, file), **_LIMITS}
             # Titles are read too, and nobody has promised that they are UTF-8.
-            self._container = av.open(str(path), metadata_errors="replace")
+            self._container = av.open(file, "r", options=options, metadata_errors="replace")
             if not self._container.streams.video:
-                raise FormatError(path, "has no video stream")
+                raise FormatError(place, "has no video stream")
             self._stream = self._container.streams.video[0]
             if self._stream.codec_context is None:
-                raise FormatError(path, "is of a codec that nothing here decodes")
+                raise FormatError(place, "is of a codec that nothing here decodes")
+            if self._stream.width * self._stream.height > PIXELS:
+                raise FormatError(place, too_large(self._stream.width, self._stream.height))
+            self._stream.codec_context.options = _LIMITS
             self._stream.thread_type = "AUTO"
             packets = self._container.demux(self._stream)
             found = [p.pts for p in packets if p.pts is not None and not p.is_discard]
         except FFmpegError as error:
-            raise FormatError(path, f"is not a readable video: {error}") from error
+            raise FormatError(place, f"is not a readable video: {error}") from error
+        self._size = (self._stream.width, self._stream.height)
         if not found:
-            raise FormatError(path, "holds no video frames")
+            raise FormatError(place, "holds no video frames")
         self._pts: NDArray[np.int64] = np.unique(np.array(found, np.int64))
         self._tick = float(self._stream.time_base or 0)
         self._next = -1  # the frame that the decoder gives next; -1: it stands nowhere
@@ -62,7 +80,7 @@ class VideoFile:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self._stream.width, self._stream.height
+        return self._size
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -80,6 +98,11 @@ class VideoFile:
                 ) from error
             if frame is None:
                 raise FormatError(self._path, f"breaks off before frame {index}")
+            if (frame.width, frame.height) != self._size:
+                raise FormatError(
+                    self._path,
+                    f"frame {index} is {frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}",
+                )
             return torch.from_numpy(frame.to_ndarray(format="rgb24"))
 
     def _reach(self, index: int) -> Any:
@@ -108,3 +131,13 @@ class VideoFile:
                 self._next = index + 1
                 return frame
         return None
+
+
+def _demuxer(path: DataPath, file: BinaryIO) -> str:
+    """What FFmpeg may take the file for, by its first bytes."""
+    magic = file.read(4)
+    file.seek(0)
+    if magic in _MAGIC:
+        return _MAGIC[magic]
+    check_claims(path, file)
+    return _MP4

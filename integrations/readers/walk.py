@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track as rich_track
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.integrations.readers.files import DataPath
 from spmem.integrations.readers.pixels import read_rgb
 from spmem.types import Frame
 
 Cameras = Camera | tuple[Camera, ...]
 Pixels = tuple[Tensor, Tensor | None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,12 +76,12 @@ class Walk(Sequence[Frame]):
 
 
 def walk_of_files(
-    path: Path,
-    images: Sequence[Path],
-    depths: Sequence[Path | None],
+    path: DataPath,
+    images: Sequence[DataPath],
+    depths: Sequence[DataPath | None],
     cameras: Cameras,
     times: NDArray[np.float64] | None,
-    depth_of: Callable[[Path, Camera], Tensor],
+    depth_of: Callable[[DataPath, Camera], Tensor],
     *,
     skipped: int = 0,
     applied_transform: Tensor | None = None,
@@ -96,15 +94,4 @@ def walk_of_files(
         return rgb, None if depth is None else depth_of(depth, camera)
 
     rows = range(len(images))
-    return Walk(path, cameras, times, read, rows, skipped, applied_transform)
-
-
-def track(items: Iterable[T], description: str = "Reading") -> Iterator[T]:
-    """Iterate with a progress bar on standard error; no bar where that is not a terminal.
-
-    Example:
-        >>> list(track(range(3)))
-        [0, 1, 2]
-    """
-    console = Console(stderr=True)
-    yield from rich_track(items, description, console=console, disable=not console.is_terminal)
+    return Walk(path.path, cameras, times, read, rows, skipped, applied_transform)

@@ -93,7 +93,7 @@ def batches(
         first = int(rng.integers(len(episode.keyframes) - chunks + 1))
         look = Look.drawn(rng) if augment else AS_IT_IS
         clips.append([cut(episode, first + i, config, look) for i in range(chunks)])
-    return [_noisy(stacked(row), config, rng) for row in zip(*clips, strict=True)]
+    return [_add_noise(stacked(row), config, rng) for row in zip(*clips, strict=True)]
 
 
 def check_chunks(episode: TrainingEpisode, chunks: int) -> None:
@@ -109,15 +109,15 @@ def check_chunks(episode: TrainingEpisode, chunks: int) -> None:
         )
 
 
-def _noisy(clip: Clip, config: ModelConfig, rng: np.random.Generator) -> Batch:
+def _add_noise(clip: Clip, config: ModelConfig, rng: np.random.Generator) -> Batch:
     """Clips at drawn noise levels, with a memory that errs."""
     size, scale = len(clip.rgb), clip.scale()
     draw = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
     clean = frames_in(clip, scale)[:, :, : config.channels]
-    level = _levels(config, size, rng)
+    level = _draw_noise_levels(config, size, rng)
     noise = torch.randn(clean.shape, generator=draw)
     share = level[:, :, None, None, None]
-    given = _worse(conditions(clip, scale), rng, draw)
+    given = _corrupt_conditions(conditions(clip, scale), rng, draw)
     noisy = (1 - share) * clean + share * noise
     return Batch(noisy, level, clean, given, (clip.depth > 0).float(), scale)
 
@@ -152,7 +152,7 @@ def cut(episode: TrainingEpisode, chunk: int, config: ModelConfig, look: Look = 
         keyframes >= 0,
     ]
     if look.mirrored:
-        arrays = _mirrored(arrays, config.size)
+        arrays = _mirror_arrays(arrays, config.size)
     for i in (0, 4, 7):
         arrays[i] = arrays[i][..., list(look.colours)]
     tensors = [torch.from_numpy(np.ascontiguousarray(array))[None] for array in arrays]
@@ -160,20 +160,20 @@ def cut(episode: TrainingEpisode, chunk: int, config: ModelConfig, look: Look = 
         tensors[i] = tensors[i].float() / 255
     for i in (1, 5, 8):
         tensors[i] = tensors[i].float()
-    return _clip(tensors, config.history)
+    return _make_clip(tensors, config.history)
 
 
 def stacked(clips: Sequence[Clip]) -> Clip:
     """Clips of the same shape as one batch."""
     columns = zip(*(clip[:-1] for clip in clips), strict=True)
-    return _clip([torch.cat(column) for column in columns], clips[0].first)
+    return _make_clip([torch.cat(column) for column in columns], clips[0].first)
 
 
-def _clip(tensors: list[Tensor], first: int) -> Clip:
+def _make_clip(tensors: list[Tensor], first: int) -> Clip:
     return Clip(**dict(zip(Clip._fields, tensors, strict=False)), first=first)
 
 
-def _mirrored(arrays: list[NDArray[Any]], size: int) -> list[NDArray[Any]]:
+def _mirror_arrays(arrays: list[NDArray[Any]], size: int) -> list[NDArray[Any]]:
     """Left and right exchanged, in the pictures and in the world."""
     flip, turned = np.diag([-1.0, 1, 1, 1]).astype(np.float32), list(arrays)
     for i in (0, 4, 7):
@@ -188,7 +188,7 @@ def _mirrored(arrays: list[NDArray[Any]], size: int) -> list[NDArray[Any]]:
     return turned
 
 
-def _levels(config: ModelConfig, size: int, rng: np.random.Generator) -> Tensor:
+def _draw_noise_levels(config: ModelConfig, size: int, rng: np.random.Generator) -> Tensor:
     """Noise levels ``[B, F]``, independent for each frame (Diffusion Forcing), as often as a rollout's.
 
     In three of four clips the recent frames are nearly clean, and in half of them the new frames have one level.
@@ -207,7 +207,9 @@ def _levels(config: ModelConfig, size: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(level).float()
 
 
-def _worse(given: Conditions, rng: np.random.Generator, draw: torch.Generator) -> Conditions:
+def _corrupt_conditions(
+    given: Conditions, rng: np.random.Generator, draw: torch.Generator
+) -> Conditions:
     """Memory that is left out, is another clip's, is noisy, or has holes."""
     size = len(given.rays)
     nothing = rng.random(size) < NOTHING

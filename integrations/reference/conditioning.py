@@ -56,7 +56,7 @@ class Clip(NamedTuple):
 
 def frames_in(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 4 h w"]:
     """The frames as the network draws them: colour and depth in -1..1."""
-    return _drawn(clip.rgb, clip.depth, scale)
+    return _encode_rgbd(clip.rgb, clip.depth, scale)
 
 
 def frames_out(
@@ -77,7 +77,7 @@ def rescaled(
 ) -> Float[Tensor, "b f c h w"]:
     """The same frames as a clip of another scale has them."""
     rgb, depth = frames_out(drawn, scale)
-    return rgb.movedim(-1, 2) * 2 - 1 if depth is None else _drawn(rgb, depth, to)
+    return rgb.movedim(-1, 2) * 2 - 1 if depth is None else _encode_rgbd(rgb, depth, to)
 
 
 def conditions(clip: Clip, scale: Float[Tensor, " b"]) -> Conditions:
@@ -85,31 +85,31 @@ def conditions(clip: Clip, scale: Float[Tensor, " b"]) -> Conditions:
     height, width = clip.rgb.shape[2:4]
     origin = torch.linalg.inv(clip.c2w[:, clip.first, None])
     mask = clip.projected_mask[:, :, None].float()
-    shown = _drawn(clip.projected_rgb, clip.projected_depth, scale) * mask
+    shown = _encode_rgbd(clip.projected_rgb, clip.projected_depth, scale) * mask
     there = clip.known[:, :, None, None, None].float()
     references = torch.cat(
         [
-            _drawn(clip.reference_rgb, clip.reference_depth, scale),
-            _rays(clip.reference_K, origin @ clip.reference_c2w, scale, height, width),
+            _encode_rgbd(clip.reference_rgb, clip.reference_depth, scale),
+            _encode_rays(clip.reference_K, origin @ clip.reference_c2w, scale, height, width),
         ],
         2,
     )
     return Conditions(
-        rays=_rays(clip.K, origin @ clip.c2w, scale, height, width),
+        rays=_encode_rays(clip.K, origin @ clip.c2w, scale, height, width),
         projection=torch.cat([shown, mask], 2),
         references=torch.cat([references, torch.ones_like(references[:, :, :1])], 2) * there,
-        warped=warped(clip, scale),
+        warped=warp_keyframes(clip, scale),
     )
 
 
-def warped(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 8 h w"]:
+def warp_keyframes(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 8 h w"]:
     """The keyframes' pixels at the new cameras, through the projection's depth: :class:`Conditions` says which channels.
 
     A pixel is the first keyframe's that saw its point, by depth within :data:`SEES`; 0 where none did.
     """
     b, f, h, w = clip.projected_depth.shape
     r = clip.known.shape[1]
-    rays = _local(clip.K, h, w)
+    rays = _camera_rays(clip.K, h, w)
     points = clip.projected_depth[..., None] * rays  # [b, f, h, w, 3]
     to = torch.linalg.inv(clip.reference_c2w)[:, None] @ clip.c2w[:, :, None]  # [b, f, r, 4, 4]
     there = (
@@ -119,7 +119,7 @@ def warped(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 8 h w"]
     depth = there[..., 2]
     xy = pixel[..., :2] / depth.clamp(min=1e-6)[..., None] / xy_size(w, h, depth) * 2 - 1
     grid = xy.transpose(1, 2).reshape(b * r, f * h, w, 2)
-    colour = _drawn(clip.reference_rgb, clip.reference_depth, scale)[:, :, :3].flatten(0, 1)
+    colour = _encode_rgbd(clip.reference_rgb, clip.reference_depth, scale)[:, :, :3].flatten(0, 1)
     seen = clip.reference_depth.flatten(0, 1)[:, None]
     fetched = F.grid_sample(colour, grid, padding_mode="border", align_corners=False)
     fetched = fetched.view(b, r, 3, f, h, w).permute(0, 3, 1, 4, 5, 2)
@@ -128,7 +128,7 @@ def warped(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 8 h w"]
     valid = (depth > 1e-6) & (xy.abs() < 1).all(-1) & ((saw - depth).abs() < SEES * depth)
     valid &= clip.projected_mask[:, :, None] & clip.known[:, None, :, None, None]
     which = torch.linspace(-1, 1, r, device=xy.device)[:, None, None].expand_as(depth)
-    own = _share(clip.projected_depth, scale)[:, :, None].expand_as(depth)
+    own = _normalize_depth(clip.projected_depth, scale)[:, :, None].expand_as(depth)
     channels = torch.cat([fetched, torch.stack([own, *xy.unbind(-1), which], -1)], -1)
     channels = torch.cat([channels, torch.ones_like(channels[..., :1])], -1)
     first = valid & (valid.cumsum(2) == 1)
@@ -140,24 +140,24 @@ def xy_size(width: int, height: int, like: Tensor) -> Float[Tensor, "2"]:
     return torch.tensor([width, height], dtype=like.dtype, device=like.device)
 
 
-def _local(K: Tensor, h: int, w: int) -> Tensor:
+def _camera_rays(K: Tensor, h: int, w: int) -> Tensor:
     """Rays of unit depth in camera axes ``[..., H, W, 3]``."""
     y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], -1).to(K)
     return torch.einsum("...ij,hwj->...hwi", torch.linalg.inv(K), pixels)
 
 
-def _share(depth: Tensor, scale: Tensor) -> Tensor:
+def _normalize_depth(depth: Tensor, scale: Tensor) -> Tensor:
     """Depth in -1..1: 0 at the scale, -1 for none."""
     unit = scale.view(-1, *[1] * (depth.ndim - 1))
     return (depth - unit) / (depth + unit)
 
 
-def _drawn(rgb: Tensor, depth: Tensor, scale: Tensor) -> Tensor:
-    return torch.cat([rgb * 2 - 1, _share(depth, scale)[..., None]], -1).movedim(-1, 2)
+def _encode_rgbd(rgb: Tensor, depth: Tensor, scale: Tensor) -> Tensor:
+    return torch.cat([rgb * 2 - 1, _normalize_depth(depth, scale)[..., None]], -1).movedim(-1, 2)
 
 
-def _rays(K: Tensor, c2w: Tensor, scale: Tensor, h: int, w: int) -> Tensor:
+def _encode_rays(K: Tensor, c2w: Tensor, scale: Tensor, h: int, w: int) -> Tensor:
     c2w = c2w.clone()
     c2w[..., :3, 3] /= scale[:, None, None]
     return plucker_rays(K, c2w, w, h).movedim(-1, 2)

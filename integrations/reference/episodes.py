@@ -25,7 +25,7 @@ from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return, walk
 
 FRAMES = 48
-"""Of an episode."""
+"""Frames of an episode."""
 CHUNK = 4
 """Frames that memory is asked about at once."""
 KEYFRAMES = 4
@@ -33,7 +33,7 @@ KEYFRAMES = 4
 HELD_OUT = 1000
 """Houses of lower seeds are never trained on."""
 MOVING = 1 / 6
-"""Of the houses that are drawn, how many have moving things."""
+"""Share of the drawn houses that have moving things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +59,13 @@ class TrainingEpisode:
 ARRAYS = tuple(field.name for field in fields(TrainingEpisode))
 
 
-def remembered(
+def record_episode(
     frames: Sequence[Frame], spoiled: Callable[[int, Frame], Frame] | None = None
 ) -> TrainingEpisode:
     """The episode of frames with depth: each chunk is asked about, then stored.
 
     Args:
-        frames: Of one size; what does not fill a chunk is left out.
+        frames: Frames of one size; what does not fill a chunk is left out.
         spoiled: What memory is given instead of frame i, so that the generator meets a memory that errs.
 
     Raises:
@@ -75,7 +75,7 @@ def remembered(
     if count < 2 * CHUNK:
         raise InputError(f"an episode has at least {2 * CHUNK} frames, got {len(frames)}")
     ids: dict[int, int] = {}
-    asked: list[tuple[NDArray[Any], ...]] = []
+    answers: list[tuple[NDArray[Any], ...]] = []
     with open_memory(config=MemoryConfig(recent=CHUNK, check_poses=False)) as memory:
         for start in range(0, count, CHUNK):
             if start:
@@ -84,7 +84,7 @@ def remembered(
                 seen, chosen = context.projection, np.full(KEYFRAMES, -1, np.int16)
                 chosen[: len(context.keyframes)] = [ids[one.id] for one in context.keyframes]
                 rgb = (seen.rgb * 255).round().to(torch.uint8).numpy()
-                asked.append((rgb, seen.depth.half().numpy(), seen.mask.numpy(), chosen))
+                answers.append((rgb, seen.depth.half().numpy(), seen.mask.numpy(), chosen))
             for i in range(start, start + CHUNK):
                 id = memory.store(frames[i] if spoiled is None else spoiled(i, frames[i]))
                 if id is not None:
@@ -92,10 +92,10 @@ def remembered(
     kept = frames[:count]
     return TrainingEpisode(
         np.stack([frame.rgb_uint8().numpy() for frame in kept]).astype(np.uint8),
-        np.stack([_depth(frame).half().numpy() for frame in kept]),
+        np.stack([_require_training_depth(frame).half().numpy() for frame in kept]),
         np.stack([frame.camera.K.numpy() for frame in kept]),
         np.stack([frame.camera.c2w.numpy() for frame in kept]),
-        *(np.stack(column) for column in zip(*asked, strict=True)),
+        *(np.stack(column) for column in zip(*answers, strict=True)),
     )
 
 
@@ -133,17 +133,17 @@ def in_house(
     else:
         cameras = walk(house, frames, stride=float(rng.uniform(0.12, 0.3)), **look)
     spoils = rng.random() < 0.5
-    told = bool(things) and bool(np.random.default_rng([seed, 12]).random() < 0.5)
-    still = _still(house, cameras) if told else None
+    segmented = bool(things) and bool(np.random.default_rng([seed, 12]).random() < 0.5)
+    still = _mask_static_pixels(house, cameras) if segmented else None
 
-    def given(i: int, frame: Frame) -> Frame:
-        frame = _spoiled(frame, rng) if spoils else frame
+    def perturbed(i: int, frame: Frame) -> Frame:
+        frame = _perturb_frame(frame, rng) if spoils else frame
         return frame if still is None else frame.replace(confidence=still[i])
 
-    return remembered(list(house.frames(cameras, samples=3)), given)
+    return record_episode(list(house.frames(cameras, samples=3)), perturbed)
 
 
-def _still(house: House, cameras: Camera) -> torch.Tensor:
+def _mask_static_pixels(house: House, cameras: Camera) -> torch.Tensor:
     """1.0 where cameras ``[T]`` see nothing that moves, else 0.0 ``[T, H, W]``."""
     seen = house.render(cameras).instance
     return (~torch.isin(seen, torch.tensor(house.movers))).float()
@@ -161,7 +161,7 @@ def in_walk(
         if i % stride == 0 and frame.depth is not None:
             stretch.append(square(frame, size))
         if len(stretch) == length:
-            yield remembered(stretch)
+            yield record_episode(stretch)
             stretch = []
 
 
@@ -172,7 +172,7 @@ def square(frame: Frame, size: int) -> Frame:
     rgb = frame.rgb_float()[y : y + side, x : x + side].permute(2, 0, 1)[None]
     rgb = torch.nn.functional.interpolate(rgb, (size, size), mode="bilinear", antialias=True)
     rows = ((torch.arange(size) + 0.5) * side / size).long()
-    depth = _depth(frame)[y + rows][:, x + rows]
+    depth = _require_training_depth(frame)[y + rows][:, x + rows]
     K = camera.K.clone()
     K[0, 2], K[1, 2] = K[0, 2] - x, K[1, 2] - y
     K[:2] *= size / side
@@ -180,15 +180,15 @@ def square(frame: Frame, size: int) -> Frame:
     return Frame(rgb[0].permute(1, 2, 0).clamp(0, 1), depth, small, frame.time)
 
 
-def _depth(frame: Frame) -> torch.Tensor:
+def _require_training_depth(frame: Frame) -> torch.Tensor:
     if frame.depth is None:
         raise InputError("the generator is trained on frames with depth")
     return frame.depth
 
 
-def _spoiled(frame: Frame, rng: np.random.Generator) -> Frame:
+def _perturb_frame(frame: Frame, rng: np.random.Generator) -> Frame:
     """Depth off by a slow wave of a few per cent, colour by a gain and a tint, a little blurred."""
-    depth = _depth(frame)
+    depth = _require_training_depth(frame)
     coarse = torch.from_numpy(rng.normal(0, 0.03, (1, 1, 4, 4))).float()
     wave = torch.nn.functional.interpolate(coarse, depth.shape, mode="bicubic")[0, 0]
     tint = torch.from_numpy(rng.normal(0, 0.02, 3)).float()

@@ -40,8 +40,8 @@ class ReferenceGenerator:
 
     Args:
         model: The network; put into evaluation mode.
-        steps: Of Euler's method from noise to frames.
-        forms: Of memory that it takes, of :data:`FORMS`; others are left out, as in the controls of the benchmark.
+        steps: Steps of Euler's method from noise to frames.
+        forms: Forms of memory that it takes, of :data:`FORMS`; others are left out, as in the controls of the benchmark.
 
     Raises:
         InputError: No steps, or an unknown form.
@@ -108,14 +108,18 @@ class ReferenceGenerator:
         shown = "projection" in self.forms or "warp" in self.forms
         mask = seen.mask if shown else torch.zeros_like(seen.mask)
         clip = Clip(
-            rgb=_led([frame.rgb_float() for frame in recent], seen.rgb, config.history, blank=True),
-            depth=_led([_depth(frame) for frame in recent], seen.depth, config.history, blank=True),
+            rgb=_prepend_history(
+                [frame.rgb_float() for frame in recent], seen.rgb, config.history, blank=True
+            ),
+            depth=_prepend_history(
+                [_depth_or_zeros(frame) for frame in recent], seen.depth, config.history, blank=True
+            ),
             K=track.K[None],
             c2w=track.c2w[None],
-            projected_rgb=_led([], seen.rgb, config.history),
-            projected_depth=_led([], seen.depth, config.history),
-            projected_mask=_led([], mask, config.history),
-            **self._keyframes(context, device),
+            projected_rgb=_prepend_history([], seen.rgb, config.history),
+            projected_depth=_prepend_history([], seen.depth, config.history),
+            projected_mask=_prepend_history([], mask, config.history),
+            **self._encode_keyframes(context, device),
             first=config.history,
         )
         scale = clip.scale()
@@ -129,10 +133,10 @@ class ReferenceGenerator:
         video = frames_in(clip, scale)[:, :, : config.channels]
         return Conditioning(video, missing, given, scale, seen.depth * mask)
 
-    def _keyframes(self, context: Retrieval, device: torch.device) -> dict[str, Tensor]:
+    def _encode_keyframes(self, context: Retrieval, device: torch.device) -> dict[str, Tensor]:
         """The first few keyframes; black ones where there are fewer."""
-        wanted = {"references", "warp"} & self.forms
-        frames = [frame.to(device) for frame in context.frames()] if wanted else []
+        used_forms = {"references", "warp"} & self.forms
+        frames = [frame.to(device) for frame in context.frames()] if used_forms else []
         count, size = self.model.config.keyframes, self.model.config.size
         frames = [frame for frame in frames if frame.camera.width == frame.camera.height == size]
         frames = frames[:count]
@@ -164,7 +168,7 @@ class ReferenceGenerator:
         Args:
             conditioning: What :meth:`condition` gave for the same cameras.
             cameras: ``[T]``.
-            seed: Of the noise.
+            seed: Seed of the noise.
             state: What the chunk before returned, for a model that scans.
             callback: ``callback(step, steps, frames)`` with the frames as they are ``[1, T, C, H, W]`` in -1..1; what
                 it returns takes their place.
@@ -189,13 +193,15 @@ class ReferenceGenerator:
         return Generated(rgb[0], torch.where(known > 0, known, depth[0]), kept or None)
 
 
-def _depth(frame: Frame) -> Tensor:
+def _depth_or_zeros(frame: Frame) -> Tensor:
     if frame.depth is None:
         return torch.zeros(frame.camera.height, frame.camera.width, device=frame.camera.device)
     return frame.depth
 
 
-def _led(before: list[Tensor], like: Tensor, history: int, *, blank: bool = False) -> Tensor:
+def _prepend_history(
+    before: list[Tensor], like: Tensor, history: int, *, blank: bool = False
+) -> Tensor:
     """``[1, history + T, ...]``: nothing, then ``before``, then ``like``, or nothing in its place."""
     led = like.new_zeros(history + len(like), *like.shape[1:])
     for i, one in enumerate(before):

@@ -106,7 +106,7 @@ class StateSpace(nn.Module):
     ) -> tuple[Tensor, Float[Tensor, "n heads states d"]]:
         """Tokens of the same shape, and the state after the first ``leaving`` frames."""
         b, f, _p, d = x_BFPD.shape
-        x, gate, keys, queries, step = self.inputs(self._blocks(x_BFPD)).split(
+        x, gate, keys, queries, step = self.inputs(self._split_blocks(x_BFPD)).split(
             (d, d, self.states, self.states, self.heads), -1
         )
         x = x.unflatten(-1, (self.heads, -1)).transpose(1, 2).float()  # [n, heads, l, d]
@@ -132,15 +132,15 @@ class StateSpace(nn.Module):
         if kept is None:
             kept = x.new_zeros(len(x), self.heads, self.states, x.shape[-1])
         y = y.transpose(1, 2).flatten(2).to(gate.dtype)
-        return self._frames(self.out(self.norm(y * F.silu(gate)).to(gate.dtype)), b, f), kept
+        return self._join_blocks(self.out(self.norm(y * F.silu(gate)).to(gate.dtype)), b, f), kept
 
-    def _blocks(self, x_BFPD: Tensor) -> Tensor:
+    def _split_blocks(self, x_BFPD: Tensor) -> Tensor:
         """``[B x blocks, F x side x side, D]``: time goes slowest, a block's patches row by row."""
         n, side = self.grid // self.side, self.side
         x: Tensor = x_BFPD.unflatten(2, (n, side, n, side)).permute(0, 2, 4, 1, 3, 5, 6)
         return x.flatten(3, 5).flatten(0, 2)
 
-    def _frames(self, x: Tensor, b: int, f: int) -> Tensor:
+    def _join_blocks(self, x: Tensor, b: int, f: int) -> Tensor:
         n, side = self.grid // self.side, self.side
         x = x.unflatten(0, (b, n, n)).unflatten(3, (f, side, side))
         whole: Tensor = x.permute(0, 3, 1, 4, 2, 5, 6).flatten(2, 5)

@@ -112,18 +112,18 @@ class WorldModel(nn.Module):
             given: Rays and memory.
             state: What an earlier call kept, of the frames before this clip; None at the beginning, and always for the
                 attention backbone.
-            leaving: Of how many frames at the clip's beginning the state is kept.
+            leaving: Number of frames at the clip's beginning whose state is kept.
         """
         config = self.config
         frames = video_BFCHW.shape[1]
-        x = self.patches(_patches(video_BFCHW, config.patch))
-        x = x + self.rays(_patches(given.rays, config.patch))
+        x = self.patches(_pixels_to_patches(video_BFCHW, config.patch))
+        x = x + self.rays(_pixels_to_patches(given.rays, config.patch))
         x = x + self.place + self.order[:frames, None]
-        noise = self.modulation(self.noise(_waves(noise_BF, config.width).to(x.dtype)))
+        noise = self.modulation(self.noise(_embed_noise_level(noise_BF, config.width).to(x.dtype)))
         noise = noise.unflatten(-1, (6, -1))
         mask = causal_window(frames, config.grid**2, config.window, x.device)
-        hints = self._hints(x, noise, given)
-        references, known = self._references(given) if config.references else (None, None)
+        hints = self._branch_hints(x, noise, given)
+        references, known = self._encode_references(given) if config.references else (None, None)
         kept: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             if i in hints:
@@ -135,25 +135,27 @@ class WorldModel(nn.Module):
             else:
                 x, after = layer(*given_)
             kept += [] if after is None else [after]
-        drawn = _pixels(self.draw(self.norm(x)), config.patch, config.grid)
-        return self._shared(drawn.float(), video_BFCHW, noise_BF, given), kept
+        drawn = _patches_to_pixels(self.draw(self.norm(x)), config.patch, config.grid)
+        return self._blend_sources(drawn.float(), video_BFCHW, noise_BF, given), kept
 
-    def _hints(self, x: Tensor, noise: Tensor, given: Conditions) -> dict[int, Tensor]:
+    def _branch_hints(self, x: Tensor, noise: Tensor, given: Conditions) -> dict[int, Tensor]:
         """What the branch adds before which layer."""
         config = self.config
         if not len(self.branch):
             return {}
         seen = [given.projection] * config.projection + [given.warped] * config.warp
-        h = x + self.seen(_patches(torch.cat(seen, 2), config.patch))
+        h = x + self.seen(_pixels_to_patches(torch.cat(seen, 2), config.patch))
         hints = {}
         for i, (layer, output) in enumerate(zip(self.branch, self.zero, strict=True)):
             h, _ = layer(h, noise, None)
             hints[i * config.layers // len(self.branch)] = output(h)
         return hints
 
-    def _references(self, given: Conditions) -> tuple[Tensor, Tensor]:
+    def _encode_references(self, given: Conditions) -> tuple[Tensor, Tensor]:
         """Tokens ``[B, 1 + R x P, D]`` of the references, after one that says nothing, and which of them are there."""
-        tokens = self.references(_patches(given.references, self.config.patch)) + self.place
+        tokens = (
+            self.references(_pixels_to_patches(given.references, self.config.patch)) + self.place
+        )
         known = given.references[:, :, -1, 0, 0] > 0
         known = known[..., None].expand(tokens.shape[:3]).flatten(1)
         nothing = self.nothing.to(tokens.dtype).expand(len(tokens), 1, -1)
@@ -162,7 +164,9 @@ class WorldModel(nn.Module):
             torch.cat([known.new_ones(len(known), 1), known], 1),
         )
 
-    def _shared(self, drawn: Tensor, video: Tensor, noise_BF: Tensor, given: Conditions) -> Tensor:
+    def _blend_sources(
+        self, drawn: Tensor, video: Tensor, noise_BF: Tensor, given: Conditions
+    ) -> Tensor:
         """What the network draws, its shares of what lies there, and the mended seams."""
         config = self.config
         answer, shares = drawn[:, :, : config.channels], drawn[:, :, config.channels :].unbind(2)
@@ -176,19 +180,19 @@ class WorldModel(nn.Module):
         return answer + mended
 
 
-def _patches(pixels: Tensor, patch: int) -> Tensor:
+def _pixels_to_patches(pixels: Tensor, patch: int) -> Tensor:
     """``[B, F, C, H, W]`` to ``[B, F, P, C x patch x patch]``."""
     x: Tensor = pixels.unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
     return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(2, 3)
 
 
-def _pixels(tokens: Tensor, patch: int, grid: int) -> Tensor:
-    """The inverse of :func:`_patches`."""
+def _patches_to_pixels(tokens: Tensor, patch: int, grid: int) -> Tensor:
+    """The inverse of :func:`_pixels_to_patches`."""
     x: Tensor = tokens.unflatten(-1, (-1, patch, patch)).unflatten(2, (grid, grid))
     return x.permute(0, 1, 4, 2, 5, 3, 6).flatten(5).flatten(3, 4)
 
 
-def _waves(level: Tensor, width: int) -> Tensor:
+def _embed_noise_level(level: Tensor, width: int) -> Tensor:
     """Sines and cosines of a noise level."""
     speed = torch.exp(torch.linspace(0, math.log(1000.0), width // 2, device=level.device))
     angle = level.float()[..., None] * speed

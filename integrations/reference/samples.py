@@ -25,7 +25,7 @@ def sheet(
     Args:
         model: In evaluation mode.
         episodes: From which the clips are taken, evenly.
-        steps: Of sampling.
+        steps: Sampling steps.
         clips: How many.
 
     Returns:
@@ -44,16 +44,16 @@ def sheet(
     nothing = Conditions(given.rays, *(torch.zeros_like(form) for form in given[1:]))
     truth = clip.rgb[:, config.history :]
     covered = clip.projected_mask[:, config.history :]
-    rows, told = [truth], {}
+    rows, psnr = [truth], {}
     for name, memory in (("with memory", given), ("without", nothing)):
         rgb = frames_out(sample(model, video, memory, steps=steps)[0], scale)[0]
         error = ((rgb - truth) ** 2).mean(-1)[covered]
-        told[name] = float(-10 * torch.log10(error.mean().clamp(min=1e-6)))
+        psnr[name] = float(-10 * torch.log10(error.mean().clamp(min=1e-6)))
         rows.append(rgb)
-    return np.concatenate([_row(row) for row in rows], 1), told
+    return np.concatenate([_tile_clips(row) for row in rows], 1), psnr
 
 
-def _row(rgb: Float[Tensor, "b t h w 3"]) -> NDArray[np.uint8]:
+def _tile_clips(rgb: Float[Tensor, "b t h w 3"]) -> NDArray[np.uint8]:
     """Frames side by side, clips one below the other."""
     side = rgb.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
     image: NDArray[np.uint8] = (side.clamp(0, 1) * 255).round().to(torch.uint8).numpy()

@@ -26,12 +26,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spmem.errors import FormatError, InputError, MissingExtraError
-from spmem.integrations.readers import track
 from spmem.integrations.reference.batches import Batch, batches, check_chunks
 from spmem.integrations.reference.episodes import TrainingEpisode
 from spmem.integrations.reference.lora import adapt, merged
 from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.reference.objective import descend
+from spmem.progress import track
 
 MEMORY = ("seen", "branch", "zero", "references", "nothing", "look", "draw")
 """Names of the modules that read memory, or say how much of it is taken over."""
@@ -49,8 +49,8 @@ class TrainConfig:
     lr: Learning rate, after ``warmup`` steps and before the last fifth of ``steps``, in which it falls to 0.
     warmup: Steps.
     decay: Weight decay.
-    ema: Of the running mean of the weights, which is what is kept.
-    seed: Of everything that is drawn.
+    ema: Decay of the running mean of the weights, which is what is kept.
+    seed: Seed of everything that is drawn.
     augment: Mirror clips and exchange their colours at random; not for a scene of one's own.
     bf16: Autocast to bfloat16.
     recompute: Recompute activations in the backward pass.
@@ -143,7 +143,9 @@ class Trainer:
         )
         self.step = 0
         self._device = next(model.parameters()).device
-        self._board = _board(out / "tensorboard") if config.tensorboard and not self.rank else None
+        self._board = (
+            _open_tensorboard(out / "tensorboard") if config.tensorboard and not self.rank else None
+        )
         self._ahead = ThreadPoolExecutor(1)
         self._next: tuple[int, Future[list[Batch]]] | None = None
 
@@ -153,7 +155,9 @@ class Trainer:
         for _ in track(range(self.step, config.steps), "Training"):
             values.append(self.advance())
             if self.step % config.log_every == 0 or self.step == config.steps:
-                self._log(sum(values) / len(values), len(values) / (perf_counter() - since))
+                self._append_log_line(
+                    sum(values) / len(values), len(values) / (perf_counter() - since)
+                )
                 values, since = [], perf_counter()
             if self.step % config.save_every == 0 or self.step == config.steps:
                 self.save()
@@ -162,7 +166,7 @@ class Trainer:
 
     def advance(self) -> float:
         """One step; its loss."""
-        config, chunks = self.config, self._batches()
+        config, chunks = self.config, self._next_batches()
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(self.step)
         self.optimizer.zero_grad()
@@ -177,10 +181,10 @@ class Trainer:
             self.mean[name].lerp_(now, 1 - keep)
         return value
 
-    def _batches(self) -> list[Batch]:
+    def _next_batches(self) -> list[Batch]:
         """The batches of this step, a chunk each, while the next step's are being made in a thread."""
 
-        def made(step: int) -> Future[list[Batch]]:
+        def submit(step: int) -> Future[list[Batch]]:
             config = self.config
             return self._ahead.submit(
                 batches,
@@ -195,13 +199,13 @@ class Trainer:
             )
 
         now = self._next if self._next and self._next[0] == self.step else None
-        chunks = (now[1] if now else made(self.step)).result()
-        self._next = (self.step + 1, made(self.step + 1))
+        chunks = (now[1] if now else submit(self.step)).result()
+        self._next = (self.step + 1, submit(self.step + 1))
         return [one.to(self._device) for one in chunks]
 
     def averaged(self) -> WorldModel:
         """A model of its own with the running mean of the weights, on the CPU; to be called in every process."""
-        whole = {name: _whole(value).cpu() for name, value in self.mean.items()}
+        whole = {name: _gather_full_tensor(value).cpu() for name, value in self.mean.items()}
         model = WorldModel(self.model.config)
         model.load_state_dict(merged(whole))
         return model.eval()
@@ -212,7 +216,9 @@ class Trainer:
         tensors |= {f"mean.{name}": value for name, value in self.mean.items()}
         for i, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-        whole = {name: _whole(value).cpu().contiguous() for name, value in tensors.items()}
+        whole = {
+            name: _gather_full_tensor(value).cpu().contiguous() for name, value in tensors.items()
+        }
         about = {
             "step": self.step,
             "model": asdict(self.model.config),
@@ -229,7 +235,7 @@ class Trainer:
         return path
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in the folder; False where there is none.
+        """Go on from the checkpoint in the folder; False if there is no checkpoint.
 
         With the same configuration and episodes, and as many processes, the run then is what it would have been, bit for
         bit on a CPU.
@@ -244,21 +250,21 @@ class Trainer:
         if about["model"] != asdict(self.model.config):
             raise FormatError(path, f"is a checkpoint of another model: {about['model']}")
         for name, value in self.model.state_dict().items():
-            value.copy_(_like(tensors[f"model.{name}"], value))
-            self.mean[name].copy_(_like(tensors[f"mean.{name}"], value))
+            value.copy_(_shard_like(tensors[f"model.{name}"], value))
+            self.mean[name].copy_(_shard_like(tensors[f"mean.{name}"], value))
         trained = [value for value in self.model.parameters() if value.requires_grad]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
                 _, index, field = name.split(".")
-                kept = value if field == "step" else _like(value, trained[int(index)])
+                kept = value if field == "step" else _shard_like(value, trained[int(index)])
                 state.setdefault(int(index), {})[field] = kept
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.step = about["step"]
         return True
 
-    def _log(self, value: float, rate: float) -> None:
+    def _append_log_line(self, value: float, rate: float) -> None:
         """A line of ``log.csv``."""
         if self.rank:
             return
@@ -297,7 +303,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FormatError(path, f"is no checkpoint: {error}") from error
 
 
-def _board(folder: Path) -> Any:
+def _open_tensorboard(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -305,11 +311,11 @@ def _board(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _whole(value: Tensor) -> Tensor:
+def _gather_full_tensor(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def _like(value: Tensor, like: Tensor) -> Tensor:
+def _shard_like(value: Tensor, like: Tensor) -> Tensor:
     """Shared out as another tensor is."""
     if isinstance(like, DTensor):
         return distribute_tensor(value, like.device_mesh, like.placements)

@@ -50,7 +50,7 @@ def gaussians_from_surfels(surfels: Surfels) -> Gaussians:
     wide = surfels.radius / SIGMAS
     return {
         "means": surfels.position,
-        "quats": _upright(surfels.normal),
+        "quats": _normal_to_quaternion(surfels.normal),
         "scales": torch.stack([wide, wide, FLAT * wide], -1),
         "opacities": surfels.confidence / (surfels.confidence + HALF),
         "colors": surfels.colour,
@@ -123,7 +123,7 @@ class GsplatRenderer:
             return nothing(surfels, cameras)
         if len(surfels) > MOST:
             raise InputError(f"gsplat draws at most {MOST} surfels here, got {len(surfels)}")
-        draw = self._rasterization or _rasterization(cameras.device)
+        draw = self._rasterization or _import_rasterization(cameras.device)
         gaussians = gaussians_from_surfels(surfels)
         count = torch.arange(len(surfels), device=cameras.device).to(torch.float32)
         counted = torch.cat([gaussians["colors"], count[:, None]], -1)
@@ -134,7 +134,7 @@ class GsplatRenderer:
         )
         index = median[..., 0].detach().long()
         solid = opacity[..., 0] >= 0.5
-        depth, facing = _meet(surfels, cameras, index)
+        depth, facing = _intersect_planes(surfels, cameras, index)
         mask = solid & facing
         shown = mask[..., None]
         rgb = torch.where(shown, mixed[..., :3] / opacity.clamp(min=0.5), 0.0)
@@ -143,7 +143,7 @@ class GsplatRenderer:
         return projection(surfels, cameras, rgb, depth, normal, mask, index)
 
 
-def _rasterization(device: torch.device) -> Callable[..., Any]:
+def _import_rasterization(device: torch.device) -> Callable[..., Any]:
     try:
         from gsplat import rasterization_2dgs  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
@@ -157,7 +157,7 @@ def _rasterization(device: torch.device) -> Callable[..., Any]:
     return draw
 
 
-def _upright(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+def _normal_to_quaternion(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
     """The shortest turn of +z into the normal, as quaternions wxyz; for a normal below, after half a turn about x."""
     x, y, z = normal.unbind(-1)
     zero = torch.zeros_like(x)
@@ -166,7 +166,7 @@ def _upright(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
     return torch.nn.functional.normalize(torch.where(z[:, None] >= 0, above, below), dim=-1)
 
 
-def _meet(
+def _intersect_planes(
     surfels: Surfels, cameras: Camera, index: Int[Tensor, "t h w"]
 ) -> tuple[Float[Tensor, "t h w"], Tensor]:
     """The depth at which pixels' rays meet the planes of surfels, and whether those face the camera.

@@ -26,7 +26,7 @@ def pointclouds_from_surfels(surfels: Surfels) -> Any:
     Raises:
         MissingPytorch3dError: PyTorch3D is not installed.
     """
-    structures = _part("structures", "point clouds")
+    structures = _import_pytorch3d("structures", "point clouds")
     return structures.Pointclouds(
         points=[surfels.position], normals=[surfels.normal], features=[surfels.colour]
     )
@@ -44,10 +44,10 @@ def surfels_from_pointclouds(
 
     Args:
         clouds: With normals (made unit here), and features ``[n, 3]`` that are colours in 0..1.
-        radius: Of the discs, in world units: point clouds do not know it. The distance to the nearest neighbour
+        radius: Radius of the discs, in world units: point clouds do not know it. The distance to the nearest neighbour
             leaves no holes.
         ids: The surfels' names; None counts them from 0.
-        confidence: Of every surfel, > 0.
+        confidence: Confidence of every surfel, > 0.
         time: Seconds at which the surfels were seen.
 
     Raises:
@@ -93,7 +93,7 @@ def perspective_cameras(cameras: Camera) -> Any:
         )
     many = cameras if cameras.shape else cameras[None]
     ndc, K = many.to_pytorch3d(), many.K
-    return _part("renderer", "cameras").PerspectiveCameras(
+    return _import_pytorch3d("renderer", "cameras").PerspectiveCameras(
         R=ndc["R"],
         T=ndc["T"],
         focal_length=torch.stack([K[:, 0, 0], K[:, 1, 1]], -1),
@@ -150,7 +150,7 @@ class PointRenderer:
     Where more than ``nearest`` circles lie over a pixel, those of the farthest centres are not looked at. On the CPU
     the rasteriser tries every point at every pixel.
 
-    Sources: PyTorch3D (arXiv 2007.08501); what is mixed is told by :mod:`spmem.kernels.raster_torch`.
+    Sources: PyTorch3D (arXiv 2007.08501); what is mixed follows :mod:`spmem.kernels.raster_torch`.
 
     Args:
         nearest: Points looked at for a pixel, by the depth of their centres.
@@ -170,11 +170,11 @@ class PointRenderer:
         """The surfels along a trajectory ``[T]``."""
         if not drawable(surfels, cameras):
             return nothing(surfels, cameras)
-        index, centred = self._under(surfels, cameras)
+        index, centred = self._points_under_pixels(surfels, cameras)
         there, index = index >= 0, index.clamp(min=0)
-        depth, off, facing = _meet(surfels, cameras, index)
+        depth, off, facing = _intersect_surfels(surfels, cameras, index)
         inside = off <= 1
-        depth = torch.where(inside, depth, _depths(surfels, cameras, index))
+        depth = torch.where(inside, depth, _centre_depths(surfels, cameras, index))
         off = torch.where(inside, off, 1.0)
         hit = there & (inside | centred)
         front = torch.where(hit, depth, torch.inf).amin(-1)
@@ -188,16 +188,20 @@ class PointRenderer:
         return projection(
             surfels,
             cameras,
-            rgb=_mix(share, surfels.colour[index]),
+            rgb=_weighted_sum(share, surfels.colour[index]),
             depth=torch.where(mask, (share * depth).sum(-1), behind),
-            normal=torch.nn.functional.normalize(_mix(share, surfels.normal[index]), dim=-1),
+            normal=torch.nn.functional.normalize(
+                _weighted_sum(share, surfels.normal[index]), dim=-1
+            ),
             mask=mask,
             index=index.gather(-1, most)[..., 0],
         )
 
-    def _under(self, surfels: Surfels, cameras: Camera) -> tuple[Int[Tensor, "t h w k"], Tensor]:
+    def _points_under_pixels(
+        self, surfels: Surfels, cameras: Camera
+    ) -> tuple[Int[Tensor, "t h w k"], Tensor]:
         """The points under each pixel, -1 = none, and whether their centres are within half a pixel's diagonal."""
-        renderer = _part("renderer", "PointRenderer")
+        renderer = _import_pytorch3d("renderer", "PointRenderer")
         n, scale = len(surfels), min(cameras.width, cameras.height) / 2
         position = surfels.position.detach()
         _, z = cameras.project(position)
@@ -208,13 +212,13 @@ class PointRenderer:
             image_size=(cameras.height, cameras.width), radius=radius, points_per_pixel=self.nearest
         )
         rasterizer = renderer.PointsRasterizer(perspective_cameras(cameras), settings)
-        cloud = _part("structures", "PointRenderer").Pointclouds([position])
+        cloud = _import_pytorch3d("structures", "PointRenderer").Pointclouds([position])
         found = rasterizer(cloud.extend(len(cameras)))
         row = found.idx.long()
         return torch.where(row >= 0, row % n, -1), found.dists * scale**2 <= PIXEL**2
 
 
-def _meet(
+def _intersect_surfels(
     surfels: Surfels, cameras: Camera, index: Int[Tensor, "t h w k"]
 ) -> tuple[Float[Tensor, "t h w k"], Float[Tensor, "t h w k"], Tensor]:
     """Where pixels' rays meet surfels' planes: depth, square of the distance in radii; and whether those face them."""
@@ -226,7 +230,7 @@ def _meet(
     return depth, torch.where(depth > 0, away, torch.inf), apart < 0
 
 
-def _depths(
+def _centre_depths(
     surfels: Surfels, cameras: Camera, index: Int[Tensor, "t h w k"]
 ) -> Float[Tensor, "t h w k"]:
     """z-depths of surfels' centres."""
@@ -235,11 +239,13 @@ def _depths(
     return torch.stack([z[at, t] for t, at in enumerate(index)])
 
 
-def _mix(share: Float[Tensor, "*b k"], values: Float[Tensor, "*b k c"]) -> Float[Tensor, "*b c"]:
+def _weighted_sum(
+    share: Float[Tensor, "*b k"], values: Float[Tensor, "*b k c"]
+) -> Float[Tensor, "*b c"]:
     return (share[..., None] * values).sum(-2)
 
 
-def _part(name: str, what: str) -> Any:
+def _import_pytorch3d(name: str, what: str) -> Any:
     """A module of PyTorch3D."""
     try:
         return import_module(f"pytorch3d.{name}")

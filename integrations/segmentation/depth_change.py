@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool
@@ -47,7 +46,7 @@ class DepthChange:
         self, frames: Sequence[Frame], known: Projection | None = None
     ) -> Bool[Tensor, "t h w"]:
         """True where something moves; all False without ``known``. Raises FrameError where a frame has no depth."""
-        depth = torch.stack([_depth(frame, i) for i, frame in enumerate(frames)])
+        depth = torch.stack([_require_compared_depth(frame, i) for i, frame in enumerate(frames)])
         if known is None:
             return torch.zeros_like(depth, dtype=torch.bool)
         if known.depth.shape != depth.shape:
@@ -67,17 +66,7 @@ class DepthChange:
         return torch.nn.functional.max_pool2d(moving, size, 1, self.grow)[:, 0] > 0
 
 
-def _sam2() -> Any:
-    from spmem.integrations.segmentation.sam2 import Sam2  # which starts from DepthChange
-
-    return Sam2()
-
-
-DYNAMIC_SEGMENTERS: Mapping[str, Callable[..., Any]] = {"depth-change": DepthChange, "sam2": _sam2}
-"""The shipped segmenters by name; installed packages add theirs (:mod:`spmem.plugins`)."""
-
-
-def _depth(frame: Frame, i: int) -> Tensor:
+def _require_compared_depth(frame: Frame, i: int) -> Tensor:
     if frame.depth is None:
         raise FrameError(f"depth-change compares depth, and frame {i} has none; estimate it first")
     return frame.depth

@@ -37,7 +37,7 @@ class Sam2:
     Args:
         model: A folder or a name on the hub of a ``Sam2VideoModel``, or such a module.
         noticed: Any :class:`spmem.protocols.DynamicSegmenter`; None takes :class:`DepthChange`.
-        objects: Followed at most; the largest patches come first.
+        objects: Objects followed at most; the largest patches come first.
         smallest: Share of the image.
         patience: Frames.
         device: Where the model is to run; None leaves it where it is (the CPU, if it is read here).
@@ -98,14 +98,14 @@ class Sam2:
             raise FrameError("sam2 follows frames of one size; call it once for each size")
         proposed = self.noticed(frames, known)
         return torch.stack(
-            [self._step(frame, seen) for frame, seen in zip(frames, proposed, strict=True)]
+            [self._step_frame(frame, seen) for frame, seen in zip(frames, proposed, strict=True)]
         )
 
-    def _step(self, frame: Frame, noticed: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    def _step_frame(self, frame: Frame, noticed: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
         edge = int(self.model.image_size)
         pixels = scaled(frame.rgb_float()[None], (edge, edge), IMAGENET, "bilinear")
         pixels = pixels.to(self.model.device, self.model.dtype)
-        masks = self._follow(pixels, noticed)
+        masks = self._follow_objects(pixels, noticed)
         self._doubt = [
             0 if bool((mask & noticed).any()) else doubt + 1
             for mask, doubt in zip(masks, self._doubt, strict=True)
@@ -114,13 +114,13 @@ class Sam2:
         followed = torch.zeros_like(noticed)
         for i in kept:
             followed |= masks[i]
-        fresh = self._fresh(noticed, followed, self.objects - len(kept))
+        fresh = self._find_new_objects(noticed, followed, self.objects - len(kept))
         if fresh or len(kept) < len(masks):
             self._doubt = [self._doubt[i] for i in kept] + [0] * len(fresh)
-            self._begin(pixels, [masks[i] for i in kept] + fresh)
+            self._begin_session(pixels, [masks[i] for i in kept] + fresh)
         return followed | noticed
 
-    def _follow(
+    def _follow_objects(
         self, pixels: Float[Tensor, "1 3 e e"], noticed: Bool[Tensor, "h w"]
     ) -> list[Bool[Tensor, "h w"]]:
         """The mask of each object in the next frame."""
@@ -128,13 +128,13 @@ class Sam2:
             return []
         self._count += 1
         found = self.model(inference_session=self._session, frame=pixels, frame_idx=self._count)
-        self._forget()
+        self._drop_old_frames()
         masks = torch.nn.functional.interpolate(
             found.pred_masks.float(), tuple(noticed.shape), mode="bilinear"
         )
         return [mask.to(noticed.device) > 0 for mask in masks[:, 0]]
 
-    def _fresh(
+    def _find_new_objects(
         self, noticed: Bool[Tensor, "h w"], followed: Bool[Tensor, "h w"], room: int
     ) -> list[Bool[Tensor, "h w"]]:
         """The largest patches that are noticed and not followed."""
@@ -146,8 +146,10 @@ class Sam2:
         ]
         return sorted(found, key=lambda patch: -int(patch.sum()))[: max(room, 0)]
 
-    def _begin(self, pixels: Float[Tensor, "1 3 e e"], masks: list[Bool[Tensor, "h w"]]) -> None:
-        """A session anew, from this frame on, with these masks."""
+    def _begin_session(
+        self, pixels: Float[Tensor, "1 3 e e"], masks: list[Bool[Tensor, "h w"]]
+    ) -> None:
+        """Start a new session from this frame on, with these masks."""
         self._session, self._count = None, 0
         if not masks:
             return
@@ -172,7 +174,7 @@ class Sam2:
         self.model(inference_session=session, frame=pixels, frame_idx=0)
         self._session = session
 
-    def _forget(self) -> None:
+    def _drop_old_frames(self) -> None:
         """Drop what SAM 2 does not look back at any more; the frame of the prompts stays."""
         session, config = self._session, self.model.config
         reach = max(int(config.num_maskmem), int(config.max_object_pointers_in_encoder))

@@ -19,19 +19,19 @@ from spmem.camera import Camera
 from spmem.types import Projection
 
 DAMPING = 1e-4
-"""Of the normal equations, relative to their mean diagonal: holds the motions that the view leaves open."""
+"""Damping of the normal equations, relative to their mean diagonal: holds the motions that the view leaves open."""
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 
 
-class Seen(NamedTuple):
+class FramePoints(NamedTuple):
     """What the frame's pixels with depth show; ``[n]`` each: points in the camera's axes, and their brightness."""
 
     points: Float[Tensor, "n 3"]
     brightness: Float[Tensor, " n"]
 
 
-class Rendered(NamedTuple):
+class RenderedMap(NamedTuple):
     """The map as one camera sees it: points and normals ``[h, w, 3]``, the mask, brightness, and its slope along x and y.
 
     The slope is 0 beside pixels that the map does not cover, and across depth steps.
@@ -69,7 +69,7 @@ def thin_out(
     guess: Camera,
     stride: int,
     pose: Float[Tensor, "4 4"],
-) -> tuple[Seen, Camera]:
+) -> tuple[FramePoints, Camera]:
     """The camera with every stride-th pixel alone, and what half of these show in each direction.
 
     Depth is not averaged, which would bridge edges; brightness is, over the pixels left out.
@@ -83,25 +83,31 @@ def thin_out(
     camera = Camera(K, pose, width=small.shape[1], height=small.shape[0], validate=False)
     reach = stride | 1
     even = torch.nn.functional.avg_pool2d(
-        _luma(rgb)[None], reach, 1, reach // 2, count_include_pad=False
+        _rgb_to_luma(rgb)[None], reach, 1, reach // 2, count_include_pad=False
     )[0]
     rays = geometry.rays(camera.K, camera.width, camera.height)[::2, ::2]
     even, small = even[first::stride, first::stride][::2, ::2], small[::2, ::2]
     there = small > 0
-    return Seen(rays[there] * small[there][:, None], even[there]), camera
+    return FramePoints(rays[there] * small[there][:, None], even[there]), camera
 
 
-def rendered(known: Projection) -> Rendered:
+def rendered(known: Projection) -> RenderedMap:
     """The first view of a projection, made ready."""
     mask, depth = known.mask[0], known.depth[0]
-    brightness = _luma(known.rgb[0])
+    brightness = _rgb_to_luma(known.rgb[0])
     slope = torch.stack(
-        [_slope(brightness, depth, mask), _slope(brightness.mT, depth.mT, mask.mT).mT], -1
+        [
+            _brightness_slope(brightness, depth, mask),
+            _brightness_slope(brightness.mT, depth.mT, mask.mT).mT,
+        ],
+        -1,
     )
-    return Rendered(known.cameras[0], known.points[0], known.normal[0], mask, brightness, slope)
+    return RenderedMap(known.cameras[0], known.points[0], known.normal[0], mask, brightness, slope)
 
 
-def associate(seen: Seen, pose: Float[Tensor, "4 4"], known: Rendered, gate: float) -> Pairs:
+def associate(
+    seen: FramePoints, pose: Float[Tensor, "4 4"], known: RenderedMap, gate: float
+) -> Pairs:
     """Each point with the map in the pixel that it falls into."""
     camera = known.camera
     x = geometry.transform(pose, seen.points)
@@ -121,7 +127,7 @@ def associate(seen: Seen, pose: Float[Tensor, "4 4"], known: Rendered, gate: flo
 
 
 def improve(
-    pairs: Pairs, pose: Float[Tensor, "4 4"], known: Rendered, width: float, colour: float
+    pairs: Pairs, pose: Float[Tensor, "4 4"], known: RenderedMap, width: float, colour: float
 ) -> tuple[Float[Tensor, "4 4"], float]:
     """The pose after one reweighted least-squares step, and how far it moved: relative to the depth, or in radians.
 
@@ -135,7 +141,7 @@ def improve(
     if not bool(near.any()):
         return pose, 0.0
     centre, scale = pose[:3, 3], float(pairs.z[near].median())
-    normal, right = _weighed(pairs.normal / pairs.z[:, None], pairs.residual, pairs, centre, scale, width)  # fmt: skip
+    normal, right = _normal_equations(pairs.normal / pairs.z[:, None], pairs.residual, pairs, centre, scale, width)  # fmt: skip
     if colour > 0:
         K, R = known.camera.K, known.camera.c2w[:3, :3]
         point = (pairs.x - known.camera.position) @ R
@@ -144,7 +150,9 @@ def improve(
         along = -(ahead * point[:, :2]).sum(-1) / z
         uphill = torch.cat([ahead, along[:, None]], -1) @ R.mT  # of brightness, a world unit
         darker = pairs.darker - pairs.darker[near].median()
-        more = _weighed(-uphill, darker, pairs, centre, scale, 0.05, near & (uphill != 0).any(-1))
+        more = _normal_equations(
+            -uphill, darker, pairs, centre, scale, 0.05, near & (uphill != 0).any(-1)
+        )
         normal, right = normal + colour * more[0], right + colour * more[1]
     normal += DAMPING * normal.diagonal().mean() * torch.eye(6, dtype=normal.dtype, device=normal.device)  # fmt: skip
     step = torch.linalg.solve(normal, right).to(pose.dtype)
@@ -156,7 +164,7 @@ def improve(
     return improved, float(step.norm()) / scale
 
 
-def _weighed(
+def _normal_equations(
     uphill: Float[Tensor, "n 3"],
     residual: Float[Tensor, " n"],
     pairs: Pairs,
@@ -180,11 +188,11 @@ def _weighed(
     return weighed.mT @ rows / variance, weighed.mT @ residual.double() / variance
 
 
-def _luma(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
+def _rgb_to_luma(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
     return rgb @ rgb.new_tensor(LUMA)
 
 
-def _slope(
+def _brightness_slope(
     brightness: Float[Tensor, "h w"], depth: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]
 ) -> Float[Tensor, "h w"]:
     """Central differences along the last axis; 0 at the border, beside what is not covered and across depth steps."""

@@ -44,7 +44,7 @@ def trajectory_error(found: Camera, truth: Camera) -> TrajectoryError:
             f"wanted two trajectories of one length, got {list(found.shape)} and {list(truth.shape)}"
         )
     p, q = found.position.double().cpu(), truth.position.double().cpu()
-    R = _rotation(p - p.mean(0), q - q.mean(0))
+    R = _fit_rotation(p - p.mean(0), q - q.mean(0))
     apart = (p - p.mean(0)) @ R.mT - (q - q.mean(0))
     c2w, true = found.c2w.double().cpu(), truth.c2w.double().cpu()
     last = true[0] @ torch.linalg.inv(c2w[0]) @ c2w[-1]
@@ -58,7 +58,7 @@ def trajectory_error(found: Camera, truth: Camera) -> TrajectoryError:
     )
 
 
-def _rotation(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+def _fit_rotation(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """The rotation that takes p nearest to q (Umeyama, PAMI 1991, without scale)."""
     U, _, Vh = torch.linalg.svd(q.mT @ p)
     flip = torch.ones(3, dtype=p.dtype)

@@ -31,7 +31,7 @@ CANDIDATES = 5
 SWINGS = (-0.3, -0.15, 0.0, 0.15, 0.3)
 """Radians that the camera may have turned otherwise than guessed, to the side and up or down."""
 TRIES = 3
-"""Of these turns, the most likely are tried."""
+"""How many of these turns, the most likely ones, are tried."""
 SMALL = 60
 """Height in pixels of the images that guesses are compared with."""
 
@@ -40,7 +40,7 @@ How = Literal["start", "followed", "found again", "lost"]
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
+class TrackedFrame:
     """What became of a frame.
 
     frame: At the pose that was found. A lost frame stands where it was guessed to be, which means nothing.
@@ -61,7 +61,7 @@ class Followed:
 
 def follow(
     frames: Iterable[Frame], memory: SpatialMemory, *, tracker: PoseTracker | None = None
-) -> Iterator[Followed]:
+) -> Iterator[TrackedFrame]:
     """Track frames of unknown poses against a memory, and store each where it was found.
 
     Each frame is guessed to move on as the last two did, then to stand where the last did, then to have turned from there
@@ -79,7 +79,7 @@ def follow(
         tracker: Confirms and corrects guesses; None takes :class:`ProjectiveIcp`.
 
     Yields:
-        A :class:`Followed` for every frame.
+        A :class:`TrackedFrame` for every frame.
 
     Raises:
         FrameError: A frame without depth.
@@ -107,51 +107,53 @@ def follow(
         if frame.depth is None:
             raise FrameError("follow aligns depth, and a frame has none; estimate it first")
         if not len(memory.keyframes):
-            yield Followed(frame, "start", memory.store(frame))
+            yield TrackedFrame(frame, "start", memory.store(frame))
             before = [frame.camera.c2w]
             continue
-        near = _near(tracker, frame, before, memory)
-        camera = _again(tracker, frame, memory) if near is None else near
+        near = _track_from_motion(tracker, frame, before, memory)
+        camera = _track_from_keyframes(tracker, frame, memory) if near is None else near
         if camera is None:
-            yield Followed(frame.moved(before[-1]) if before else frame, "lost")
+            yield TrackedFrame(frame.moved(before[-1]) if before else frame, "lost")
             before = before[-1:]
             continue
         before = [*before[-1:], camera.c2w] if near is not None else [camera.c2w]
         found = frame.moved(camera.c2w)
         how: How = "found again" if near is None else "followed"
-        yield Followed(found, how, memory.store(found))
+        yield TrackedFrame(found, how, memory.store(found))
 
 
-def _near(
+def _track_from_motion(
     tracker: PoseTracker, frame: Frame, before: list[Tensor], memory: SpatialMemory
 ) -> Camera | None:
     """The frame's camera, from the motion so far."""
     if not before:
         return None
-    first = [_onwards(*before), before[-1]] if len(before) > 1 else [before[-1]]
+    first = [_extrapolate_pose(*before), before[-1]] if len(before) > 1 else [before[-1]]
     for guess in first:
-        found = _confirmed(tracker, frame, guess, memory)
+        found = _try_tracker(tracker, frame, guess, memory)
         if found is not None and likeness(frame, found, memory) >= ALIKE:
             return found
-    for guess in _turned(frame, first, memory):
-        found = _confirmed(tracker, frame, guess, memory)
+    for guess in _turn_guesses(frame, first, memory):
+        found = _try_tracker(tracker, frame, guess, memory)
         if found is not None and likeness(frame, found, memory) >= ALIKE:
             return found
     return None
 
 
-def _again(tracker: PoseTracker, frame: Frame, memory: SpatialMemory) -> Camera | None:
+def _track_from_keyframes(
+    tracker: PoseTracker, frame: Frame, memory: SpatialMemory
+) -> Camera | None:
     """The frame's camera, from the keyframes that look like it: the one whose map looks most like the frame."""
     best, most = None, ALIKE
     for match in memory.find(image=frame, k=CANDIDATES):
-        found = _confirmed(tracker, frame, match.keyframe.camera.c2w, memory)
+        found = _try_tracker(tracker, frame, match.keyframe.camera.c2w, memory)
         alike = -1.0 if found is None else likeness(frame, found, memory)
         if alike >= most:
             best, most = found, alike
     return best
 
 
-def _confirmed(
+def _try_tracker(
     tracker: PoseTracker, frame: Frame, guess: Float[Tensor, "4 4"], memory: SpatialMemory
 ) -> Camera | None:
     near = frame.moved(guess.to(frame.camera.device)).camera
@@ -161,21 +163,22 @@ def _confirmed(
         return None
 
 
-def _turned(
+def _turn_guesses(
     frame: Frame, guesses: list[Tensor], memory: SpatialMemory
 ) -> list[Float[Tensor, "4 4"]]:
     """The guesses turned by the swings from which the map looks most like the frame, best first."""
     swings = [(yaw, pitch) for yaw in SWINGS for pitch in SWINGS if yaw or pitch]
-    turns = torch.stack([_rotation(yaw, pitch) for yaw, pitch in swings])
+    turns = torch.stack([_turn_camera(yaw, pitch) for yaw, pitch in swings])
     poses = torch.cat([guess @ turns.to(guess.device) for guess in guesses])
-    depth, brightness, camera = _small(frame)
+    depth, brightness, camera = _shrink_frame(frame)
     cameras = Camera(camera.K, poses, width=camera.width, height=camera.height, validate=False)
     known = memory.retrieve(cameras, k=0).projection
     both = known.mask & (depth > 0)
     near = (both & ((known.depth - depth).abs() < 0.1 * depth)).float().mean((-2, -1))
     scores = torch.tensor(
         [
-            float(share) * max(_correlation(brightness[mask], _even(shown)[mask]), 0.0)
+            float(share)
+            * max(_correlate_brightness(brightness[mask], _mean_brightness(shown)[mask]), 0.0)
             for share, mask, shown in zip(near, both, known.rgb, strict=True)
         ]
     )
@@ -184,13 +187,13 @@ def _turned(
 
 def likeness(frame: Frame, camera: Camera, memory: SpatialMemory) -> float:
     """Correlation of the frame's brightness with what the map shows from a camera, over covered pixels, in small images."""
-    _, brightness, small = _small(frame.moved(camera.c2w))
+    _, brightness, small = _shrink_frame(frame.moved(camera.c2w))
     known = memory.retrieve(small[None], k=0).projection
     mask = known.mask[0]
-    return _correlation(brightness[mask], _even(known.rgb[0])[mask])
+    return _correlate_brightness(brightness[mask], _mean_brightness(known.rgb[0])[mask])
 
 
-def _small(frame: Frame) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"], Camera]:
+def _shrink_frame(frame: Frame) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"], Camera]:
     """Depth and brightness in a small image, and its camera."""
     assert frame.depth is not None
     camera = frame.camera
@@ -198,15 +201,17 @@ def _small(frame: Frame) -> tuple[Float[Tensor, "h w"], Float[Tensor, "h w"], Ca
     small = camera.resize(max(round(camera.width * height / camera.height), 1), height)
     size = (small.height, small.width)
     depth = torch.nn.functional.interpolate(frame.depth[None, None], size, mode="nearest-exact")
-    even = torch.nn.functional.interpolate(_even(frame.rgb_float())[None, None], size, mode="area")
+    even = torch.nn.functional.interpolate(
+        _mean_brightness(frame.rgb_float())[None, None], size, mode="area"
+    )
     return depth[0, 0], even[0, 0], small
 
 
-def _even(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
+def _mean_brightness(rgb: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w"]:
     return rgb.mean(-1)
 
 
-def _correlation(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> float:
+def _correlate_brightness(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> float:
     if not len(one):
         return 0.0
     both = torch.stack([one, other]).double()
@@ -217,7 +222,7 @@ def _correlation(one: Float[Tensor, " n"], other: Float[Tensor, " n"]) -> float:
     return float((both[0] * both[1]).sum()) / norm if norm > 1e-9 else 0.0
 
 
-def _rotation(yaw: float, pitch: float) -> Float[Tensor, "4 4"]:
+def _turn_camera(yaw: float, pitch: float) -> Float[Tensor, "4 4"]:
     """A turn of the camera to its right, and then up."""
     turn = torch.eye(4)
     sideways = torch.tensor([math.cos(yaw / 2), 0.0, math.sin(yaw / 2), 0.0])
@@ -228,6 +233,8 @@ def _rotation(yaw: float, pitch: float) -> Float[Tensor, "4 4"]:
     return turn
 
 
-def _onwards(before: Float[Tensor, "4 4"], last: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+def _extrapolate_pose(
+    before: Float[Tensor, "4 4"], last: Float[Tensor, "4 4"]
+) -> Float[Tensor, "4 4"]:
     """The pose after the same motion once more."""
     return geometry.nearest_rotation(last @ geometry.inverse(before) @ last)

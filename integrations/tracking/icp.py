@@ -28,7 +28,7 @@ class ProjectiveIcp:
 
     Gauss-Newton with Tukey's weights on two residuals with projective association: the distances to the map's planes,
     relative to depth, and the differences in brightness (:mod:`spmem.integrations.tracking.alignment` names the papers).
-    At each image size the map is rendered anew from the pose so far. In motions that neither holds, as along a wall of
+    At each image size the map is rendered again from the pose so far. In motions that neither holds, as along a wall of
     one colour, the pose keeps the guess.
 
     Args:
@@ -102,7 +102,7 @@ class ProjectiveIcp:
                     break
             pairs = associate(seen, pose, known, self.gate)
         assert pairs is not None
-        self._check(pairs)
+        self._check_overlap(pairs)
         return Camera(
             guess.K,
             geometry.nearest_rotation(pose),
@@ -111,7 +111,7 @@ class ProjectiveIcp:
             validate=False,
         )
 
-    def _check(self, pairs: Pairs) -> None:
+    def _check_overlap(self, pairs: Pairs) -> None:
         on_map = float((pairs.near & (pairs.residual.abs() < ON_MAP)).sum())
         covered, seen = float(pairs.covered.sum()), len(pairs.x)
         if on_map < self.overlap * seen or on_map < self.agreement * covered or not seen:

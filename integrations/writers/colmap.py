@@ -45,36 +45,42 @@ def write_colmap(
         for number, frame in enumerate(frames_of(frames), start=1):
             name = f"frame_{number - 1:05d}.png"
             write_rgb(place / "images" / name, frame)
-            intrinsics, pose = _lines(frame.camera)
+            intrinsics, pose = _camera_lines(frame.camera)
             camera = cameras.setdefault(intrinsics, len(cameras) + 1)
             images += [f"{number} {pose} {camera} {name}", ""]
         if not images:
             raise InputError("write_colmap needs at least one frame")
         model = place / "sparse" / "0"
         model.mkdir(parents=True)
-        _write(model / "cameras.txt", _CAMERAS, [f"{i} {line}" for line, i in cameras.items()])
-        _write(model / "images.txt", _IMAGES, images)
-        _write(model / "points3D.txt", _POINTS, [] if points is None else _points(points))
+        _write_lines(
+            model / "cameras.txt", _CAMERAS, [f"{i} {line}" for line, i in cameras.items()]
+        )
+        _write_lines(model / "images.txt", _IMAGES, images)
+        _write_lines(
+            model / "points3D.txt", _POINTS, [] if points is None else _point_lines(points)
+        )
 
 
-def _lines(camera: Camera) -> tuple[str, str]:
+def _camera_lines(camera: Camera) -> tuple[str, str]:
     colmap = camera.to_colmap()
-    intrinsics = f"PINHOLE {camera.width} {camera.height} {_numbers(colmap['params'].tolist())}"
-    return intrinsics, _numbers([*colmap["qvec"].tolist(), *colmap["tvec"].tolist()])
+    intrinsics = (
+        f"PINHOLE {camera.width} {camera.height} {_format_numbers(colmap['params'].tolist())}"
+    )
+    return intrinsics, _format_numbers([*colmap["qvec"].tolist(), *colmap["tvec"].tolist()])
 
 
-def _points(points: Surfels) -> list[str]:
+def _point_lines(points: Surfels) -> list[str]:
     colours = (points.colour * 255).round().clamp(0, 255).to(torch.uint8).tolist()
     positions = points.position.tolist()
     return [
-        f"{i} {_numbers(position)} {' '.join(map(str, colour))} 0"
+        f"{i} {_format_numbers(position)} {' '.join(map(str, colour))} 0"
         for i, (position, colour) in enumerate(zip(positions, colours, strict=True), start=1)
     ]
 
 
-def _numbers(values: list[float]) -> str:
+def _format_numbers(values: list[float]) -> str:
     return " ".join(f"{value:.9g}" for value in values)
 
 
-def _write(path: Path, comment: str, lines: list[str]) -> None:
+def _write_lines(path: Path, comment: str, lines: list[str]) -> None:
     path.write_text("\n".join([comment, *lines, ""]), encoding="utf-8")

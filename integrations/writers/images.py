@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,9 +25,15 @@ def frames_of(frames: Iterable[Frame | Keyframe]) -> Iterator[Frame]:
         yield frame.frame if isinstance(frame, Keyframe) else frame
 
 
+def rgb_of(frame: Frame) -> NDArray[np.uint8]:
+    """The frame's colour as an image ``[H, W, 3]``."""
+    image: NDArray[np.uint8] = frame.rgb_uint8().cpu().numpy()
+    return image
+
+
 def write_rgb(path: Path, frame: Frame) -> None:
     """The frame's colour as an 8-bit PNG."""
-    Image.fromarray(frame.rgb_uint8().cpu().numpy()).save(path)
+    Image.fromarray(rgb_of(frame)).save(path)
 
 
 def write_depth(path: Path, depth: Float[Tensor, "h w"], scale: float) -> None:
@@ -41,7 +48,7 @@ def write_depth(path: Path, depth: Float[Tensor, "h w"], scale: float) -> None:
     if deepest > LAST_STEP * scale:
         raise InputError(
             f"depth reaches {deepest:g} world units; 16 bits in steps of {scale:g} end at "
-            f"{LAST_STEP * scale:g}: pass depth_scale={_enough(deepest):g} or larger"
+            f"{LAST_STEP * scale:g}: pass depth_scale={_choose_depth_scale(deepest):g} or larger"
         )
     steps = (depth.double() / scale).round().clamp(max=LAST_STEP)
     steps = torch.where(depth > 0, steps.clamp(min=1), steps)
@@ -54,7 +61,7 @@ def check_scale(scale: float) -> None:
         raise InputError(f"depth_scale is the world units of one step, > 0; got {scale}")
 
 
-def _enough(deepest: float) -> float:
+def _choose_depth_scale(deepest: float) -> float:
     least = deepest / LAST_STEP
     digits: float = 10.0 ** math.floor(math.log10(least))
     return math.ceil(least / digits) * digits

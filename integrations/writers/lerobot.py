@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spmem.errors import InputError, MissingExtraError
 from spmem.integrations.readers.lerobot import DEPTH, INTRINSICS, POSE
 from spmem.integrations.writers.encoding import encode
-from spmem.integrations.writers.images import check_scale, frames_of, write_depth
+from spmem.integrations.writers.images import check_scale, frames_of, rgb_of, write_depth
 from spmem.integrations.writers.placing import new_folder
 from spmem.types import Frame, Keyframe
 
@@ -58,7 +58,7 @@ def write_lerobot(
 
     Args:
         folder: Appears whole or not at all.
-        episodes: Of frames of one size, in one video. Times become frame numbers over ``fps``, as the format has it.
+        episodes: Episodes of frames of one size, in one video. Times become frame numbers over ``fps``, as the format has it.
         fps: Whole frames a second.
         camera: The video's feature. Poses and intrinsics are the features ``observation.camera_pose`` (16 numbers,
             camera-to-world with OpenCV axes) and ``observation.camera_intrinsics`` (fx, fy, cx, cy): the format has none.
@@ -72,7 +72,7 @@ def write_lerobot(
         InputError: No episode, an episode without frames, columns of another length or name, sizes that differ or are odd.
         MissingExtraError: pyarrow or PyAV is not installed.
     """
-    _pyarrow()
+    _import_pyarrow()
     check_scale(depth_scale)
     if fps < 1 or fps != int(fps):
         raise InputError(f"a LeRobot data set has whole frames a second, got {fps}")
@@ -82,12 +82,12 @@ def write_lerobot(
         written = _Rows(place, fps, depth_scale)
         video = place / VIDEO.format(video_key=camera, chunk_index=0, file_index=0)
         video.parent.mkdir(parents=True)
-        encode(video, written.frames(episodes), fps=fps, lossless=lossless, gop=2)
+        encode(video, map(rgb_of, written.frames(episodes)), fps=fps, lossless=lossless, gop=2)
         _write_data(place, written)
         _write_episodes(place, written, camera)
         _write_tasks(place, written.tasks)
         _write_json(place / "meta" / "stats.json", written.statistics(camera))
-        _write_json(place / "meta" / "info.json", _info(written, camera, robot, depth_scale))
+        _write_json(place / "meta" / "info.json", _make_info(written, camera, robot, depth_scale))
 
 
 class _Rows:
@@ -97,7 +97,7 @@ class _Rows:
         self.place, self.fps, self.depth_scale = place, fps, depth_scale
         self.columns: dict[str, list[NDArray[Any]]] = {}
         self.lengths: list[int] = []
-        self.named: list[str] = []
+        self.task_names: list[str] = []
         self.tasks: dict[str, int] = {}
         self.size = (0, 0)
         self.has_depth = False
@@ -112,7 +112,7 @@ class _Rows:
                 K = frame.camera.K
                 rows[POSE].append(frame.camera.c2w.cpu().numpy().reshape(16))
                 rows[INTRINSICS].append([float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])])  # fmt: skip
-                self._depth(frame, number, i)
+                self._write_frame_depth(frame, number, i)
                 self.size = (frame.camera.width, frame.camera.height)
                 pixels = frame.rgb_float().flatten(0, 1).double()
                 spread = [pixels.amin(0), pixels.amax(0), pixels.mean(0), pixels.square().mean(0)]
@@ -121,10 +121,10 @@ class _Rows:
             n = len(rows[POSE])
             if not n:
                 raise InputError(f"episode {number} has no frames")
-            self._add(number, n, rows, episode)
+            self._add_episode_rows(number, n, rows, episode)
             self._colours.append((n, np.stack(colours)))
 
-    def _depth(self, frame: Frame, episode: int, index: int) -> None:
+    def _write_frame_depth(self, frame: Frame, episode: int, index: int) -> None:
         if frame.depth is None:
             return
         path = self.place / DEPTH.format(episode_index=episode, frame_index=index)
@@ -132,14 +132,16 @@ class _Rows:
         write_depth(path, frame.depth, self.depth_scale)
         self.has_depth = True
 
-    def _add(self, number: int, n: int, rows: Mapping[str, Any], episode: LeRobotEpisode) -> None:
+    def _add_episode_rows(
+        self, number: int, n: int, rows: Mapping[str, Any], episode: LeRobotEpisode
+    ) -> None:
         task = self.tasks.setdefault(episode.task, len(self.tasks))
         start = sum(self.lengths)
         table: dict[str, NDArray[Any]] = {
             name: np.asarray(v, np.float32) for name, v in rows.items()
         }
         for name, values in episode.columns.items():
-            table[name] = _column(name, values, n)
+            table[name] = _check_column(name, values, n)
         table["timestamp"] = (np.arange(n) / self.fps).astype(np.float32)
         table["frame_index"] = np.arange(n)
         table["episode_index"] = np.full(n, number)
@@ -152,26 +154,27 @@ class _Rows:
         for name, values in table.items():
             self.columns.setdefault(name, []).append(values)
         self.lengths.append(n)
-        self.named.append(episode.task)
+        self.task_names.append(episode.task)
 
     def statistics(self, camera: str, episode: int | None = None) -> dict[str, Any]:
         """Minimum, maximum, mean, deviation and count of every feature; colour in [0, 1] with channels first."""
         which = slice(None) if episode is None else slice(episode, episode + 1)
-        told: dict[str, dict[str, Any]] = {
-            name: _spread(np.concatenate(parts[which])) for name, parts in self.columns.items()
+        statistics: dict[str, dict[str, Any]] = {
+            name: _summarize_column(np.concatenate(parts[which]))
+            for name, parts in self.columns.items()
         }
         colours = np.concatenate([frames for _, frames in self._colours[which]])
         mean = colours[:, 2].mean(0)
         deviation = np.sqrt(np.maximum(colours[:, 3].mean(0) - mean**2, 0))
         values = (colours[:, 0].min(0), colours[:, 1].max(0), mean, deviation)
-        told[camera] = {
+        statistics[camera] = {
             name: [[[float(v)]] for v in value]
             for name, value in zip(("min", "max", "mean", "std"), values, strict=True)
         } | {"count": [len(colours)]}
-        return told
+        return statistics
 
 
-def _column(name: str, values: Any, n: int) -> NDArray[Any]:
+def _check_column(name: str, values: Any, n: int) -> NDArray[Any]:
     column = np.asarray(values)
     if name in (POSE, INTRINSICS, *_COUNTS) or not name or "/" in name:
         raise InputError(f"{name!r} is written by itself, or is no feature's name")
@@ -186,14 +189,14 @@ def _column(name: str, values: Any, n: int) -> NDArray[Any]:
     return column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
 
 
-def _spread(column: NDArray[Any]) -> dict[str, list[float]]:
+def _summarize_column(column: NDArray[Any]) -> dict[str, list[float]]:
     rows = column.reshape(len(column), -1).astype(np.float64)
     values = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
     return {name: value.tolist() for name, value in values.items()} | {"count": [len(rows)]}
 
 
 def _write_data(place: Path, written: _Rows) -> None:
-    pa, pq = _pyarrow()
+    pa, pq = _import_pyarrow()
     arrays = {}
     for name, parts in written.columns.items():
         column = np.concatenate(parts)
@@ -205,12 +208,12 @@ def _write_data(place: Path, written: _Rows) -> None:
 
 
 def _write_episodes(place: Path, written: _Rows, camera: str) -> None:
-    pa, pq = _pyarrow()
+    pa, pq = _import_pyarrow()
     rows, start = [], 0
     for number, n in enumerate(written.lengths):
         row: dict[str, Any] = {
             "episode_index": number,
-            "tasks": [written.named[number]],
+            "tasks": [written.task_names[number]],
             "length": n,
             "data/chunk_index": 0,
             "data/file_index": 0,
@@ -234,7 +237,7 @@ def _write_episodes(place: Path, written: _Rows, camera: str) -> None:
 
 def _write_tasks(place: Path, tasks: Mapping[str, int]) -> None:
     """Tasks by their words: a pandas table whose index is the words, which lerobot looks up."""
-    pa, pq = _pyarrow()
+    pa, pq = _import_pyarrow()
     columns = [("task_index", "int64", "int64"), ("task", "unicode", "object")]
     pandas = {
         "index_columns": ["task"],
@@ -252,7 +255,9 @@ def _write_tasks(place: Path, tasks: Mapping[str, int]) -> None:
     )
 
 
-def _info(written: _Rows, camera: str, robot: str | None, depth_scale: float) -> dict[str, Any]:
+def _make_info(
+    written: _Rows, camera: str, robot: str | None, depth_scale: float
+) -> dict[str, Any]:
     width, height = written.size
     features: dict[str, Any] = {
         camera: {
@@ -299,7 +304,7 @@ def _write_json(path: Path, values: Mapping[str, Any] | Sequence[Any]) -> None:
     path.write_text(json.dumps(values, indent=1), encoding="utf-8")
 
 
-def _pyarrow() -> Any:
+def _import_pyarrow() -> Any:
     try:
         import pyarrow
         from pyarrow import parquet

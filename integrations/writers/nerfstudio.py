@@ -42,7 +42,7 @@ def write_nerfstudio(
     check_scale(depth_scale)
     with new_folder(Path(folder), overwrite=overwrite) as place:
         (place / "images").mkdir()
-        entries = [_write(place, i, f, depth_scale) for i, f in enumerate(frames_of(frames))]
+        entries = [_write_frame(place, i, f, depth_scale) for i, f in enumerate(frames_of(frames))]
         if not entries:
             raise InputError("write_nerfstudio needs at least one frame")
         transforms: dict[str, Any] = {
@@ -56,7 +56,7 @@ def write_nerfstudio(
         (place / "transforms.json").write_text(json.dumps(transforms, indent=1), encoding="utf-8")
 
 
-def _write(place: Path, index: int, frame: Frame, depth_scale: float) -> dict[str, Any]:
+def _write_frame(place: Path, index: int, frame: Frame, depth_scale: float) -> dict[str, Any]:
     name = f"frame_{index:05d}.png"
     write_rgb(place / "images" / name, frame)
     entry: dict[str, Any] = {"file_path": f"images/{name}"}

@@ -24,7 +24,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     if path.exists() and not overwrite:
         raise FormatError(path, "exists; pass overwrite=True to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _sibling(path, "partial")
+    partial = _sibling_path(path, "partial")
     try:
         with partial.open("xb") as file:
             yield file
@@ -45,7 +45,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise FormatError(path, "is a file; wanted a folder's name")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise FormatError(path, "is not empty; pass overwrite=True to replace all that is in it")
-    partial, previous = _sibling(path, "partial"), _sibling(path, "previous")
+    partial, previous = _sibling_path(path, "partial"), _sibling_path(path, "previous")
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -63,5 +63,5 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(previous, ignore_errors=True)
 
 
-def _sibling(path: Path, why: str) -> Path:
+def _sibling_path(path: Path, why: str) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{why}")

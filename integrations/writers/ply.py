@@ -37,8 +37,8 @@ def write_ply(path: str | Path, surfels: Surfels, *, overwrite: bool = False) ->
     Raises FormatError where the file exists and ``overwrite`` is False.
     """
     with new_file(Path(path), overwrite=overwrite) as file:
-        file.write(_header(len(surfels)).encode())
-        file.write(_table(surfels).tobytes())
+        file.write(_format_header(len(surfels)).encode())
+        file.write(_make_table(surfels).tobytes())
 
 
 def read_ply(path: str | Path) -> Surfels:
@@ -66,17 +66,17 @@ def read_ply(path: str | Path) -> Surfels:
         raise FormatError(path, f"its vertices lack {', '.join(lacking)}")
     return Surfels(
         ids=torch.arange(count),
-        position=_columns(table, "x", "y", "z"),
-        normal=_columns(table, "nx", "ny", "nz"),
-        radius=_columns(table, "radius")[:, 0],
-        colour=_columns(table, "red", "green", "blue") / 255,
-        confidence=_columns(table, "confidence")[:, 0],
+        position=_read_columns(table, "x", "y", "z"),
+        normal=_read_columns(table, "nx", "ny", "nz"),
+        radius=_read_columns(table, "radius")[:, 0],
+        colour=_read_columns(table, "red", "green", "blue") / 255,
+        confidence=_read_columns(table, "confidence")[:, 0],
         first_seen=torch.zeros(count),
         last_seen=torch.zeros(count),
     )
 
 
-def _header(count: int) -> str:
+def _format_header(count: int) -> str:
     fields = "".join(f"property {kind} {name}\n" for name, kind in _FIELDS)
     return (
         "ply\nformat binary_little_endian 1.0\ncomment surfels by spmem: discs of radius around x y z\n"
@@ -84,7 +84,7 @@ def _header(count: int) -> str:
     )
 
 
-def _table(surfels: Surfels) -> NDArray[np.void]:
+def _make_table(surfels: Surfels) -> NDArray[np.void]:
     table = np.empty(len(surfels), [(name, _TYPES[kind]) for name, kind in _FIELDS])
     columns = torch.cat(
         [
@@ -101,7 +101,7 @@ def _table(surfels: Surfels) -> NDArray[np.void]:
     return table
 
 
-def _columns(table: NDArray[np.void], *names: str) -> Tensor:
+def _read_columns(table: NDArray[np.void], *names: str) -> Tensor:
     return torch.from_numpy(np.stack([table[name].astype(np.float32) for name in names], axis=1))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from spmem.errors import InputError
 from spmem.integrations.writers.encoding import encode
-from spmem.integrations.writers.images import check_scale, frames_of, write_depth
+from spmem.integrations.writers.images import check_scale, frames_of, rgb_of, write_depth
 from spmem.integrations.writers.placing import new_folder
 from spmem.types import Frame, Keyframe
 
@@ -31,7 +31,7 @@ def write_video(
             in the video's order) and, where frames have it, ``depth/`` of 16-bit PNG.
         frames: Frames or keyframes of one size. Those with depth must all have it.
         fps: Frames a second. The video is evenly spaced; each frame's own time is in the JSON.
-        name: Of the video.
+        name: Name of the video.
         lossless: H.264 without loss (4:4:4, RGB), which not every player reads; otherwise 4:2:0 at high quality, and an even
             width and height are wanted.
         depth_scale: World units of one step of the depth images, at most half of which is lost.
@@ -62,7 +62,7 @@ def write_video(
                 entries.append(entry | frame.camera.to_nerfstudio())
                 yield frame
 
-        encode(place / f"{name}.mp4", noted(), fps=fps, lossless=lossless)
+        encode(place / f"{name}.mp4", map(rgb_of, noted()), fps=fps, lossless=lossless)
         transforms = {
             "camera_model": "PINHOLE",
             "depth_unit_scale_factor": depth_scale,

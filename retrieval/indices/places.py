@@ -8,15 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.config import RetrievalConfig
-from spmem.plugins import find
 from spmem.protocols import ViewIndex
-from spmem.retrieval.indices.faiss import FaissIndex
-from spmem.retrieval.indices.flat import FlatIndex
+from spmem.registry import find
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.sketch import sketch
 from spmem.retrieval.indices.voxels import VoxelSets
-
-INDICES = {"faiss": FaissIndex, "flat": FlatIndex}
 
 
 class PlaceIndex(Protocol):
@@ -91,5 +87,5 @@ def make_index(name: str, dim: int) -> ViewIndex:
         >>> len(make_index("flat", 8))
         0
     """
-    index: ViewIndex = find("view_index", name, INDICES)(dim)
+    index: ViewIndex = find("view_index", name)(dim)
     return index

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.config import RetrievalConfig
 from spmem.query import Query
 from spmem.views import Views
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Baseline:
     """A rule without an index of its own."""
+
+    @classmethod
+    def configured(cls, config: RetrievalConfig) -> Self:
+        """The rule with its published parameters, whatever the memory's configuration."""
+        return cls()
 
     def observe(self, views: Views, rows: slice) -> None:
         """Nothing to prepare."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.config import RetrievalConfig
 from spmem.protocols import Embedder
 from spmem.query import Query, Selection
+from spmem.registry import make
 from spmem.retrieval.rules.baseline import Baseline, allowed
 from spmem.types import Frame
 from spmem.views import Views
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Embedding(Baseline):
@@ -30,6 +37,11 @@ class Embedding(Baseline):
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self._known: dict[int, NDArray[np.float32]] = {}
+
+    @classmethod
+    def configured(cls, config: RetrievalConfig) -> Self:
+        """The rule with the embedder that needs no weights."""
+        return cls(make("embedder", "colour-layout"))
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """See :class:`spmem.protocols.Retriever`."""

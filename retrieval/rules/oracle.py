@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.config import RetrievalConfig
+from spmem.errors import InputError
 from spmem.query import Query, Selection
 from spmem.retrieval.greedy import Terms, greedy, shown
 from spmem.retrieval.rules.baseline import Baseline, allowed
 from spmem.views import Views
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Truth: TypeAlias = Callable[[Query, Views], tuple[NDArray[np.bool_], NDArray[np.int64]]]
 """Which of p points of the query each of n views really saw, bool ``[n, p]``, and the points' weights ``[p]``."""
@@ -37,6 +42,15 @@ class Oracle(Baseline):
     """
 
     seen: Truth
+
+    @classmethod
+    def configured(cls, config: RetrievalConfig) -> Self:
+        """Raise InputError: no configuration has the ground truth."""
+        raise InputError(
+            "the rule 'oracle' needs the ground truth, which no memory has: retrieve(cameras, method=Oracle(seen)), "
+            "with Oracle of spmem.retrieval.rules.oracle and seen(query, views) -> masks [n, p] of what each keyframe "
+            "saw, weights [p]"
+        )
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """See :class:`spmem.protocols.Retriever`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from spmem.errors import InputError
 from spmem.query import Query, Selection
-from spmem.retrieval.rules.assignment import assign
 from spmem.retrieval.rules.baseline import Baseline, allowed
 from spmem.retrieval.visibility.exact import visibility, visible_points
 from spmem.views import Views
@@ -20,7 +20,7 @@ class VisibleHungarian(Baseline):
 
     Spatia (arXiv 2512.15716, reference frames, and ``utils/frustum_culling.py`` and ``inference.py`` of its code): a
     z-buffer of the global point cloud says which points are the front-most of their pixel, for history frames and for
-    target cameras at 2 a second; a pair's worth is the size of the intersection; the Hungarian method gives each target
+    target cameras at 2 a second; a pair's worth is the size of the intersection; the Hungarian method (here scipy's) gives each target
     a frame of its own; the first 7 are the references. (The paper's text speaks of 3D overlap above a threshold.)
 
     Ours differs: a target's points are its covered pixels on a grid; a keyframe's z-buffer is its own depth thumbnail,
@@ -55,7 +55,7 @@ class VisibleHungarian(Baseline):
             targets = min(cameras, k - len(chosen), len(free))
             target = np.linspace(0, cameras - 1, targets).round().astype(int)
             shared = common[np.ix_(target, free)]
-            column = assign(shared.astype(np.float64))
+            _, column = linear_sum_assignment(shared, maximize=True)
             both = shared[np.arange(targets), column]
             if not both.any():
                 break

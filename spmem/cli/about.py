@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from spmem.cli.shell import Json, Memory, show, size
-from spmem.standard_output import print_json
+from spmem.cli.shell import Json, Memory, format_bytes, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,14 +19,14 @@ def info(memory: Memory, as_json: Json = False) -> None:
     from spmem.opening import open as open_memory
 
     with open_memory(memory, mode="r") as opened:
-        told = _contents(opened) | _stored(memory)
+        summary = _describe_contents(opened) | _describe_store(memory)
         if as_json:
-            print_json({"memory": str(memory)} | told)
+            print_json({"memory": str(memory)} | summary)
             return
-        _show(memory, told, _picture(opened))
+        _print_summary(memory, summary, _draw_plan_text(opened))
 
 
-def _contents(memory: SpatialMemory) -> dict[str, Any]:
+def _describe_contents(memory: SpatialMemory) -> dict[str, Any]:
     surfels = memory.geometry.surfels()
     times = memory.views.times
     box = None
@@ -46,7 +46,7 @@ def _contents(memory: SpatialMemory) -> dict[str, Any]:
     }
 
 
-def _stored(memory: str) -> dict[str, Any]:
+def _describe_store(memory: str) -> dict[str, Any]:
     """Schema, writer, and bytes by part; ``history`` is all but the latest state and what Icechunk keeps about it."""
     import zarr
 
@@ -67,7 +67,7 @@ def _stored(memory: str) -> dict[str, Any]:
     return {"schema": mark["schema"], "version": mark["version"], "bytes": {"total": total} | parts}
 
 
-def _picture(memory: SpatialMemory, width: int = 72) -> Text | None:
+def _draw_plan_text(memory: SpatialMemory, width: int = 72) -> Text | None:
     """The memory from above, two pixels a character."""
     from rich.color import Color
     from rich.style import Style
@@ -94,46 +94,46 @@ def _picture(memory: SpatialMemory, width: int = 72) -> Text | None:
     return text
 
 
-def _show(path: str, told: dict[str, Any], picture: Text | None) -> None:
+def _print_summary(path: str, summary: dict[str, Any], picture: Text | None) -> None:
     from rich.console import Console
 
-    rows = {"keyframes": str(told["keyframes"]), "surfels": f"{told['surfels']:,}"}
-    if told["time"]:
-        first, last = told["time"]
+    rows = {"keyframes": str(summary["keyframes"]), "surfels": f"{summary['surfels']:,}"}
+    if summary["time"]:
+        first, last = summary["time"]
         rows["time"] = f"{first:.2f} s to {last:.2f} s"
-    if told["extent"]:
-        low, high = told["extent"]
+    if summary["extent"]:
+        low, high = summary["extent"]
         sides = " x ".join(f"{b - a:.3g}" for a, b in zip(low, high, strict=True))
-        rows["extent"] = f"{sides} world units, from {_point(low)} to {_point(high)}"
-    if told["voxel"]:
-        rows["voxel"] = f"{told['voxel']:.4g} world units"
-    parts = dict(told["bytes"])
-    rows["on disk"] = f"{size(parts.pop('total'))}: " + ", ".join(
-        f"{name} {size(count)}" for name, count in parts.items()
+        rows["extent"] = f"{sides} world units, from {_format_point(low)} to {_format_point(high)}"
+    if summary["voxel"]:
+        rows["voxel"] = f"{summary['voxel']:.4g} world units"
+    parts = dict(summary["bytes"])
+    rows["on disk"] = f"{format_bytes(parts.pop('total'))}: " + ", ".join(
+        f"{name} {format_bytes(count)}" for name, count in parts.items()
     )
-    rows["written by"] = f"spmem {told['version']}, schema {told['schema']}"
+    rows["written by"] = f"spmem {summary['version']}, schema {summary['schema']}"
     rows["snapshots"] = "\n".join(
-        f"{s['id']}  {_when(s['time'])}  {s['keyframes']} keyframes  {s['message']}"
-        for s in told["snapshots"][:5]
+        f"{s['id']}  {_format_time(s['time'])}  {s['keyframes']} keyframes  {s['message']}"
+        for s in summary["snapshots"][:5]
     )
-    more = len(told["snapshots"]) - 5
+    more = len(summary["snapshots"]) - 5
     rows["snapshots"] += f"\nand {more} older" if more > 0 else ""
-    rows["configuration"] = "\n".join(_settings(told["config"]))
-    show(str(path), rows)
+    rows["configuration"] = "\n".join(_format_config(summary["config"]))
+    print_table(str(path), rows)
     console = Console()
     if picture is not None and console.color_system and console.width >= 72:
         console.print(picture)
 
 
-def _point(values: list[float]) -> str:
+def _format_point(values: list[float]) -> str:
     return "(" + ", ".join(f"{v:.2f}" for v in values) + ")"
 
 
-def _when(time: float) -> str:
+def _format_time(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _settings(config: dict[str, Any]) -> list[str]:
+def _format_config(config: dict[str, Any]) -> list[str]:
     """One line a part."""
     lines = [", ".join(f"{k}={v}" for k, v in config.items() if not isinstance(v, dict))]
     for part, values in config.items():

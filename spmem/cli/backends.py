@@ -1,4 +1,4 @@
-"""The backends that spmem can use, each with a tiny piece of real work that tells whether it works here."""
+"""The backends that spmem can use, each with a tiny piece of real work that checks whether it works here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Check(NamedTuple):
-    """A backend: what it is for, how it is installed, and a tiny piece of its work that tells what it found."""
+    """A backend: what it is for, how it is installed, and a tiny piece of its work that reports what it found."""
 
     name: str
     distributions: tuple[str, ...]
@@ -17,27 +17,27 @@ class Check(NamedTuple):
     work: Callable[[], str]
 
 
-class NotHere(Exception):
+class BackendUnavailable(Exception):
     """The package is installed, and this machine or build lacks what it needs."""
 
 
-def _torch() -> str:
+def _check_torch() -> str:
     import torch
 
     assert float(torch.eye(3).inverse().sum()) == 3
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def _cuda() -> str:
+def _check_cuda() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise NotHere("no CUDA device" if torch.version.cuda else "torch is a CPU build")
+        raise BackendUnavailable("no CUDA device" if torch.version.cuda else "torch is a CPU build")
     assert float(torch.eye(3, device="cuda").inverse().sum()) == 3
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
 
-def _numba() -> str:
+def _check_numba() -> str:
     import numba
     import numpy as np
 
@@ -62,14 +62,14 @@ def _faiss_gpu() -> str:
     import numpy as np
 
     if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
-        raise NotHere("this build of faiss has no GPU, or the machine has none")
+        raise BackendUnavailable("this build of faiss has no GPU, or the machine has none")
     index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, faiss.IndexFlatIP(8))
     index.add(np.eye(8, dtype=np.float32))
     assert index.search(np.eye(8, dtype=np.float32), 1)[1].ravel().tolist() == list(range(8))
     return f"{faiss.get_num_gpus()} GPU"
 
 
-def _gsplat() -> str:
+def _check_gsplat() -> str:
     import gsplat
     import torch
 
@@ -84,7 +84,7 @@ def _gsplat() -> str:
     return "rasterizes on CUDA"
 
 
-def _pytorch3d() -> str:
+def _check_pytorch3d() -> str:
     import torch
     from pytorch3d.ops import knn_points
 
@@ -93,7 +93,7 @@ def _pytorch3d() -> str:
     return "finds neighbours"
 
 
-def _xformers() -> str:
+def _check_xformers() -> str:
     import torch
     from xformers.ops import memory_efficient_attention
 
@@ -102,7 +102,7 @@ def _xformers() -> str:
     return "attends on CUDA"
 
 
-def _zarr() -> str:
+def _check_zarr() -> str:
     import numpy as np
     import zarr
     from zarr.storage import MemoryStore
@@ -113,7 +113,7 @@ def _zarr() -> str:
     return "writes and reads"
 
 
-def _icechunk() -> str:
+def _check_icechunk() -> str:
     import icechunk
     import zarr
 
@@ -123,14 +123,14 @@ def _icechunk() -> str:
     return f"commits ({session.commit('a commit')[:8]})"
 
 
-def _pycolmap() -> str:
+def _check_pycolmap() -> str:
     import pycolmap
 
     assert pycolmap.Reconstruction().num_images() == 0
     return "makes a reconstruction"
 
 
-def _av() -> str:
+def _check_av() -> str:
     import io
 
     import av
@@ -146,7 +146,7 @@ def _av() -> str:
     return "encodes H.264"
 
 
-def _diffusers() -> str:
+def _check_diffusers() -> str:
     from importlib import import_module
 
     diffusers = import_module("diffusers")  # what it has, it finds out when asked
@@ -157,13 +157,13 @@ def _diffusers() -> str:
 
 
 CHECKS = (
-    Check("torch", ("torch",), "torch", "tensors", "pip install torch", _torch),
+    Check("torch", ("torch",), "torch", "tensors", "pip install torch", _check_torch),
     Check(
-        "torch CUDA", ("torch",), "torch", "the GPU", "pip install torch, a CUDA build (pytorch.org)", _cuda,
+        "torch CUDA", ("torch",), "torch", "the GPU", "pip install torch, a CUDA build (pytorch.org)", _check_cuda,
     ),
-    Check("numba", ("numba",), "numba", "kernels on the CPU", "pip install numba", _numba),
-    Check("zarr", ("zarr",), "zarr", "arrays on disk", "pip install zarr", _zarr),
-    Check("icechunk", ("icechunk",), "icechunk", "commits and snapshots", "pip install icechunk", _icechunk),
+    Check("numba", ("numba",), "numba", "kernels on the CPU", "pip install numba", _check_numba),
+    Check("zarr", ("zarr",), "zarr", "arrays on disk", "pip install zarr", _check_zarr),
+    Check("icechunk", ("icechunk",), "icechunk", "commits and snapshots", "pip install icechunk", _check_icechunk),
     Check(
         "faiss", ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12"), "faiss", "search in large banks",
         "pip install 'spmem[cpu]'", _faiss_cpu,
@@ -172,13 +172,13 @@ CHECKS = (
         "faiss GPU", ("faiss-gpu", "faiss-gpu-cu12", "faiss-cpu"), "faiss", "search on the GPU",
         "pip install 'spmem[gpu]'", _faiss_gpu,
     ),
-    Check("gsplat", ("gsplat",), "gsplat", "rendering on the GPU", "pip install 'spmem[gpu]'", _gsplat),
+    Check("gsplat", ("gsplat",), "gsplat", "rendering on the GPU", "pip install 'spmem[gpu]'", _check_gsplat),
     Check(
         "pytorch3d", ("pytorch3d",), "pytorch3d", "a point renderer",
-        "from source: github.com/facebookresearch/pytorch3d", _pytorch3d,
+        "from source: github.com/facebookresearch/pytorch3d", _check_pytorch3d,
     ),
-    Check("xformers", ("xformers",), "xformers", "attention on the GPU", "pip install 'spmem[gpu]'", _xformers),
-    Check("diffusers", ("diffusers",), "diffusers", "video pipelines", "pip install 'spmem[diffusers]'", _diffusers),
-    Check("pycolmap", ("pycolmap",), "pycolmap", "COLMAP's binary models", "pip install 'spmem[formats]'", _pycolmap),
-    Check("av", ("av",), "av", "videos, in and out", "pip install 'spmem[formats]'", _av),
+    Check("xformers", ("xformers",), "xformers", "attention on the GPU", "pip install 'spmem[gpu]'", _check_xformers),
+    Check("diffusers", ("diffusers",), "diffusers", "video pipelines", "pip install 'spmem[diffusers]'", _check_diffusers),
+    Check("pycolmap", ("pycolmap",), "pycolmap", "COLMAP's binary models", "pip install 'spmem[formats]'", _check_pycolmap),
+    Check("av", ("av",), "av", "videos, in and out", "pip install 'spmem[formats]'", _check_av),
 )  # fmt: skip

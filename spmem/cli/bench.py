@@ -29,14 +29,14 @@ def retrieval(
 ) -> None:
     """Compare the rules of retrieval with the truth, on drawn houses and recorded walks."""
     from spmem.evaluation.publish import publish
-    from spmem.evaluation.report import tell
+    from spmem.evaluation.report import print_report
     from spmem.evaluation.retrieval import Scope, retrieval
     from spmem.evaluation.tables import aims, each_scene, summary
 
     found = retrieval(Scope.quick() if quick else Scope(), walk or ())
     publish(found, out)
     rows = summary(found) + (each_scene(found.answers) if as_json else [])
-    tell(rows, aims(found), as_json=as_json)
+    print_report(rows, aims(found), as_json=as_json)
 
 
 @app.command()
@@ -73,7 +73,7 @@ def consistency(
 
     from spmem.evaluation.consistency import Scope, consistency
     from spmem.evaluation.paired import aims, drift, summary
-    from spmem.evaluation.report import markdown, tell
+    from spmem.evaluation.report import markdown, print_report
     from spmem.evaluation.strips import curves, strips
     from spmem.integrations.reference.generator import ReferenceGenerator
 
@@ -86,6 +86,6 @@ def consistency(
     rows, shown = consistency(generator, scope)
     strips(shown, out)
     curves(rows, out)
-    told = [*summary(rows), *drift(rows)]
-    (out / "consistency.md").write_text(markdown([*told, *aims(rows)]), encoding="utf-8")
-    tell(told + (rows if as_json else []), aims(rows), as_json=as_json)
+    summaries = [*summary(rows), *drift(rows)]
+    (out / "consistency.md").write_text(markdown([*summaries, *aims(rows)]), encoding="utf-8")
+    print_report(summaries + (rows if as_json else []), aims(rows), as_json=as_json)

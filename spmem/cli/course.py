@@ -17,7 +17,7 @@ from spmem.worlds.house import FRAME_RATE
 
 ROOMS = 3
 HELD = 10
-"""Of the way out each tenth frame is held back, to be asked about."""
+"""Every tenth frame of the way out is held back, to be asked about."""
 OUT = 0.6
 """Share of a data set that is the way out."""
 
@@ -36,7 +36,7 @@ class Course:
         return [i for i in range(self.turn) if i % HELD != HELD // 2]
 
     @property
-    def held(self) -> list[int]:
+    def held_back(self) -> list[int]:
         """Rows of the way out that are held back."""
         return list(range(HELD // 2, self.turn, HELD))
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spmem.cli.ingest import Format
-from spmem.cli.shell import Json, show, size
-from spmem.standard_output import print_json
+from spmem.cli.shell import Json, format_bytes, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +47,8 @@ def demo(
     """Walk through a house (or a data set), remember the way out, come back, and compare with the truth."""
     from spmem.cli.course import house_course, walk_course
     from spmem.cli.trial import Trial
-    from spmem.integrations.readers import track
     from spmem.opening import open as open_memory
+    from spmem.progress import track
 
     start = perf_counter()
     if data is not None:
@@ -63,14 +63,16 @@ def demo(
         trial.store(memory, track(course.stored, "Walking out"))
     with open_memory(place, mode="r") as memory:  # what comes back comes from the disk
         video, answers = _come_back(trial, memory, out)
-        figures = _figures(trial, memory, answers) | {"bytes": _bytes(place)}
-        sheet = _sheet(trial, memory, answers, figures, out / "demo.png")
+        figures = _collect_figures(trial, memory, answers) | {"bytes": _measure_folder(place)}
+        sheet = _draw_demo_sheet(trial, memory, answers, figures, out / "demo.png")
     figures["seconds"] = perf_counter() - start
     files = {"memory": str(place), "sheet": str(sheet), "video": str(video)}
     if as_json:
         print_json({"course": course.name} | figures | {"files": files})
     else:
-        show(f"{course.name}: remembered, left and seen again", _told(figures, k) | files)
+        print_table(
+            f"{course.name}: remembered, left and seen again", _format_figures(figures, k) | files
+        )
 
 
 def _come_back(trial: Trial, memory: SpatialMemory, out: Path) -> tuple[Path, list[Answer]]:
@@ -79,8 +81,8 @@ def _come_back(trial: Trial, memory: SpatialMemory, out: Path) -> tuple[Path, li
 
     import numpy as np
 
-    from spmem.integrations.readers import track
     from spmem.pictures import coverage_image, rgb_image, write_video
+    from spmem.progress import track
 
     answers: list[Answer] = []
 
@@ -96,15 +98,15 @@ def _come_back(trial: Trial, memory: SpatialMemory, out: Path) -> tuple[Path, li
 
     suffix = ".mp4" if find_spec("av") else ".gif"
     video = write_video(out / f"demo{suffix}", images(), fps=10)
-    held = trial.course.held
-    rows = held[:: -(-len(held) * 3 // ASKED)]
+    held_back = trial.course.held_back
+    rows = held_back[:: -(-len(held_back) * 3 // ASKED)]
     answers += [
         answer for answer, _, _ in trial.ask(memory, track(rows, "Asking what was held back"))
     ]
     return video, answers
 
 
-def _figures(trial: Trial, memory: SpatialMemory, answers: list[Answer]) -> dict[str, Any]:
+def _collect_figures(trial: Trial, memory: SpatialMemory, answers: list[Answer]) -> dict[str, Any]:
     import numpy as np
 
     from spmem.cli.trial import summary
@@ -122,25 +124,25 @@ def _figures(trial: Trial, memory: SpatialMemory, answers: list[Answer]) -> dict
     }
 
 
-def _sheet(
+def _draw_demo_sheet(
     trial: Trial, memory: SpatialMemory, answers: list[Answer], figures: dict[str, Any], path: Path
 ) -> Path:
     from spmem.pictures import contact_sheet, save
 
-    picked = _picked(answers, trial.course)
+    picked = _pick_answers(answers, trial.course)
     truth = [trial.course.frames[answer.row] for answer in picked]
     sheet = contact_sheet(
         [trial.retrieve(memory, frame) for frame in truth],
         truth,
         memory=memory,
         title=f"spmem: {trial.course.name}, remembered, left and seen again",
-        facts=_told(figures, trial.k),
-        labels=[_label(answer, trial.course) for answer in picked],
+        facts=_format_figures(figures, trial.k),
+        labels=[_label_answer(answer, trial.course) for answer in picked],
     )
     return save(sheet, path)
 
 
-def _picked(answers: list[Answer], course: Course) -> list[Answer]:
+def _pick_answers(answers: list[Answer], course: Course) -> list[Answer]:
     """Mostly revisits, over all the time, and one frame that was held back."""
     import numpy as np
 
@@ -149,38 +151,38 @@ def _picked(answers: list[Answer], course: Course) -> list[Answer]:
         return [some[i] for i in dict.fromkeys(at.tolist() if some else [])]
 
     revisits = [answer for answer in answers if answer.revisit]
-    held = [answer for answer in answers if answer.row < course.turn]
-    chosen = spread(revisits, ROWS - min(1, len(held)))
-    return chosen + spread(held, ROWS - len(chosen))
+    held_back = [answer for answer in answers if answer.row < course.turn]
+    chosen = spread(revisits, ROWS - min(1, len(held_back)))
+    return chosen + spread(held_back, ROWS - len(chosen))
 
 
-def _label(answer: Answer, course: Course) -> str:
+def _label_answer(answer: Answer, course: Course) -> str:
     if answer.row < course.turn:
         return "held back on the way out"
     return f"a revisit, {answer.away:.1f} s after"
 
 
-def _told(figures: dict[str, Any], k: int) -> dict[str, str]:
+def _format_figures(figures: dict[str, Any], k: int) -> dict[str, str]:
     """Figures in words; revisits where there are any, else all that came later."""
     which = "revisits" if figures["revisits"]["frames"] else "later"
-    again, held = figures[which], figures["held_back"]
+    revisits, held_back = figures[which], figures["held_back"]
     return {
         "frames remembered": f"{figures['frames']}",
-        "keyframes": f"{figures['keyframes']}, {size(figures['bytes'])} on disk",
+        "keyframes": f"{figures['keyframes']}, {format_bytes(figures['bytes'])} on disk",
         "surfels": f"{figures['surfels']:,}",
         "store / retrieve": f"{figures['store_ms']:.0f} ms / {figures['retrieve_ms']:.0f} ms",
-        "revisits" if which == "revisits" else "later frames, no revisits": f"{again['frames']}",
-        "covered by memory": _percent(again["coverage"]),
-        "seen before, and covered": _percent(again["recalled"]),
-        f"seen before, and in {k} keyframes": _percent(again["shown"]),
-        "median depth error": _percent(again["depth_error"]),
-        "projection's PSNR": _decibels(again["psnr"]),
-        "held back: median depth error": _percent(held["depth_error"]),
-        "projection's PSNR of those": _decibels(held["psnr"]),
+        "revisits" if which == "revisits" else "later frames, no revisits": f"{revisits['frames']}",
+        "covered by memory": _format_percent(revisits["coverage"]),
+        "seen before, and covered": _format_percent(revisits["recalled"]),
+        f"seen before, and in {k} keyframes": _format_percent(revisits["shown"]),
+        "median depth error": _format_percent(revisits["depth_error"]),
+        "projection's PSNR": _format_decibels(revisits["psnr"]),
+        "held back: median depth error": _format_percent(held_back["depth_error"]),
+        "projection's PSNR of those": _format_decibels(held_back["psnr"]),
     }
 
 
-def _percent(share: float | None) -> str:
+def _format_percent(share: float | None) -> str:
     if share is None:
         return "none"
     if share < 1e-4:
@@ -188,9 +190,9 @@ def _percent(share: float | None) -> str:
     return f"{100 * share:.{1 if share > 0.1 else 2}f} %"
 
 
-def _decibels(psnr: float | None) -> str:
+def _format_decibels(psnr: float | None) -> str:
     return "none" if psnr is None else f"{psnr:.1f} dB"
 
 
-def _bytes(folder: Path) -> int:
+def _measure_folder(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

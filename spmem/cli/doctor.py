@@ -8,16 +8,16 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from spmem.cli.backends import CHECKS, Check, NotHere
+from spmem.cli.backends import CHECKS, BackendUnavailable, Check
 from spmem.cli.shell import Json
-from spmem.standard_output import print_json
+from spmem.evaluation.printing import print_json
 
 
 def doctor(as_json: Json = False) -> None:
     """Show versions, and which backends really work on this machine."""
     from spmem import __version__
 
-    found = [_examine(check) for check in CHECKS]
+    found = [_examine_backend(check) for check in CHECKS]
     machine = {
         "spmem": __version__,
         "python": platform.python_version(),
@@ -27,24 +27,24 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print_json(machine | {"backends": found})
     else:
-        _show(machine, found)
+        _print_backends(machine, found)
 
 
-def _examine(check: Check) -> dict[str, Any]:
-    told = {"name": check.name, "version": None, "works": False, "purpose": check.purpose}
+def _examine_backend(check: Check) -> dict[str, Any]:
+    report = {"name": check.name, "version": None, "works": False, "purpose": check.purpose}
     if find_spec(check.module) is None:
-        return told | {"detail": "not installed", "install": check.install}
-    told["version"] = _version(check)
+        return report | {"detail": "not installed", "install": check.install}
+    report["version"] = _find_version(check)
     try:
-        return told | {"works": True, "detail": check.work(), "install": None}
-    except NotHere as error:
+        return report | {"works": True, "detail": check.work(), "install": None}
+    except BackendUnavailable as error:
         detail = str(error)
-    except Exception as error:  # whatever a broken installation does, it is told and not raised
+    except Exception as error:  # whatever a broken installation does, it is reported and not raised
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return told | {"detail": detail, "install": check.install}
+    return report | {"detail": detail, "install": check.install}
 
 
-def _version(check: Check) -> str | None:
+def _find_version(check: Check) -> str | None:
     for name in check.distributions:
         try:
             return version(name)
@@ -53,7 +53,7 @@ def _version(check: Check) -> str | None:
     return None
 
 
-def _show(machine: dict[str, str], found: list[dict[str, Any]]) -> None:
+def _print_backends(machine: dict[str, str], found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spmem.cli.shell import Json, Memory
-from spmem.standard_output import print_json
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +39,10 @@ def find(
     """Find the keyframes that match what is asked; several things asked must all hold."""
     from spmem.opening import open as open_memory
 
-    where = _where(time, region)
-    asked = None if image is None else _read(image)
+    where = _parse_where(time, region)
+    example = None if image is None else _read_image(image)
     with open_memory(memory, mode="r", embedder=embedder) as opened:
-        found = opened.find(image=asked, text=text, where=where, k=k)
+        found = opened.find(image=example, text=text, where=where, k=k)
         if out is not None:
             from spmem.pictures import found_sheet, save
 
@@ -54,10 +54,10 @@ def find(
     if as_json:
         print_json({"keyframes": rows, "sheet": None if out is None else str(out)})
     else:
-        _show(found, out)
+        _print_matches(found, out)
 
 
-def _where(time: str | None, region: str | None) -> Where | None:
+def _parse_where(time: str | None, region: str | None) -> Where | None:
     from spmem.where import Where
 
     if time is None and region is None:
@@ -67,24 +67,24 @@ def _where(time: str | None, region: str | None) -> Where | None:
         start, colon, end = time.partition(":")
         if not colon:
             raise typer.BadParameter("wanted START:END in seconds", param_hint="--time")
-        span = (_number(start, "--time"), _number(end, "--time"))
+        span = (_parse_bound(start, "--time"), _parse_bound(end, "--time"))
     if region is None:
         return Where(span)
-    box = [_number(part, "--region") for part in region.split(",")]
+    box = [_parse_bound(part, "--region") for part in region.split(",")]
     if len(box) != 6 or None in box:
         raise typer.BadParameter("wanted x0,y0,z0,x1,y1,z1", param_hint="--region")
     values = [part for part in box if part is not None]
     return Where(span, (values[:3], values[3:]))
 
 
-def _number(word: str, option: str) -> float | None:
+def _parse_bound(word: str, option: str) -> float | None:
     try:
         return float(word) if word.strip() else None
     except ValueError:
         raise typer.BadParameter(f"{word!r} is no number", param_hint=option) from None
 
 
-def _read(path: Path) -> Tensor:
+def _read_image(path: Path) -> Tensor:
     import numpy as np
     import torch
     from PIL import Image
@@ -93,14 +93,14 @@ def _read(path: Path) -> Tensor:
         return torch.from_numpy(np.array(picture.convert("RGB")))
 
 
-def _show(found: list[Match], out: Path | None) -> None:
+def _print_matches(found: list[Match], out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    things: list[Any] = list(found[0].by) if found else []
-    table = Table("keyframe", "time", "score", *things)
+    parts: list[Any] = list(found[0].by) if found else []
+    table = Table("keyframe", "time", "score", *parts)
     for one in found:
-        by = [f"{one.by[thing]:.3f}" for thing in things]
+        by = [f"{one.by[thing]:.3f}" for thing in parts]
         table.add_row(str(one.keyframe.id), f"{one.keyframe.time:.2f} s", f"{one.score:.3f}", *by)
     console = Console()
     console.print(table)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show
-from spmem.standard_output import print_json
+from spmem.cli.shell import Json, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,14 +36,14 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate video side by side: the truth, with memory, without memory."""
-    from spmem.evaluation.consistency import FULL, measured, play
+    from spmem.evaluation.consistency import FULL, measure_play, play
     from spmem.evaluation.journeys import FAMILIES, journey
-    from spmem.integrations.readers import track
     from spmem.integrations.reference.generator import ReferenceGenerator
     from spmem.pictures import rgb_image, write_video
-    from spmem.plugins import find
+    from spmem.progress import track
+    from spmem.registry import require_known
 
-    find("path", path, FAMILIES)
+    require_known("path", path, FAMILIES)
     full = ReferenceGenerator.from_pretrained(model, steps=steps)
     config = full.model.config
     trip = journey(path, seed, chunks=chunks, size=config.size, window=config.history)
@@ -64,16 +64,16 @@ def generate(
     video = write_video(out, images(), fps=fps)
     psnr = {}
     for one in played:
-        values = [row["psnr_revisited"] for row in measured(one)]
+        values = [row["psnr_revisited"] for row in measure_play(one)]
         known = [value for value in values if value == value]
         psnr[one.control] = sum(known) / len(known) if known else float("nan")
     if as_json:
         print_json({"video": str(video), "psnr_revisited": psnr})
     else:
-        told = {
+        lines = {
             f"PSNR, revisited pixels, {name}": f"{value:.1f} dB" for name, value in psnr.items()
         }
-        show(
+        print_table(
             f"{path}, house {seed}: truth | memory | recent frames alone",
-            told | {"video": str(video)},
+            lines | {"video": str(video)},
         )

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show, size
+from spmem.cli.shell import Json, format_bytes, print_table
 from spmem.errors import InputError
-from spmem.standard_output import print_json
+from spmem.evaluation.printing import print_json
 
 Format = Annotated[
     str | None,
@@ -48,12 +48,13 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Store the frames of a data set in a memory."""
-    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.readers import open_walk
     from spmem.opening import open as open_memory
+    from spmem.progress import track
     from spmem.stores.keyframes.zarr.location import place
     from spmem.stores.keyframes.zarr.repository import held, taken
 
-    walk = open_walk(source, format, **_options(option or []))[::stride][:limit]
+    walk = open_walk(source, format, **_parse_options(option or []))[::stride][:limit]
     where = place(out)
     if not append and taken(where):
         raise InputError(
@@ -83,29 +84,29 @@ def ingest(
             }
         )
         return
-    show(
+    print_table(
         str(out),
         {
             "frames": f"{len(walk)} in {seconds:.1f} s",
             "keyframes": f"{keyframes} ({keyframes - before} new)",
             "surfels": f"{surfels:,}",
-            "on disk": size(stored),
+            "on disk": format_bytes(stored),
         },
     )
 
 
-def _options(given: list[str]) -> dict[str, str | float]:
+def _parse_options(given: list[str]) -> dict[str, str | float]:
     """NAME=VALUE pairs; what reads as a number is one."""
     pairs = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--option")
-        pairs[name] = _number(value)
+        pairs[name] = _parse_value(value)
     return pairs
 
 
-def _number(value: str) -> str | float:
+def _parse_value(value: str) -> str | float:
     try:
         return float(value)
     except ValueError:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, Memory, show
+from spmem.cli.shell import Json, Memory, print_table
 from spmem.errors import UnknownNameError
-from spmem.standard_output import print_json
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,15 +55,15 @@ def render(
         if name not in PANELS:
             raise UnknownNameError("panel", name, PANELS)
     with open_memory(memory, mode="r") as opened:
-        lens = cameras.like(opened, width, height)
+        lens = cameras.lens_like(opened, width, height)
         if path == "keyframes":
             way = cameras.along_keyframes(opened, lens, frames)
         elif path == "orbit":
-            way = cameras.around(opened, lens, frames)
+            way = cameras.circle_scene(opened, lens, frames)
         else:
             way = cameras.read_path(Path(path), lens)
         coverage: list[float] = []
-        write_video(out, _images(opened, way, shown, coverage), fps)
+        write_video(out, _render_images(opened, way, shown, coverage), fps)
     mean = sum(coverage) / len(coverage)
     if as_json:
         print_json(
@@ -76,28 +76,28 @@ def render(
             }
         )
     else:
-        show(
+        print_table(
             str(out),
             {"frames": f"{len(way)} of {way.width}x{way.height}", "memory covers": f"{mean:.0%}"},
         )
 
 
-def _images(
+def _render_images(
     memory: SpatialMemory, way: Camera, shown: list[str], coverage: list[float]
 ) -> Iterator[NDArray[np.uint8]]:
     """A frame a camera; notes what memory covers."""
     import numpy as np
 
-    from spmem.integrations.readers import track
+    from spmem.progress import track
 
-    draw = _drawings(memory)
+    draw = _make_drawings(memory)
     for camera in track(way, "Rendering"):
         projection = memory.geometry.render(camera[None])
         coverage.append(float(projection.coverage))
         yield np.concatenate([draw[name](projection) for name in shown], 1)
 
 
-def _drawings(memory: SpatialMemory) -> dict[str, Callable[[Projection], NDArray[np.uint8]]]:
+def _make_drawings(memory: SpatialMemory) -> dict[str, Callable[[Projection], NDArray[np.uint8]]]:
     """Depth colours are the same in all frames: from near to far as the keyframes saw it."""
     import numpy as np
 

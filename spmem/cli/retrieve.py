@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spmem.cli.shell import Json, Memory
-from spmem.standard_output import print_json
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from spmem.types import Retrieval
@@ -34,7 +34,7 @@ def retrieve(
     as_json: Json = False,
 ) -> None:
     """Find the keyframes to look at for cameras, and how much of their view memory covers."""
-    from spmem.cli.cameras import like, read_path
+    from spmem.cli.cameras import lens_like, read_path
     from spmem.opening import open as open_memory
     from spmem.where import Where
 
@@ -43,11 +43,11 @@ def retrieve(
     with open_memory(memory, mode="r") as opened:
         if camera is None:
             assert frame is not None
-            asked, where = opened.keyframes[frame].camera[None], Where(exclude=[frame])
+            cameras, where = opened.keyframes[frame].camera[None], Where(exclude=[frame])
         else:
-            asked, where = read_path(camera, like(opened)), None
+            cameras, where = read_path(camera, lens_like(opened)), None
         # What the last session happened to look at last is of no concern to who asks here.
-        found = opened.retrieve(asked, k=k, method=method, where=where, given=())
+        found = opened.retrieve(cameras, k=k, method=method, where=where, given=())
         if out is not None:
             from spmem.pictures import contact_sheet, save
 
@@ -56,14 +56,14 @@ def retrieve(
                 f"{memory}: {'cameras of ' + str(camera) if frame is None else f'keyframe {frame}'}"
             )
             save(contact_sheet(found, truth, memory=opened, title=title), out)
-        answer = _answer(found)
+        answer = _describe_retrieval(found)
     if as_json:
         print_json(answer | {"sheet": None if out is None else str(out)})
     else:
-        _show(answer, out)
+        _print_retrieval(answer, out)
 
 
-def _answer(found: Retrieval) -> dict[str, Any]:
+def _describe_retrieval(found: Retrieval) -> dict[str, Any]:
     return {
         "method": found.method,
         "cameras": len(found.cameras),
@@ -75,7 +75,7 @@ def _answer(found: Retrieval) -> dict[str, Any]:
     }
 
 
-def _show(answer: dict[str, Any], out: Path | None) -> None:
+def _print_retrieval(answer: dict[str, Any], out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

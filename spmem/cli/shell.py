@@ -1,4 +1,4 @@
-"""What all commands share: errors in one line, figures on stdout, progress on stderr."""
+"""What all commands share: errors in one line, tables on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from spmem import __version__
 from spmem.errors import SpmemError
-from spmem.standard_output import json_only
+from spmem.evaluation.printing import json_only
 
 Memory = Annotated[
     str,
@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 
 
 JSON = "spmem.json"
-"""Where the context says whether one JSON object is wanted."""
+"""Key of the context that says whether one JSON object is wanted."""
 
 
 class Commands(TyperGroup):
@@ -32,13 +32,13 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring ``--debug`` to the front."""
         ctx.meta[JSON] = "--json" in args
-        wanted = ["--debug"] if "--debug" in args else []
-        return super().parse_args(ctx, wanted + [arg for arg in args if arg != "--debug"])
+        requested = ["--debug"] if "--debug" in args else []
+        return super().parse_args(ctx, requested + [arg for arg in args if arg != "--debug"])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with warnings.catch_warnings(), json_only(ctx.meta.get(JSON, False)):
-            warnings.showwarning = _warn
+            warnings.showwarning = _print_warning
             try:
                 return super().invoke(ctx)
             except BrokenPipeError:
@@ -46,12 +46,12 @@ class Commands(TyperGroup):
             except (SpmemError, OSError) as error:
                 if ctx.params["debug"]:
                     raise
-                complain(str(error))
+                print_error(str(error))
                 raise typer.Exit(1) from None
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"spmem {__version__}")
         raise typer.Exit
 
@@ -61,18 +61,19 @@ def options(
         bool, typer.Option("--debug", help="Show where an error comes from (a traceback).")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Options of every command; typer shows the app's help in place of this line."""
 
 
-def complain(words: str) -> None:
+def print_error(words: str) -> None:
     """One line on stderr."""
     typer.echo(f"spmem: {' '.join(words.split())}", err=True)
 
 
-def show(title: str, rows: Mapping[str, str]) -> None:
+def print_table(title: str, rows: Mapping[str, str]) -> None:
     """A table of two columns on stdout."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     for name, value in rows.items():
@@ -80,7 +81,7 @@ def show(title: str, rows: Mapping[str, str]) -> None:
     Console().print(table)
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes as people read them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
@@ -89,5 +90,5 @@ def size(count: float) -> str:
     return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
 
 
-def _warn(message: Warning | str, *place: Any, **more: Any) -> None:
-    complain(f"warning: {message}")
+def _print_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+    print_error(f"warning: {message}")

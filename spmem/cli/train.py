@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spmem.cli.shell import Json, show
-from spmem.standard_output import print_json
+from spmem.cli.shell import Json, print_table
+from spmem.evaluation.printing import print_json
 
 if TYPE_CHECKING:
     from spmem.integrations.reference.episodes import TrainingEpisode
@@ -20,7 +20,7 @@ SHOWN = 4
 FIRST = 1000
 """The first house that is trained on; those before it are held out."""
 HELD_HOUSES = 2
-"""Of the houses held out, how many are drawn for the samples: the last ones, as benchmarks take the first."""
+"""Number of held-out houses that are drawn for the samples: the last ones, as benchmarks take the first."""
 
 
 def train(
@@ -77,38 +77,38 @@ def train(
     from spmem.integrations.reference.model import WorldModel
     from spmem.integrations.reference.training import TrainConfig, Trainer
     from spmem.integrations.reference.weights import load, save
-    from spmem.plugins import find
+    from spmem.registry import require_known
 
-    with _processes(device) as (rank, place):
+    with _ProcessGroup(device) as (rank, place):
         torch.manual_seed(seed)
         if init is None:
-            config = find("size", size, {name: lambda c=c: c for name, c in SIZES.items()})()
+            require_known("size", size, SIZES)
+            config = SIZES[size]
             model = WorldModel(replace(config, backbone=backbone))
         else:
             model = load(init)
-        path, apart = out / "episodes", out / "held_out"
+        path, held_path = out / "episodes", out / "held_out"
         if rank == 0 and not path.exists():
             pixels = model.config.size
             if walk:
-                made = _ButLast(_walked(walk, stride, pixels))
-                _write(path, made, apart, lambda: made.last)
+                made = _AllButLast(_iterate_walk_episodes(walk, stride, pixels))
+                _write_episodes(path, made, held_path, lambda: made.last)
             else:
-                seeds = range(FIRST, FIRST + houses)
-                kept = range(FIRST - HELD_HOUSES, FIRST)
-                _write(
+                seeds = range(FIRST - HELD_HOUSES, FIRST)
+                _write_episodes(
                     path,
-                    _drawn(seeds, moving, pixels, "Drawing houses"),
-                    apart,
-                    lambda: _drawn(kept, moving, pixels, "Drawing held-out houses"),
+                    _iterate_house_episodes(range(FIRST, FIRST + houses), moving, pixels),
+                    held_path,
+                    lambda: _iterate_house_episodes(seeds, moving, pixels),
                 )
-        _wait()
+        _wait_for_processes()
         episodes = Episodes(path)
-        held = list(Episodes(apart)) if apart.exists() else []
-        shown_of = held or [episodes[len(episodes) - 1]]
+        held_out = list(Episodes(held_path)) if held_path.exists() else []
+        shown_episodes = held_out or [episodes[len(episodes) - 1]]
         config_ = TrainConfig(
             steps=steps,
             batch=batch,
-            stages=_stages(stages),
+            stages=_parse_stages(stages),
             through=through,
             lr=lr,
             seed=seed,
@@ -121,27 +121,27 @@ def train(
         trainer = Trainer(model.to(place), config_, episodes, out)
         trainer.resume()
         last: dict[str, float] = {}
-        trainer.fit(lambda run: last.update(_sample(run, shown_of)))
+        trainer.fit(lambda run: last.update(_save_sample_sheet(run, shown_episodes)))
         final = trainer.averaged()
         if rank == 0:
             folder = save(final, out / "model")
-            told = {
+            summary = {
                 "steps": trainer.step,
                 "episodes": len(episodes),
-                "held-out episodes": len(held),
+                "held-out episodes": len(held_out),
                 "model": str(folder),
             }
-            of = "held out" if held else "of what was trained on"
-            psnr = {f"PSNR {name}, {of}, dB": value for name, value in last.items()}
+            where = "held out" if held_out else "of what was trained on"
+            psnr = {f"PSNR {name}, {where}, dB": value for name, value in last.items()}
             if as_json:
-                print_json(told | psnr)
+                print_json(summary | psnr)
             else:
-                shown = {name: str(value) for name, value in told.items()}
+                shown = {name: str(value) for name, value in summary.items()}
                 shown |= {name: f"{value:.1f}" for name, value in psnr.items()}
-                show("Trained", shown | {"samples": str(out / "samples")})
+                print_table("Trained", shown | {"samples": str(out / "samples")})
 
 
-def _sample(run: Trainer, held: list[TrainingEpisode]) -> dict[str, float]:
+def _save_sample_sheet(run: Trainer, shown: list[TrainingEpisode]) -> dict[str, float]:
     """Draw the sheet of this step."""
     from PIL import Image
 
@@ -150,16 +150,16 @@ def _sample(run: Trainer, held: list[TrainingEpisode]) -> dict[str, float]:
     model = run.averaged()
     if run.rank:
         return {}
-    image, told = sheet(model, held, clips=SHOWN)
+    image, psnr = sheet(model, shown, clips=SHOWN)
     folder = run.out / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(folder / f"{run.step:06d}.png")
     run.show("samples", image)
-    return told
+    return psnr
 
 
-def _stages(text: str) -> tuple[int, ...]:
-    """Of ``1,2,4``."""
+def _parse_stages(text: str) -> tuple[int, ...]:
+    """Parse ``1,2,4``."""
     from spmem.errors import InputError
 
     try:
@@ -168,7 +168,7 @@ def _stages(text: str) -> tuple[int, ...]:
         raise InputError(f"stages are numbers of chunks, as 1,2,4; got {text!r}") from error
 
 
-class _ButLast:
+class _AllButLast:
     """Episodes but the last, which is kept apart in ``last``; a single one is not."""
 
     def __init__(self, episodes: Iterable[TrainingEpisode]) -> None:
@@ -185,52 +185,55 @@ class _ButLast:
             self.last = []
 
 
-def _drawn(seeds: range, moving: float | None, size: int, what: str) -> Iterator[TrainingEpisode]:
+def _iterate_house_episodes(
+    seeds: range, moving: float | None, size: int
+) -> Iterator[TrainingEpisode]:
     """An episode in each house."""
-    from spmem.integrations.readers import track
     from spmem.integrations.reference.episodes import MOVING, in_house
+    from spmem.progress import track
 
     share = MOVING if moving is None else moving
-    for seed in track(seeds, what):
+    for seed in track(seeds, "Drawing houses"):
         yield in_house(seed, size=size, moving=share)
 
 
-def _walked(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpisode]:
+def _iterate_walk_episodes(walks: list[Path], stride: int, size: int) -> Iterator[TrainingEpisode]:
     """The episodes of recorded walks."""
-    from spmem.integrations.readers import open_walk, track
+    from spmem.integrations.readers import open_walk
     from spmem.integrations.reference.episodes import in_walk
+    from spmem.progress import track
 
     for walk in walks:
         frames = track(open_walk(walk), f"Reading {walk.name}")
         yield from in_walk(frames, size=size, stride=stride)
 
 
-def _write(
+def _write_episodes(
     path: Path,
-    made: Iterable[TrainingEpisode],
-    apart: Path,
-    held: Callable[[], Iterable[TrainingEpisode]],
+    episodes: Iterable[TrainingEpisode],
+    held_path: Path,
+    held_out: Callable[[], Iterable[TrainingEpisode]],
 ) -> None:
-    """The episodes to train on, and those held out (asked for afterwards), written whole or not at all."""
+    """Write the episodes to train on, then those held out (made afterwards), all or none."""
     import os
     import shutil
 
     from spmem.errors import InputError
     from spmem.integrations.reference.episodes import Episodes
 
-    new, beside = path.with_suffix(".new"), apart.with_suffix(".new")
-    for folder in (new, beside, apart):
+    new, held_new = path.with_suffix(".new"), held_path.with_suffix(".new")
+    for folder in (new, held_new, held_path):
         shutil.rmtree(folder, ignore_errors=True)
-    if not Episodes.write(new, made):
+    if not Episodes.write(new, episodes):
         raise InputError("the walks have fewer frames with depth than one episode; lower --stride")
-    if Episodes.write(beside, held()):
-        os.replace(beside, apart)
+    if Episodes.write(held_new, held_out()):
+        os.replace(held_new, held_path)
     else:
-        shutil.rmtree(beside)
-    os.replace(new, path)  # last: where this is, the other is too
+        shutil.rmtree(held_new)
+    os.replace(new, path)  # last: if this exists, the other is complete
 
 
-class _processes:
+class _ProcessGroup:
     """Joins the processes of torchrun, where it started this one; gives the rank and the device."""
 
     def __init__(self, device: str) -> None:
@@ -260,7 +263,7 @@ class _processes:
             dist.destroy_process_group()
 
 
-def _wait() -> None:
+def _wait_for_processes() -> None:
     import torch.distributed as dist
 
     if dist.is_initialized():

@@ -30,7 +30,7 @@ MET, LEFT = 0.25, 0.05
 class Answer:
     """What memory answered about one frame. Shares are of pixels; true ones come from exact depth alone.
 
-    row: Of the course.
+    row: Row of the course.
     revisit: The way out saw it, the view was left, and came again.
     away: Seconds since a stored frame last met the place; NaN where none did.
     seen: Share that stored frames really saw.
@@ -73,7 +73,7 @@ class Trial:
             self.seconds.append(perf_counter() - start)
             if id is not None:
                 self._view_of[id] = len(self._views)
-            self._pass(row, frame, stored=True)
+            self._note_view(row, frame, stored=True)
 
     def ask(
         self, memory: SpatialMemory, rows: Iterable[int]
@@ -84,21 +84,23 @@ class Trial:
             start = perf_counter()
             found = self.retrieve(memory, frame)
             seconds = perf_counter() - start
-            yield self._judge(row, frame, found, seconds), frame, found
-            self._pass(row, frame, stored=False)
+            yield self._judge_retrieval(row, frame, found, seconds), frame, found
+            self._note_view(row, frame, stored=False)
 
     def retrieve(self, memory: SpatialMemory, frame: Frame) -> Retrieval:
         """For the frame's camera, as if nothing else were at hand."""
         return memory.retrieve(frame.camera, k=self.k, given=())
 
-    def _pass(self, row: int, frame: Frame, *, stored: bool) -> None:
+    def _note_view(self, row: int, frame: Frame, *, stored: bool) -> None:
         if stored or row >= self.course.turn:  # what is held back is asked about out of order
-            self._views.append(row, _time(row, frame), frame.camera, _depth(frame))
+            self._views.append(
+                row, _frame_time(row, frame), frame.camera, _require_true_depth(frame)
+            )
             self._stored.append(stored)
 
-    def _judge(self, row: int, frame: Frame, found: Retrieval, seconds: float) -> Answer:
+    def _judge_retrieval(self, row: int, frame: Frame, found: Retrieval, seconds: float) -> Answer:
         views, stored = self._views, np.array(self._stored)
-        true = thumbnail(_depth(frame))
+        true = thumbnail(_require_true_depth(frame))
         saw = covisibility(
             torch.from_numpy(true),
             frame.camera.resize(THUMB[1], THUMB[0]),
@@ -116,11 +118,13 @@ class Trial:
         return Answer(
             row=row,
             revisit=row >= self.course.turn and left and seen >= SEEN,
-            away=_time(row, frame) - float(views.times[met[-1]]) if len(met) else float("nan"),
+            away=_frame_time(row, frame) - float(views.times[met[-1]])
+            if len(met)
+            else float("nan"),
             seen=seen,
             coverage=float(score.coverage),
-            recalled=_share(covered, once),
-            shown=_share(np.asarray(masks[chosen].any(0)), once),
+            recalled=_share_of_mask(covered, once),
+            shown=_share_of_mask(np.asarray(masks[chosen].any(0)), once),
             depth_error=float(score.depth_error),
             psnr=float(score.psnr),
             seconds=seconds,
@@ -129,28 +133,28 @@ class Trial:
 
 def summary(answers: list[Answer]) -> dict[str, Any]:
     """How many, the means of their shares and the medians of their errors; None where there are none."""
-    told: dict[str, Any] = {"frames": len(answers)}
+    figures: dict[str, Any] = {"frames": len(answers)}
     for name in ("seen", "coverage", "recalled", "shown"):
-        told[name] = _middle([getattr(answer, name) for answer in answers], np.mean)
+        figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.mean)
     for name in ("depth_error", "psnr", "seconds"):
-        told[name] = _middle([getattr(answer, name) for answer in answers], np.median)
-    return told
+        figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.median)
+    return figures
 
 
-def _middle(values: list[float], how: Callable[[list[float]], Any]) -> float | None:
+def _reduce_known(values: list[float], how: Callable[[list[float]], Any]) -> float | None:
     known = [value for value in values if value == value]
     return float(how(known)) if known else None
 
 
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
+def _share_of_mask(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
     return float((part & whole).sum() / whole.sum()) if whole.any() else float("nan")
 
 
-def _time(row: int, frame: Frame) -> float:
+def _frame_time(row: int, frame: Frame) -> float:
     return float(row) if frame.time is None else frame.time
 
 
-def _depth(frame: Frame) -> NDArray[np.float32]:
+def _require_true_depth(frame: Frame) -> NDArray[np.float32]:
     if frame.depth is None:
         raise FrameError("the demo compares with true depth, and this data set has none")
     return frame.depth.numpy()

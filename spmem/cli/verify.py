@@ -1,4 +1,4 @@
-"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: is a memory whole, its map anew, its commits."""
+"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: checks a memory, rebuilds its map, lists its commits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from spmem.cli.shell import Json, Memory, show
-from spmem.standard_output import print_json
+from spmem.cli.shell import Json, Memory, print_table
+from spmem.evaluation.printing import print_json
 
 Branch = Annotated[str, typer.Option(help="The line of history.")]
 
@@ -16,7 +16,7 @@ Branch = Annotated[str, typer.Option(help="The line of history.")]
 def verify(
     memory: Memory,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make anew what can be made from the keyframes.")
+        bool, typer.Option("--repair", help="Rebuild what can be made from the keyframes.")
     ] = False,
     branch: Branch = "main",
     as_json: Json = False,
@@ -59,13 +59,13 @@ def verify(
             if found
             else f"all {keyframes} keyframes, and all made of them"
         )
-        show(f"{memory}", rows)
+        print_table(f"{memory}", rows)
     if left:
         raise typer.Exit(1)
 
 
 def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
-    """Fuse the map anew from the keyframes; frames that did not become keyframes are not in it then."""
+    """Fuse the map again from the keyframes alone: other frames are no longer in it."""
     from spmem.opening import open as open_memory
 
     with open_memory(memory, branch=branch) as opened:
@@ -79,7 +79,7 @@ def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     if as_json:
         print_json({"memory": str(memory)} | answer)
     else:
-        show(str(memory), {name: f"{count:,}" for name, count in answer.items()})
+        print_table(str(memory), {name: f"{count:,}" for name, count in answer.items()})
 
 
 def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
@@ -87,11 +87,11 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     from spmem.stores.keyframes.zarr import ZarrKeyframes
 
     bank = ZarrKeyframes.open(memory, "r", branch=branch)
-    commits, branches, tags = bank.snapshots(), bank.branches(), bank.tags()
+    commits, branches, tags = bank.snapshots(), list(bank.branches()), bank.tags()
     bank.close()
     if as_json:
-        told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
-        print_json(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        listing: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
+        print_json(listing | {"tags": tags, "snapshots": [vars(one) for one in commits]})
         return
     names = {id: name for name, id in tags.items()}
     rows = {
@@ -99,4 +99,4 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
         f"{one.message}{f'  ({names[one.id]})' if one.id in names else ''}"
         for one in commits
     }
-    show(f"{memory}: {branch} of {', '.join(branches)}", rows or {"commits": "none yet"})
+    print_table(f"{memory}: {branch} of {', '.join(branches)}", rows or {"commits": "none yet"})

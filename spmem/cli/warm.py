@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from spmem.cli.shell import Json, show
-from spmem.standard_output import print_json
+from spmem.cli.shell import Json, print_table
+from spmem.evaluation.printing import print_json
 
 
 def warm(as_json: Json = False) -> None:
@@ -14,8 +14,8 @@ def warm(as_json: Json = False) -> None:
     Not needed: without it the first calls compile what they need.
     """
     import spmem
-    from spmem.integrations.readers import track
-    from spmem.retrieval.rules.named import METHODS
+    from spmem.progress import track
+    from spmem.retrieval.rules import METHODS
     from spmem.testing.box import BoxRoom
     from spmem.worlds import House, walk
 
@@ -39,4 +39,4 @@ def warm(as_json: Json = False) -> None:
     if as_json:
         print_json({"seconds": seconds})
     else:
-        show("kernels are compiled", {"seconds": f"{seconds:g}"})
+        print_table("kernels are compiled", {"seconds": f"{seconds:g}"})

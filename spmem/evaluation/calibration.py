@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.evaluation.sight import seen, sight_of
+from spmem.evaluation.sight import seen_masks, sight_of
 from spmem.opening import open as open_memory
 from spmem.worlds import House, walk
 from spmem.worlds.freespace import WalkableSpace, free_space
@@ -48,9 +48,9 @@ def calibration(
         seeds: One house each.
         stored: Frames stored of a walk.
         queries: Cameras asked about, in each house.
-        width: Of all images, in pixels.
-        height: Of all images, in pixels.
-        config: Of the memory; None takes the defaults.
+        width: Width of all images, in pixels.
+        height: Height of all images, in pixels.
+        config: Configuration of the memory; None takes the defaults.
 
     Returns:
         Rows of ``world`` (the seed), ``where`` (``walked`` or ``other`` rooms), ``coverage`` as memory says, and
@@ -64,7 +64,7 @@ def calibration(
     return [
         row
         for seed in seeds
-        for row in _world(seed, stored, queries, width, height, config or MemoryConfig())
+        for row in _measure_world(seed, stored, queries, width, height, config or MemoryConfig())
     ]
 
 
@@ -73,8 +73,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Example:
         >>> rows = [{"world": w, "where": "other", "coverage": 0.5, "seen": s} for w, s in ((0, 0.4), (1, 0.6))]
-        >>> told = summary(rows)
-        >>> round(told["mean absolute error"], 3), round(told["bias"], 3)
+        >>> errors = summary(rows)
+        >>> round(errors["mean absolute error"], 3), round(errors["bias"], 3)
         (0.1, 0.0)
     """
     off = np.array([row["coverage"] - row["seen"] for row in rows])
@@ -94,7 +94,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def reliability(rows: Sequence[dict[str, Any]], bins: int = 10) -> list[dict[str, Any]]:
-    """Of the queries whose claimed coverage falls into each bin: how many, mean claim, mean truth.
+    """The queries whose claimed coverage falls into each bin: how many, mean claim, mean truth.
 
     Example:
         >>> rows = [{"coverage": 0.05, "seen": 0.1}, {"coverage": 1.0, "seen": 0.9}]
@@ -116,18 +116,18 @@ def reliability(rows: Sequence[dict[str, Any]], bins: int = 10) -> list[dict[str
     ]
 
 
-def _world(
+def _measure_world(
     seed: int, stored: int, queries: int, width: int, height: int, config: MemoryConfig
 ) -> list[dict[str, Any]]:
     house = House(seed=seed, rooms=ROOMS)
     way = walk(house, stored, seed=seed, width=width, height=height, stride=STRIDE, fov_x=FOV)
-    walked = _rooms(house, way)
-    asked, where = _anywhere(house, walked, queries, width, height)
+    walked = _rooms_along(house, way)
+    cameras, where = _sample_cameras(house, walked, queries, width, height)
     with open_memory(config=config) as memory:
         for frame in house.frames(way):
             memory.store(frame)
-        claimed = memory.retrieve(asked, k=0, method="none", given=()).coverage
-    masks = seen(sight_of(house, asked), sight_of(house, way)).any(1)
+        claimed = memory.retrieve(cameras, k=0, method="none", given=()).coverage
+    masks = seen_masks(sight_of(house, cameras), sight_of(house, way)).any(1)
     true = masks.float().mean((1, 2))
     return [
         {"world": seed, "where": where[i], "coverage": float(claimed[i]), "seen": float(true[i])}
@@ -135,14 +135,14 @@ def _world(
     ]
 
 
-def _rooms(house: House, way: Camera) -> set[int]:
+def _rooms_along(house: House, way: Camera) -> set[int]:
     """The rooms that a way goes through."""
     free = free_space(house.seed, house.rooms, house.room_size, house.moving)
     cells = free.cell(way.position[:, [0, 2]].double().numpy())
     return set(free.room[cells[:, 0], cells[:, 1]].tolist()) - {-1}
 
 
-def _anywhere(
+def _sample_cameras(
     house: House, walked: set[int], count: int, width: int, height: int
 ) -> tuple[Camera, list[str]]:
     """Cameras in free space: by turns in a room walked through, and in another (where there is one)."""
@@ -152,7 +152,7 @@ def _anywhere(
     kinds = {"walked": inside & free.walkable, "other": ~inside & (free.room >= 0) & free.walkable}
     kinds = {name: cells for name, cells in kinds.items() if cells.any()}
     where = [list(kinds)[i % len(kinds)] for i in range(count)]
-    eyes = np.array([_eye(rng, free, kinds[name]) for name in where])
+    eyes = np.array([_sample_eye(rng, free, kinds[name]) for name in where])
     yaw, pitch = rng.uniform(-math.pi, math.pi, count), rng.uniform(-0.5, 0.5, count)
     ahead = np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], 1)
     position = torch.from_numpy(eyes)
@@ -160,15 +160,17 @@ def _anywhere(
     return Camera.look_at(position, target, width=width, height=height, fov_x=FOV), where
 
 
-def _eye(rng: np.random.Generator, free: WalkableSpace, cells: NDArray[np.bool_]) -> list[float]:
+def _sample_eye(
+    rng: np.random.Generator, free: WalkableSpace, cells: NDArray[np.bool_]
+) -> list[float]:
     found = np.argwhere(cells)
     x, z = free.points(found[rng.integers(len(found))])
     return [float(x), -rng.uniform(0.9, 1.9), float(z)]
 
 
 if __name__ == "__main__":
-    told = [int(word) for word in sys.argv[1:]]
-    worlds, first = told[0] if told else 60, told[1] if len(told) > 1 else 0
+    numbers = [int(word) for word in sys.argv[1:]]
+    worlds, first = numbers[0] if numbers else 60, numbers[1] if len(numbers) > 1 else 0
     rows = calibration(range(first, first + worlds))
     for line in (summary(rows), *reliability(rows)):
         sys.stdout.write(f"{line}\n")

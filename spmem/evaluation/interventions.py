@@ -14,7 +14,7 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.evaluation.episode import BenchEpisode, Target
 from spmem.evaluation.measures import coverage
-from spmem.evaluation.sight import Sight, seen
+from spmem.evaluation.sight import Sight, seen_masks
 from spmem.opening import open as open_memory
 from spmem.types import Frame
 from spmem.worlds import DepthNoise
@@ -32,7 +32,7 @@ SCALES = (0.95, 0.98, 1.02, 1.05)
 def interventions(
     made: BenchEpisode, other: BenchEpisode, methods: Sequence[str] = METHODS
 ) -> list[dict[str, Any]]:
-    """Ask for the episode's targets, of memories of :func:`tampered` frames.
+    """Ask for the targets of the episode, from each of the memories of :func:`tampered_memories`.
 
     Answers are judged by what the frames chosen truly show from where they truly were. Where the memory is of another
     world, that is what its geometry happens to have in common with this one: all floors lie at one height.
@@ -41,20 +41,20 @@ def interventions(
         A row for each memory, target and rule: ``coverage`` of the revisitable pixels by four keyframes, and
         ``claimed``, the share of the target's pixels that the memory says it knows (the same for all rules).
     """
-    told: list[dict[str, Any]] = []
-    for name, frames in tampered(made, other):
+    results: list[dict[str, Any]] = []
+    for name, frames in tampered_memories(made, other):
         truth = other.sight if frames is other.frames else None
         with open_memory() as memory:
             ids = [memory.store(frame) for frame in frames]
             rows = {id: row for row, id in enumerate(ids) if id is not None}
             for number, target in enumerate(made.targets):
-                saw = target.saw if truth is None else _elsewhere(target, truth)
+                saw = target.saw if truth is None else _seen_from_elsewhere(target, truth)
                 for method in methods:
                     found = memory.retrieve(
                         target.cameras, k=K, method=method, given=(), time=target.time, seed=number
                     )
                     chosen = [rows[keyframe.id] for keyframe in found.keyframes]
-                    told.append(
+                    results.append(
                         {
                             "scenes": made.family,
                             "seed": made.seed,
@@ -65,10 +65,12 @@ def interventions(
                             "claimed": float(found.coverage.mean()),
                         }
                     )
-    return told
+    return results
 
 
-def tampered(made: BenchEpisode, other: BenchEpisode) -> Iterator[tuple[str, Sequence[Frame]]]:
+def tampered_memories(
+    made: BenchEpisode, other: BenchEpisode
+) -> Iterator[tuple[str, Sequence[Frame]]]:
     """What each memory is called, and the frames that it is given; ``other`` is an episode in another world."""
     rng, scale = np.random.default_rng([made.seed, 9]), made.scale
     yield CORRECT, made.frames
@@ -77,19 +79,22 @@ def tampered(made: BenchEpisode, other: BenchEpisode) -> Iterator[tuple[str, Seq
     for share, degrees in POSES:
         yield (
             f"poses off by {share:.0%}, {degrees:g}°",
-            [_moved(rng, frame, share * scale, math.radians(degrees)) for frame in made.frames],
+            [
+                _jitter_pose(rng, frame, share * scale, math.radians(degrees))
+                for frame in made.frames
+            ],
         )
-    yield "a Kinect's depth", _noisy(made)
+    yield "a Kinect's depth", _add_depth_noise(made)
     for factor in SCALES:
-        yield f"depth x {factor:g}", [_scaled(frame, factor) for frame in made.frames]
+        yield f"depth x {factor:g}", [_scale_depth(frame, factor) for frame in made.frames]
 
 
-def _elsewhere(target: Target, other: Sight) -> Bool[Tensor, "n p"]:
+def _seen_from_elsewhere(target: Target, other: Sight) -> Bool[Tensor, "n p"]:
     """Which of the target's revisitable pixels the frames of another world would show, judged by depth alone."""
-    return seen(target.sight, other).transpose(0, 1).flatten(1)[:, target.again]
+    return seen_masks(target.sight, other).transpose(0, 1).flatten(1)[:, target.revisitable]
 
 
-def _moved(rng: np.random.Generator, frame: Frame, distance: float, angle: float) -> Frame:
+def _jitter_pose(rng: np.random.Generator, frame: Frame, distance: float, angle: float) -> Frame:
     camera = frame.camera
     x, y, z = (angle * rng.standard_normal(3) / math.sqrt(3)).tolist()
     turn = torch.linalg.matrix_exp(torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]]))
@@ -99,12 +104,12 @@ def _moved(rng: np.random.Generator, frame: Frame, distance: float, angle: float
     return frame.replace(camera=Camera(camera.K, c2w, width=camera.width, height=camera.height))
 
 
-def _scaled(frame: Frame, factor: float) -> Frame:
+def _scale_depth(frame: Frame, factor: float) -> Frame:
     assert frame.depth is not None
     return frame.replace(depth=frame.depth * factor)
 
 
-def _noisy(made: BenchEpisode) -> list[Frame]:
+def _add_depth_noise(made: BenchEpisode) -> list[Frame]:
     noise, normal = DepthNoise(seed=made.seed), made.sight.normal
     assert normal is not None
     return [

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.evaluation.sight import Sight, seen
+from spmem.evaluation.sight import Sight, seen_masks
 from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return
 
@@ -67,58 +67,62 @@ def journey(
     )
     sight = Sight(way, view.depth, view.normal)
     ahead = sight.part(slice(given, None))
-    revisited = seen(ahead, sight.part(slice(given))).any(1)
+    revisited = seen_masks(ahead, sight.part(slice(given))).any(1)
     beyond = revisited.clone()
     for start in range(0, len(ahead), CHUNK):
         some = slice(start, start + CHUNK)
         recent = sight.part(slice(given + start - window, given + start))
-        beyond[some] &= ~seen(ahead.part(some), recent).any(1)
+        beyond[some] &= ~seen_masks(ahead.part(some), recent).any(1)
     moves = torch.isin(view.instance, torch.tensor(list(house.movers), dtype=torch.int32))
     movers = F.max_pool2d(moves.float()[:, None], 3, 1, 1)[:, 0] > 0
     covered = torch.zeros_like(revisited)
     if moving:
         still = house.hide(house.movers).render(way[:given])
         shown = Sight(way[:given], view.depth[:given] * ~movers[:given])
-        covered = (seen(ahead, Sight(way[:given], still.depth)) & ~seen(ahead, shown)).any(1)
+        covered = (
+            seen_masks(ahead, Sight(way[:given], still.depth)) & ~seen_masks(ahead, shown)
+        ).any(1)
     return Journey(family, seed, frames, given, revisited, beyond, movers, covered)
 
 
-def _turns(seed: int, ahead: int, size: int, moving: int) -> tuple[House, Camera, int]:
+def _turn_back_and_forth(
+    seed: int, ahead: int, size: int, moving: int
+) -> tuple[House, Camera, int]:
     """``rotate-and-return``: the turn away is given; back, away again and so on is generated."""
     house, rng = House(seed=seed, rooms=2, moving=moving), np.random.default_rng([seed, 21])
     angle = float(rng.uniform(math.pi / 2, math.pi) * rng.choice([-1, 1]))
     both = rotate_and_return(house, 48, angle=angle, seed=seed, width=size, height=size)
-    return house, _again(both, 24, ahead), 24
+    return house, _repeat_cycle(both, 24, ahead), 24
 
 
 def _back_and_forth(seed: int, ahead: int, size: int, moving: int) -> tuple[House, Camera, int]:
     """``reverse``: the way to another room is given; backwards, there again and so on is generated."""
     house = House(seed=seed, rooms=3, moving=moving)
     both = reverse(house, 48, turn=False, seed=seed, width=size, height=size)
-    return house, _again(both, 24, ahead), 24
+    return house, _repeat_cycle(both, 24, ahead), 24
 
 
-def _laps(seed: int, ahead: int, size: int, moving: int) -> tuple[House, Camera, int]:
+def _walk_laps(seed: int, ahead: int, size: int, moving: int) -> tuple[House, Camera, int]:
     """``loop``: a lap through three rooms is given, the next ones are generated."""
     house = House(seed=seed, rooms=3, moving=moving)
     lap = loop(house, 49, seed=seed, width=size, height=size)[:48]
-    return house, _again(lap, 48, ahead), 48
+    return house, _repeat_cycle(lap, 48, ahead), 48
 
 
-def _closed(seed: int, ahead: int, size: int, moving: int) -> tuple[House, Camera, int]:
+def _walk_closed_loop(seed: int, ahead: int, size: int, moving: int) -> tuple[House, Camera, int]:
     """``closed-loop``: four frames are given, and a whole lap is generated until the first camera comes again."""
     house = House(seed=seed, rooms=3, moving=moving)
     return house, loop(house, 4 + ahead, seed=seed, width=size, height=size), 4
 
 
 FAMILIES: dict[str, Callable[[int, int, int, int], tuple[House, Camera, int]]] = {
-    "rotate-and-return": _turns,
+    "rotate-and-return": _turn_back_and_forth,
     "reverse": _back_and_forth,
-    "loop": _laps,
-    "closed-loop": _closed,
+    "loop": _walk_laps,
+    "closed-loop": _walk_closed_loop,
 }
 
 
-def _again(cycle: Camera, given: int, ahead: int) -> Camera:
+def _repeat_cycle(cycle: Camera, given: int, ahead: int) -> Camera:
     """The cycle over and over, ``given + ahead`` cameras of it."""
     return cycle[torch.arange(given + ahead) % len(cycle)]

@@ -67,8 +67,8 @@ class Matcher:
         """
         found = right = 0
         for one, other, where in zip(truth, made, mask, strict=True):
-            at, kinds = self._points(one)
-            to, others = self._points(other)
+            at, kinds = self._detect_keypoints(one)
+            to, others = self._detect_keypoints(other)
             if not len(at) or len(to) < 2:
                 continue
             row, column = (at.clip(0, None) // 1).astype(int)[:, ::-1].T
@@ -80,7 +80,7 @@ class Matcher:
                     found, right = found + 1, right + bool(np.linalg.norm(off) <= NEAR)
         return Matches(found, right)
 
-    def _points(self, rgb: Float[Tensor, "h w 3"]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _detect_keypoints(self, rgb: Float[Tensor, "h w 3"]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keypoints ``[N, 2]`` in the frame's own pixels, x first, and their descriptions ``[N, 32]``."""
         image = (rgb.clamp(0, 1) * 255).round().byte().cpu().numpy()
         grey = self.cv.cvtColor(image, self.cv.COLOR_RGB2GRAY)

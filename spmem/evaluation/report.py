@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spmem.standard_output import print_json, turn_away
+from spmem.evaluation.printing import divert_stdout, print_json
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where spmem runs from one."""
@@ -107,21 +107,21 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     for head, cells in tables(rows):
         lines = [head, *cells]
-        told = ["| " + " | ".join(line) + " |\n" for line in lines]
-        told.insert(1, "|" + "---|" * len(head) + "\n")
-        parts.append("".join(told))
+        text = ["| " + " | ".join(line) + " |\n" for line in lines]
+        text.insert(1, "|" + "---|" * len(head) + "\n")
+        parts.append("".join(text))
     return "\n".join(parts)
 
 
-def options_of(parser: ArgumentParser) -> Namespace:
-    """The options that a benchmark was started with. With ``--json``, all that it prints but :func:`tell` goes to stderr."""
+def parse_options(parser: ArgumentParser) -> Namespace:
+    """Parse a benchmark's options. With ``--json`` all that is printed, but for the report, goes to standard error."""
     options = parser.parse_args()
     if getattr(options, "json", False):
-        turn_away()  # until the process ends, as some native code prints then
+        divert_stdout()  # until the process ends, as some native code prints then
     return options
 
 
-def tell(rows: list[dict[str, Any]], aims: list[dict[str, Any]], *, as_json: bool) -> None:
+def print_report(rows: list[dict[str, Any]], aims: list[dict[str, Any]], *, as_json: bool) -> None:
     """One JSON object, or the same as tables (rows of the same columns together)."""
     result = {"environment": environment(), "rows": rows, "aims": aims}
     if as_json:

@@ -18,7 +18,8 @@ from spmem.errors import InputError
 from spmem.evaluation.episode import BenchEpisode, Size, episode
 from spmem.evaluation.sight import Sight
 from spmem.evaluation.walls import beside_walls
-from spmem.integrations.readers import open_walk, track
+from spmem.integrations.readers import open_walk
+from spmem.progress import track
 from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return, walk
 from spmem.worlds.freespace import RADIUS, free_space
@@ -35,7 +36,7 @@ def round_again(seed: int, size: Size) -> BenchEpisode:
     house = House(seed=seed, rooms=4)
     way = loop(house, size.frames, seed=seed, width=size.width, height=size.height)
     again = loop(house, size.frames, seed=seed, width=size.width, height=size.height)
-    return _in_house("loop", house, way, _beside(house, again, seed), size)
+    return _in_house("loop", house, way, _shift_sideways(house, again, seed), size)
 
 
 def turn_and_return(seed: int, size: Size) -> BenchEpisode:
@@ -97,7 +98,7 @@ def recorded(path: Path, size: Size, format: str | None = None) -> BenchEpisode:
     opened = open_walk(path, format)
     opened = opened[:: max(1, math.ceil(len(opened) / (2 * size.frames)))]
     frames = [
-        _sampled(frame, path).replace(time=i / FRAME_RATE)
+        _thin_frame(frame, path).replace(time=i / FRAME_RATE)
         for i, frame in enumerate(track(opened, f"Reading {path.name}"))
     ]
     depth = torch.stack([frame.depth for frame in frames if frame.depth is not None])
@@ -124,7 +125,7 @@ def _in_house(family: str, house: House, way: Camera, later: Camera, size: Size)
     return episode(family, house.seed, frames, sight, ahead, size.targets)
 
 
-def _beside(house: House, way: Camera, seed: int) -> Camera:
+def _shift_sideways(house: House, way: Camera, seed: int) -> Camera:
     """The same way, up to a quarter of a unit beside it where there is room, looking up to 20° elsewhere."""
     rng = np.random.default_rng([seed, 7])
     free = free_space(house.seed, house.rooms, house.room_size, house.moving)
@@ -146,7 +147,7 @@ def _about_up(angle: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
-def _sampled(frame: Frame, path: Path) -> Frame:
+def _thin_frame(frame: Frame, path: Path) -> Frame:
     """No wider than :data:`WIDEST`: every n-th pixel of every n-th row."""
     if frame.depth is None:
         raise InputError(f"{path}: the benchmark compares with depth, and this walk has none")

@@ -30,7 +30,7 @@ def beside_walls(house: House, steps: int, *, seed: int, width: int, height: int
     Args:
         house: With at least two rooms.
         steps: Number of cameras, T.
-        seed: Of the stations.
+        seed: Seed of the stations.
         width: In pixels.
         height: In pixels.
 
@@ -48,7 +48,7 @@ def beside_walls(house: House, steps: int, *, seed: int, width: int, height: int
     while len(keys) < steps:
         order = rng.permutation(len(sides))
         for door, side in (sides[i] for i in order):
-            place, away = _station(rng, house, free, door, side)
+            place, away = _choose_place_by_wall(rng, house, free, door, side)
             # 0 looks into the room, a quarter turn along the wall, and beyond that at it.
             off = rng.choice([0.0, 0.5, 0.7, 0.8]) * math.pi * rng.choice([-1, 1])
             start = away + off + rng.uniform(-0.3, 0.3)
@@ -60,7 +60,7 @@ def beside_walls(house: House, steps: int, *, seed: int, width: int, height: int
     return Camera.look_at(eye, eye + ahead, width=width, height=height, fov_x=FOV)
 
 
-def _station(
+def _choose_place_by_wall(
     rng: np.random.Generator, house: House, free: WalkableSpace, door: int, side: int
 ) -> tuple[NDArray[np.float64], float]:
     """A place (x, z) beside the wall with this door, and the yaw that looks away from the wall."""

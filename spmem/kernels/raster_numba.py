@@ -77,6 +77,13 @@ def bands_of(height: int) -> int:
 
 
 @njit()
+def rows_of(height: int) -> int:
+    """Rows of a band: whole tiles, as a tile over two bands would be a race between their threads."""
+    each = (height + bands_of(height) - 1) // bands_of(height)
+    return (each + TALL - 1) // TALL * TALL
+
+
+@njit()
 def level_of(confidence: float) -> int:
     """How many of ``LEVELS`` a confidence reaches."""
     level = 0
@@ -116,7 +123,7 @@ def nearest(
     """
     height = front.shape[1] - 1
     bands = bands_of(height)
-    rows = max((height + bands - 1) // bands, TALL)
+    rows = rows_of(height)
     for i in prange(bands):
         band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
@@ -127,7 +134,7 @@ def nearest(
                 y0, y1 = max(box[c, Y0, k], top), min(box[c, Y1, k], bottom)
                 if y0 >= y1:
                     continue
-                if y1 == bottom and y0 > top and (y1 - y0) % 2 == 1:
+                if y1 == bottom and y0 > top and (y1 - y0) % TALL == 1:
                     y0 -= 1  # the last tile may not reach into the next band
                 a, depth, lx = record[c, k, A], record[c, k, Z], record[c, k, LX]
                 level = level_of(float(confidence[chunks[c - first] * CHUNK + k]))
@@ -174,7 +181,7 @@ def blend(
     """
     height, width = depth.shape
     bands = bands_of(height)
-    rows = max((height + bands - 1) // bands, TALL)
+    rows = rows_of(height)
     thick, backs = np.float32(slab), len(front) - 1
     for i in prange(bands):
         band = i * STEP % bands

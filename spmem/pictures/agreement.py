@@ -18,7 +18,7 @@ class Agreement(NamedTuple):
 
     coverage: Share of all pixels that memory covers.
     depth_error: Median of |depth - true depth| / true depth, where there is a true depth.
-    psnr: Of the colour, in dB; 99 where it is exact.
+    psnr: PSNR of the colour, in dB; 99 if it is exact.
     """
 
     coverage: Float[Tensor, " t"]
@@ -36,7 +36,7 @@ def agreement(projection: Projection, truth: Sequence[Frame]) -> Agreement:
         raise InputError(
             f"truth is one frame a camera: {len(projection.cameras)} wanted, got {len(truth)}"
         )
-    rows = [_compare(projection, t, frame) for t, frame in enumerate(truth)]
+    rows = [_compare_frame(projection, t, frame) for t, frame in enumerate(truth)]
     depth_error, psnr = torch.tensor(rows).reshape(-1, 2).unbind(1)
     return Agreement(projection.coverage.cpu(), depth_error, psnr)
 
@@ -56,7 +56,7 @@ def depth_error(projection: Projection, t: int, frame: Frame) -> Float[Tensor, "
     return torch.where(projection.mask[t].cpu() & (true > 0), error, nan)
 
 
-def _compare(projection: Projection, t: int, frame: Frame) -> tuple[float, float]:
+def _compare_frame(projection: Projection, t: int, frame: Frame) -> tuple[float, float]:
     depth = depth_error(projection, t, frame).nanmedian()
     mask = projection.mask[t].cpu()
     difference = projection.rgb[t].cpu()[mask] - frame.rgb_float().cpu()[mask]

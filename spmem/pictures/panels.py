@@ -19,21 +19,23 @@ UNKNOWN = (244, 132, 52)
 def rgb_image(rgb: Tensor) -> Image:
     """Colour, uint8 or float in [0, 1]."""
     array = rgb.detach().cpu().numpy()
-    return array if array.dtype == np.uint8 else _bytes(array)
+    return array if array.dtype == np.uint8 else _to_uint8(array)
 
 
 def depth_image(depth: Float[Tensor, "h w"], near: float, far: float) -> Image:
     """z-depth from ``near`` (warm) to ``far`` (cold), evenly in 1 / depth, as eyes tell it."""
     z = depth.detach().cpu().numpy()
     share = (1 / z.clip(min=near) - 1 / far) / max(1 / near - 1 / far, 1e-12)
-    return np.where((z > 0)[..., None], _bytes(colormaps["turbo"](share)[..., :3]), _none(z))
+    return np.where(
+        (z > 0)[..., None], _to_uint8(colormaps["turbo"](share)[..., :3]), _fill_none_colour(z)
+    )
 
 
 def normal_image(normal: Float[Tensor, "h w 3"]) -> Image:
     """Unit normals, each axis from -1 to 1 as a colour from 0 to 255."""
     n = normal.detach().cpu().numpy()
     there = (n != 0).any(-1)
-    return np.where(there[..., None], _bytes((n + 1) / 2), _none(there))
+    return np.where(there[..., None], _to_uint8((n + 1) / 2), _fill_none_colour(there))
 
 
 def coverage_image(rgb: Tensor, mask: Bool[Tensor, "h w"], *, colour: bool = False) -> Image:
@@ -44,20 +46,20 @@ def coverage_image(rgb: Tensor, mask: Bool[Tensor, "h w"], *, colour: bool = Fal
         image = (70 + 0.6 * grey[..., None]).repeat(3, -1).astype(np.uint8)
     y, x = np.indices(covered.shape)
     stripe = (x + y) * 24 // max(covered.shape) % 2 == 0
-    unknown = np.where(stripe[..., None], np.array(UNKNOWN, np.uint8), _none(covered))
+    unknown = np.where(stripe[..., None], np.array(UNKNOWN, np.uint8), _fill_none_colour(covered))
     return np.where(covered[..., None], image, unknown)
 
 
 def error_image(error: Float[Tensor, "h w"], ceiling: float) -> Image:
-    """An error from 0 to ``ceiling``; NaN is none."""
+    """An error from 0 to ``ceiling``; NaN means no value."""
     e = error.cpu().numpy()
-    colour = _bytes(colormaps["magma"](np.nan_to_num(e) / ceiling)[..., :3])
-    return np.where(np.isnan(e)[..., None], _none(e), colour)
+    colour = _to_uint8(colormaps["magma"](np.nan_to_num(e) / ceiling)[..., :3])
+    return np.where(np.isnan(e)[..., None], _fill_none_colour(e), colour)
 
 
-def _bytes(values: NDArray[np.floating]) -> Image:
+def _to_uint8(values: NDArray[np.floating]) -> Image:
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _none(like: NDArray[np.generic]) -> Image:
+def _fill_none_colour(like: NDArray[np.generic]) -> Image:
     return np.broadcast_to(np.array(NONE, np.uint8), (*like.shape, 3))

@@ -48,7 +48,7 @@ class GroundPlan(NamedTuple):
         (x, y), p = self.low.tolist(), self.pixel
         return x, x + width * p, y, y + height * p
 
-    def place(self, points: Points) -> Float[NDArray[np.float64], "n 2"]:
+    def to_page(self, points: Points) -> Float[NDArray[np.float64], "n 2"]:
         """World points on the page, in world units."""
         return points @ self.axes[:2].T
 
@@ -63,7 +63,7 @@ def ground_plan(
 
     Args:
         memory: At least one surfel, or the plan is one transparent pixel.
-        width: Of the image, in pixels.
+        width: Width of the image, in pixels.
         cameras: Cameras ``[T]`` that the plan must show too.
     """
     surfels = memory.geometry.surfels()
@@ -74,7 +74,7 @@ def ground_plan(
         eyes = np.concatenate([eyes, cameras.position.reshape(-1, 3).cpu().double().numpy()])
     if not len(position):
         return GroundPlan(np.zeros((1, 1, 4), np.uint8), np.eye(3), np.zeros(2), 1.0)
-    axes = _axes(c2w[:, :3, 1], position)
+    axes = _choose_plan_axes(c2w[:, :3, 1], position)
     across, height = position @ axes[:2].T, position @ axes[2]
     shown = np.concatenate([np.percentile(across, [0.2, 99.8], axis=0), eyes @ axes[:2].T])
     low, high = shown.min(0), shown.max(0)
@@ -88,7 +88,9 @@ def ground_plan(
     rows = np.flatnonzero(inside)
     rows = rows[np.argsort(height[rows], kind="stable")]
     radius = surfels.radius.cpu().double().numpy()[rows] / pixel
-    image = _paint((across[rows] - low) / pixel, radius, _lit(colour[rows], height[rows]), size)
+    image = _paint_discs(
+        (across[rows] - low) / pixel, radius, _shade_by_height(colour[rows], height[rows]), size
+    )
     return GroundPlan(image, axes, low, pixel)
 
 
@@ -96,13 +98,13 @@ def top_down(memory: SpatialMemory, cameras: Camera | None = None) -> Figure:
     """A map of the memory: its surfels, the way of its keyframes, and the cameras ``[T]`` that are asked about."""
     plan = ground_plan(memory, cameras=cameras)
     page = Page(12.0, 12.0 * plan.image.shape[0] / plan.image.shape[1])
-    asked = [] if cameras is None else [(camera, QUERIES[0]) for camera in cameras]
-    draw_plan(page.axes(0, 0, page.width, page.height), plan, memory, asked)
+    queries = [] if cameras is None else [(camera, QUERIES[0]) for camera in cameras]
+    draw_plan(page.axes(0, 0, page.width, page.height), plan, memory, queries)
     return page.figure
 
 
 def draw_plan(
-    axes: Axes, plan: GroundPlan, memory: SpatialMemory, asked: Sequence[tuple[Camera, str]]
+    axes: Axes, plan: GroundPlan, memory: SpatialMemory, queries: Sequence[tuple[Camera, str]]
 ) -> None:
     """Draw a plan with the keyframes, and cameras in colours; the ground fills the axes."""
     left, right, bottom, top = plan.extent
@@ -112,23 +114,23 @@ def draw_plan(
     axes.spines[:].set_visible(False)
     axes.imshow(plan.image, extent=plan.extent, origin="lower", interpolation="antialiased")
     c2w = memory.views.c2w.astype(np.float64)
-    way = plan.place(c2w[np.argsort(memory.views.times, kind="stable"), :3, 3])
+    way = plan.to_page(c2w[np.argsort(memory.views.times, kind="stable"), :3, 3])
     axes.plot(way[:, 0], way[:, 1], color=PATH, linewidth=1.3, label="way")
     wide = THUMB[1] / 2 / memory.views.K[:, 0, 0].astype(np.float64)
     outline = {"facecolor": "none", "edgecolor": "white", "linewidth": 0.6, "alpha": 0.75}
-    _frusta(axes, plan, c2w, wide, reach, label="keyframes", **outline)
-    for i, (camera, colour) in enumerate(asked):
+    _draw_frusta(axes, plan, c2w, wide, reach, label="keyframes", **outline)
+    for i, (camera, colour) in enumerate(queries):
         pose = camera.c2w[None].cpu().double().numpy()
         half = np.array([camera.width / 2 / float(camera.K[0, 0])])
         look = {"facecolor": colour, "edgecolor": "white", "linewidth": 0.9, "alpha": 0.92}
         label = "" if i else "asked about"
-        _frusta(axes, plan, pose, half, 1.6 * reach, zorder=4, label=label, **look)
-    _fit(axes, plan.extent)
+        _draw_frusta(axes, plan, pose, half, 1.6 * reach, zorder=4, label=label, **look)
+    _fit_extent(axes, plan.extent)
     axes.legend(loc="lower left", frameon=False, labelcolor=INK, fontsize=8, ncols=3)
     _scale_bar(axes, right - left)
 
 
-def _axes(down: Points, position: Points) -> Float[NDArray[np.float64], "3 3"]:
+def _choose_plan_axes(down: Points, position: Points) -> Float[NDArray[np.float64], "3 3"]:
     """Rows: right, up the page, upwards; a right-handed frame, so that the map is no mirror image."""
     mean = down.sum(0) if len(down) else np.zeros(3)
     d = mean / np.linalg.norm(mean) if np.linalg.norm(mean) > 1e-6 else np.array([0.0, 1.0, 0.0])
@@ -145,7 +147,7 @@ def _axes(down: Points, position: Points) -> Float[NDArray[np.float64], "3 3"]:
     return np.stack([right, up, -d])
 
 
-def _lit(colour: Points, height: NDArray[np.float64]) -> Points:
+def _shade_by_height(colour: Points, height: NDArray[np.float64]) -> Points:
     """Darker where it is low."""
     if not len(height):
         return colour
@@ -155,7 +157,7 @@ def _lit(colour: Points, height: NDArray[np.float64]) -> Points:
     return lit
 
 
-def _paint(
+def _paint_discs(
     at: Float[NDArray[np.float64], "n 2"],
     radius: Float[NDArray[np.float64], " n"],
     colour: Points,
@@ -179,7 +181,7 @@ def _paint(
     return image
 
 
-def _frusta(
+def _draw_frusta(
     axes: Axes,
     plan: GroundPlan,
     c2w: NDArray[np.float64],
@@ -188,12 +190,12 @@ def _frusta(
     **look: Any,
 ) -> None:
     """What cameras see to their left and right, as triangles ``reach`` long."""
-    tip, side, ahead = (plan.place(c2w[:, :3, i]) for i in (3, 0, 2))
+    tip, side, ahead = (plan.to_page(c2w[:, :3, i]) for i in (3, 0, 2))
     corners = [tip + reach * (ahead + sign * wide[:, None] * side) for sign in (-1, 1)]
     axes.add_collection(PolyCollection(list(np.stack([tip, *corners], 1)), **look))
 
 
-def _fit(axes: Axes, extent: tuple[float, float, float, float]) -> None:
+def _fit_extent(axes: Axes, extent: tuple[float, float, float, float]) -> None:
     """Show the extent at its middle, with as much more as fills the axes at equal scales."""
     left, right, bottom, top = extent
     size = axes.get_window_extent()

@@ -46,16 +46,16 @@ class BoxRoom:
     def render(self, cameras: Camera) -> Projection:
         """What cameras ``[T]`` see; all of it is covered, ids are those of 5 cm voxels."""
         origin, rays = cameras.position[..., None, None, :], cameras.rays()
-        depth, normal = _inside(origin, rays, *self.room)
+        depth, normal = _find_exit(origin, rays, *self.room)
         for low, high in self.solids:
-            near, facing = _outside(origin, rays, low, high)
+            near, facing = _find_entry(origin, rays, low, high)
             first = near < depth
             depth = torch.where(first, near, depth)
             normal = torch.where(first[..., None], facing, normal)
         points = origin + rays * depth[..., None]
         return Projection(
             cameras=cameras,
-            rgb=_paint(points, normal),
+            rgb=_paint_points(points, normal),
             depth=depth,
             normal=normal,
             mask=torch.ones_like(depth, dtype=torch.bool),
@@ -72,7 +72,7 @@ class BoxRoom:
         ]
 
 
-def _slabs(
+def _intersect_slabs(
     origin: Tensor, rays: Tensor, low: tuple[float, ...], high: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
     """Per axis where rays enter and leave between two planes (Kay and Kajiya's slabs), in depths."""
@@ -81,29 +81,29 @@ def _slabs(
     return torch.minimum(a, b), torch.maximum(a, b)
 
 
-def _facing(rays: Tensor, axis: Tensor) -> Tensor:
+def _facing_normal(rays: Tensor, axis: Tensor) -> Tensor:
     """The unit normal along ``axis`` that looks against the ray."""
     one = torch.nn.functional.one_hot(axis, 3).to(rays.dtype)
     return -one * rays.sign()
 
 
-def _inside(
+def _find_exit(
     origin: Tensor, rays: Tensor, low: tuple[float, ...], high: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
-    leave, axis = _slabs(origin, rays, low, high)[1].min(-1)
-    return leave, _facing(rays, axis)
+    leave, axis = _intersect_slabs(origin, rays, low, high)[1].min(-1)
+    return leave, _facing_normal(rays, axis)
 
 
-def _outside(
+def _find_entry(
     origin: Tensor, rays: Tensor, low: tuple[float, ...], high: tuple[float, ...]
 ) -> tuple[Tensor, Tensor]:
-    entries, exits = _slabs(origin, rays, low, high)
+    entries, exits = _intersect_slabs(origin, rays, low, high)
     enter, axis = entries.max(-1)
     hit = (enter > 0) & (enter < exits.amin(-1))
-    return torch.where(hit, enter, torch.full_like(enter, torch.inf)), _facing(rays, axis)
+    return torch.where(hit, enter, torch.full_like(enter, torch.inf)), _facing_normal(rays, axis)
 
 
-def _paint(points: Float[Tensor, "*b 3"], normal: Float[Tensor, "*b 3"]) -> Tensor:
+def _paint_points(points: Float[Tensor, "*b 3"], normal: Float[Tensor, "*b 3"]) -> Tensor:
     waves = torch.sin(points * points.new_tensor([2.1, 3.3, 2.7]) + points.roll(1, -1) * 1.3)
     tint = normal.abs() * points.new_tensor([0.25, 0.15, 0.05])
     return (0.45 + 0.3 * waves + tint).clamp(0, 1)

@@ -29,13 +29,15 @@ class KeyframeHistoryTests:
         noise = (read.rgb_float() - frame.rgb_float()).square().mean().clamp_min(1e-12)
         assert float(-10 * noise.log10()) >= self.colour_psnr
         for name in ("depth", "confidence", "features"):
-            got, wanted = getattr(read, name), getattr(frame, name)
-            assert (got is None) == (wanted is None), name
-            if wanted is not None:
-                assert got.shape == wanted.shape
+            got, expected = getattr(read, name), getattr(frame, name)
+            assert (got is None) == (expected is None), name
+            if expected is not None:
+                assert got.shape == expected.shape
                 assert got.dtype == torch.float32
-                assert torch.equal(got == 0, wanted == 0), name
-                assert bool(((got - wanted).abs() <= self.value_error * wanted.abs()).all()), name
+                assert torch.equal(got == 0, expected == 0), name
+                assert bool(((got - expected).abs() <= self.value_error * expected.abs()).all()), (
+                    name
+                )
 
         assert (read.latent is None) == (frame.latent is None)
         if read.latent is not None and frame.latent is not None:
@@ -75,8 +77,9 @@ class KeyframeHistoryTests:
             then.append(sample_frame(0))
         with pytest.raises(ReadOnlyError):
             then.commit("no")
-        with pytest.raises(SnapshotNotFoundError):
-            store.at("nothing-of-this-name")
+        for name in ("nothing-of-this-name", "main", 7, None):
+            with pytest.raises(SnapshotNotFoundError):
+                store.at(name)  # type: ignore[arg-type]
 
     def test_forks_go_on_apart(self, store: KeyframeStore) -> None:
         kept = [store.append(sample_frame(n)) for n in range(20)]
@@ -87,7 +90,7 @@ class KeyframeHistoryTests:
         new = [store.append(sample_frame(n)) for n in range(20, 40)]
         fork = store.fork("left")
         assert (store.branch, fork.branch) == ("main", "left")
-        assert store.branches() == ["left", "main"]
+        assert list(store.branches()) == ["left", "main"]
         assert fork.ids().tolist() == store.ids().tolist()
         for id in store.ids()[::5].tolist():
             here, there = store.read(id), fork.read(id)
@@ -137,16 +140,41 @@ class KeyframeHistoryTests:
         store.append(sample_frame(1))
         store.commit("two")
         assert store.tags() == {"start": one}
-        assert len(store.at("start")) == 1
+        assert len(store.at(store.tags()["start"])) == 1
         for name in ("start", "a b", "../up"):
             with pytest.raises(InputError):
                 store.tag(name)
-        store.drop("start")
+        store.drop_tag("start")
         assert store.tags() == {}
+        for name in ("start", "main"):
+            with pytest.raises(SnapshotNotFoundError):
+                store.drop_tag(name)
+
+    def test_tags_and_branches_are_apart(self, store: KeyframeStore) -> None:
+        store.append(sample_frame(0))
+        one = store.commit("one")
+        store.fork("left").close()
+        store.tag("left")
+        store.tag("main")
+        store.append(sample_frame(1))
+        two = store.commit("two")
+        assert store.tags() == {"left": one, "main": one}
+        assert store.branches() == {"left": one, "main": two}
+        store.drop_tag("main")
+        store.drop_branch("left")
+        assert (store.tags(), store.branches()) == ({"left": one}, {"main": two})
         with pytest.raises(SnapshotNotFoundError):
-            store.drop("start")
+            store.drop_branch("left")
         with pytest.raises(InputError):
-            store.drop("main")
+            store.drop_branch("main")
+        store.drop_tag("left")
+        assert store.tags() == {}
+
+    def test_branches_begin_where_nothing_is_committed(self, store: KeyframeStore) -> None:
+        store.fork("left").close()
+        then = store.at(store.branches()["left"])
+        assert len(then) == 0
+        assert then.snapshots() == []
 
     def test_reclaiming_keeps_what_is_kept(self, store: KeyframeStore) -> None:
         made = []
@@ -161,7 +189,7 @@ class KeyframeHistoryTests:
         assert len(store.snapshots()) == 5
         store.reclaim(keep=2)
         assert [s.id for s in store.snapshots()] == made[:-3:-1]
-        assert len(store.at("two")) == 2
+        assert len(store.at(store.tags()["two"])) == 2
         assert len(store.at(str(made[3]))) == 4
         for gone in (made[0], made[2]):
             with pytest.raises(SpmemError):

@@ -52,8 +52,8 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         ids = [store.append(frame) for frame in frames[:3]]
         store.commit("three")
         ids += [store.append(frame) for frame in frames[3:]]
-        asked = [ids[n] for n in (4, 0, 2, 0, 3)]
-        for id, frame in zip(asked, store.read_many(asked), strict=True):
+        wanted_ids = [ids[n] for n in (4, 0, 2, 0, 3)]
+        for id, frame in zip(wanted_ids, store.read_many(wanted_ids), strict=True):
             self.check_same(frame, frames[ids.index(id)])
             assert torch.equal(frame.rgb, store.read(id).rgb)
         assert store.read_many([]) == []
@@ -104,11 +104,11 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         frame = sample_frame(3)
         assert frame.depth is not None
         depth = frame.depth * 1e-3
-        told = store.stored_depth(depth.numpy().copy())
+        promised = store.stored_depth(depth.numpy().copy())
         read = store.read(store.append(frame.replace(depth=depth))).depth
         assert read is not None
-        assert told.dtype == np.float32
-        assert np.array_equal(told.view(np.uint32), read.numpy().view(np.uint32))
+        assert promised.dtype == np.float32
+        assert np.array_equal(promised.view(np.uint32), read.numpy().view(np.uint32))
 
     def test_ids_ascend_and_columns_follow_them(self, store: KeyframeStore) -> None:
         frames = [sample_frame(number) for number in range(5)]
@@ -176,6 +176,29 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         store.remove(store.ids())
         store.commit("empty")
         assert len(store) == 0
+
+    def test_uids_survive_what_is_done_to_keyframes(self, store: KeyframeStore) -> None:
+        given = bytes(range(16))
+        ids = [store.append(sample_frame(0)), store.append(sample_frame(1), given)]
+        ids.append(store.append(sample_frame(2)))
+        before = store.uids()
+        assert before[1] == given
+        assert len(set(before)) == 3
+        assert all(isinstance(uid, bytes) and len(uid) == 16 for uid in before)
+        store.commit("three")
+        store.move(np.array(ids[1:2]), sample_frame(9).camera.c2w.numpy()[None])
+        assert store.uids() == before
+        store.remove(np.array(ids[:1]))
+        assert store.uids() == before[1:]
+        for refused in (given, b"short", "0123456789abcdef"):
+            with pytest.raises(InputError):
+                store.append(sample_frame(3), refused)  # type: ignore[arg-type]
+        assert store.uids() == before[1:]
+        frame = store.read(ids[1])
+        store.remove(np.array(ids[1:2]))
+        store.append(frame, given)
+        store.commit("again")
+        assert store.uids() == [before[2], given]
 
     def test_corrections_of_unknown_keyframes_change_nothing(self, store: KeyframeStore) -> None:
         frame = sample_frame(0)
@@ -288,7 +311,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
 class DurableKeyframeStoreTests(KeyframeStoreTests):
     """What a store that outlives its process does besides.
 
-    A subclass gives ``store`` and ``reopen``: a function that opens the memory of ``store``, which is closed, anew.
+    A subclass gives ``store`` and ``reopen``: a function that opens the closed memory of ``store`` again.
     """
 
     def test_committed_keyframes_survive(
@@ -298,10 +321,11 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         frames[7] = frames[7].replace(latent=torch.linspace(-1, 1, 24).reshape(4, 6).bfloat16())
         ids = [store.append(frame) for frame in frames]
         before = [store.read(id) for id in ids]
-        snapshot = store.commit("all")
+        snapshot, uids = store.commit("all"), store.uids()
         store.close()
         again = reopen()
         assert again.ids().tolist() == ids
+        assert again.uids() == uids
         assert again.times().tolist() == [frame.time for frame in frames]
         assert [s.id for s in again.snapshots()] == [snapshot]
         for id, frame, was in zip(ids, frames, before, strict=True):
@@ -347,7 +371,7 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
     def test_corrections_survive(
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
-        """Of keyframes that were durable, and of such that were not yet."""
+        """Corrections of durable keyframes, and of ones not yet durable."""
         frames = [sample_frame(n) for n in range(6)]
         ids = [store.append(frame) for frame in frames[:4]]
         store.commit("first")

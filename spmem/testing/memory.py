@@ -120,9 +120,9 @@ class MemoryTests:
 
     def test_explains_each_keyframe(self, full: Memory, walk: Camera) -> None:
         context = full.retrieve(walk, k=3)
-        told = context.explain()
-        assert [one.id for one in told] == [keyframe.id for keyframe in context.keyframes]
-        for one in told:
+        contributions = context.explain()
+        assert [one.id for one in contributions] == [keyframe.id for keyframe in context.keyframes]
+        for one in contributions:
             assert 0 <= one.alone <= one.sees <= 1
 
     def test_the_recent_frames_are_the_last_ones(
@@ -161,9 +161,9 @@ class CorrectableMemoryTests(MemoryTests):
         wrong[2:5, 0, 3] += self.shift
         ids = [memory.store(frame.moved(c2w)) for frame, c2w in zip(frames, wrong, strict=True)]
         assert None not in ids
-        off = self._off(memory, frames, walk)
+        off = self._relative_depth_error(memory, frames, walk)
         memory.update_poses({ids[i]: walk.c2w[i] for i in (2, 3, 4)})
-        assert self._off(memory, frames, walk) < 0.5 * off
+        assert self._relative_depth_error(memory, frames, walk) < 0.5 * off
         for i, id in enumerate(ids):
             assert torch.equal(memory.keyframes[id].camera.c2w, frames[i].camera.c2w)
             assert torch.equal(memory.keyframes[id].frame.camera.c2w, frames[i].camera.c2w)
@@ -212,7 +212,7 @@ class CorrectableMemoryTests(MemoryTests):
         assert [key.id for key in before.keyframes] == [key.id for key in after.keyframes]
         assert torch.equal(before.scores, after.scores)
 
-    def _off(self, memory: Any, frames: list[Frame], walk: Camera) -> float:
+    def _relative_depth_error(self, memory: Any, frames: list[Frame], walk: Camera) -> float:
         seen = memory.retrieve(walk).projection
         depth = torch.stack([frame.depth for frame in frames if frame.depth is not None])
         return float(((seen.depth - depth).abs() / depth)[seen.mask].mean())

@@ -82,14 +82,14 @@ class Recorder:
         """What the generator makes, or the projection as the spec says."""
         context, prompt, inner = conditioning
         if self.generator is None:
-            made = self._projection(context, **more)
+            made = self._echo_projection(context, **more)
         else:
             answer: Any = self.generator.generate(inner, cameras, seed=seed, **more)
             made = answer if isinstance(answer, Generated) else Generated(answer)
         self.calls.append(Call(context, prompt, cameras, {"seed": seed, **more}, made))
         return made
 
-    def _projection(
+    def _echo_projection(
         self, context: Retrieval, *, state: Any = None, callback: Any = None
     ) -> Generated:
         rgb: Tensor = context.projection.rgb * context.projection.mask[..., None]

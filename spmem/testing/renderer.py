@@ -80,7 +80,9 @@ class RendererTests:
         position = points[0, y0:y1, x0:x1].reshape(-1, 3)
         normal = torch.tensor([0.0, 0, -1], device=self.device).expand_as(position)
         radius = torch.full((len(position),), 0.9 * depth / FOCAL, device=self.device)
-        return _surfels(position, normal, radius, position.new_tensor(colour).expand_as(position))
+        return _make_surfels(
+            position, normal, radius, position.new_tensor(colour).expand_as(position)
+        )
 
     def room(self, cameras: Camera) -> Surfels:
         """What the first and last camera see of the room, as a disc for every 2x2 pixels."""
@@ -91,7 +93,7 @@ class RendererTests:
         radius = truth.depth / from_.K[0, 0, 0] / slant
         fields = (truth.points, truth.normal, radius[..., None], truth.rgb)
         position, normal, radius, colour = (f.reshape(-1, f.shape[-1]) for f in fields)
-        return _surfels(position, normal, radius[:, 0], colour)
+        return _make_surfels(position, normal, radius[:, 0], colour)
 
     def test_is_a_renderer(self, make: Make) -> None:
         assert isinstance(make(), Renderer)
@@ -109,7 +111,7 @@ class RendererTests:
         assert bool((seen.depth[seen.mask] > 0).all())
 
     def test_no_surfels_render_nothing(self, make: Make, ahead: Camera, patch: Surfels) -> None:
-        seen = make()(_take(patch, torch.zeros(len(patch), dtype=torch.bool)), ahead)
+        seen = make()(_take_rows(patch, torch.zeros(len(patch), dtype=torch.bool)), ahead)
         assert seen.depth.shape == (1, self.height, self.width)
         assert seen.depth.device == ahead.device
         assert not seen.mask.any()
@@ -132,7 +134,7 @@ class RendererTests:
 
     def test_near_hides_far(self, make: Make, ahead: Camera, patch: Surfels) -> None:
         far = self.facing(ahead, (4, 2, 46, 34), 3.0, BLUE)
-        both = _join(patch, far)
+        both = _join_surfels(patch, far)
         seen = make()(both, ahead)
         x, y = self.centres()
         off = torch.maximum((x - 30.5).abs() - 10.5, (y - 12.5).abs() - 6.5)
@@ -153,7 +155,7 @@ class RendererTests:
         self, make: Make, ahead: Camera, patch: Surfels
     ) -> None:
         back = replace(patch, normal=-patch.normal)
-        seen = make()(_join(back, self.facing(ahead, (4, 2, 46, 34), 3.0, BLUE)), ahead)
+        seen = make()(_join_surfels(back, self.facing(ahead, (4, 2, 46, 34), 3.0, BLUE)), ahead)
         x, y = self.centres()
         inside = torch.maximum((x - 30.5).abs() - 10.5, (y - 12.5).abs() - 6.5) < -self.rim
         assert not seen.mask[0][inside].any()
@@ -225,19 +227,19 @@ class RendererTests:
         return across, down
 
 
-def _surfels(position: Tensor, normal: Tensor, radius: Tensor, colour: Tensor) -> Surfels:
+def _make_surfels(position: Tensor, normal: Tensor, radius: Tensor, colour: Tensor) -> Surfels:
     """Surfels of confidence 1, with ids that are neither dense nor small."""
     ones = torch.ones_like(radius)
     ids = torch.arange(len(ones), device=ones.device) * 7 + 2**40
     return Surfels(ids, position, normal.clone(), radius, colour.clone(), ones, 0 * ones, 0 * ones)
 
 
-def _take(surfels: Surfels, rows: Tensor) -> Surfels:
+def _take_rows(surfels: Surfels, rows: Tensor) -> Surfels:
     fields = {name: f[rows] for name, f in vars(surfels).items() if f is not None}
     return Surfels(**fields)
 
 
-def _join(first: Surfels, second: Surfels) -> Surfels:
+def _join_surfels(first: Surfels, second: Surfels) -> Surfels:
     a, b = vars(first), vars(second)
     fields = {name: torch.cat([a[name], b[name]]) for name in a if a[name] is not None}
     last = first.ids[-1] + 7

@@ -44,20 +44,22 @@ class RoomMemory:
         ids = range(len(self.stored))[::-1][:k]
         return Retrieval(
             cameras=cameras,
-            projection=self._render(cameras),
-            keyframes=tuple(Keyframe(i, self.stored[i].camera, float(i), self._frame) for i in ids),
+            projection=self._render_masked(cameras),
+            keyframes=tuple(
+                Keyframe(i, self.stored[i].camera, float(i), self._dated_frame) for i in ids
+            ),
             scores=torch.linspace(1, 0.5, len(ids)),
-            recent=tuple(map(self._frame, range(len(self.stored))[-2:])),
+            recent=tuple(map(self._dated_frame, range(len(self.stored))[-2:])),
             method=method or "latest",
             _explain=list,
         )
 
-    def _frame(self, i: int) -> Frame:
+    def _dated_frame(self, i: int) -> Frame:
         """As every memory hands frames out: with a time, its number where it has none of its own."""
         frame = self.stored[i]
         return frame if frame.time is not None else frame.replace(time=float(i))
 
-    def _render(self, cameras: Camera) -> Projection:
+    def _render_masked(self, cameras: Camera) -> Projection:
         seen = self.room.render(cameras)
         columns = torch.arange(cameras.width, device=cameras.device) / cameras.width
         mask = (columns >= self.unknown).expand_as(seen.mask)

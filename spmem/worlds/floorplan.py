@@ -41,23 +41,27 @@ class FloorPlan(NamedTuple):
 
 def draw_plan(rng: np.random.Generator, rooms: int, room_size: float) -> FloorPlan:
     """A house of ``rooms`` rooms that average ``room_size`` x ``room_size``, centred at x = z = 0."""
-    draws = [np.array(_cut(rng, _outline(rng, rooms, room_size), rooms)) for _ in range(12)]
+    draws = [
+        np.array(_cut_rooms(rng, _draw_outline(rng, rooms, room_size), rooms)) for _ in range(12)
+    ]
     grown = max(draws, key=lambda r: float((r[:, 2:] - r[:, :2]).min()))  # no narrow rooms
     inner = grown + np.array([1, 1, -1, -1]) * WALL / 2
     first = rng.permutation(len(KINDS))
     kinds = tuple(KINDS[first[i % len(KINDS)]] for i in range(rooms))
     heights = rng.uniform(2.5, 2.9, rooms).round(2)
-    doors, door_heights, joins, axes = _doors(rng, grown)
+    doors, door_heights, joins, axes = _place_doors(rng, grown)
     return FloorPlan(inner, heights, kinds, doors, door_heights, joins, axes)
 
 
-def _outline(rng: np.random.Generator, rooms: int, size: float) -> tuple[float, ...]:
+def _draw_outline(rng: np.random.Generator, rooms: int, size: float) -> tuple[float, ...]:
     aspect = 1.0 if rooms == 1 else rng.uniform(1.0, 1.6)
     x, z = size * (rooms * aspect) ** 0.5, size * (rooms / aspect) ** 0.5
     return (-x / 2, -z / 2, x / 2, z / 2)
 
 
-def _cut(rng: np.random.Generator, r: tuple[float, ...], rooms: int) -> list[tuple[float, ...]]:
+def _cut_rooms(
+    rng: np.random.Generator, r: tuple[float, ...], rooms: int
+) -> list[tuple[float, ...]]:
     """Cut across the longer side in proportion to the rooms on each side, again and again."""
     if rooms == 1:
         return [r]
@@ -66,12 +70,14 @@ def _cut(rng: np.random.Generator, r: tuple[float, ...], rooms: int) -> list[tup
     share = left / rooms * rng.uniform(0.9, 1.1)
     if x1 - x0 >= z1 - z0:
         at = x0 + share * (x1 - x0)
-        return _cut(rng, (x0, z0, at, z1), left) + _cut(rng, (at, z0, x1, z1), rooms - left)
+        return _cut_rooms(rng, (x0, z0, at, z1), left) + _cut_rooms(
+            rng, (at, z0, x1, z1), rooms - left
+        )
     at = z0 + share * (z1 - z0)
-    return _cut(rng, (x0, z0, x1, at), left) + _cut(rng, (x0, at, x1, z1), rooms - left)
+    return _cut_rooms(rng, (x0, z0, x1, at), left) + _cut_rooms(rng, (x0, at, x1, z1), rooms - left)
 
 
-def _doors(
+def _place_doors(
     rng: np.random.Generator, grown: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """A random spanning tree over the rooms that share a wall, and half of the other walls too.

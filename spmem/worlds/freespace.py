@@ -53,17 +53,17 @@ class WalkableSpace(NamedTuple):
     def way(self, start: FloatArray, goal: FloatArray) -> FloatArray:
         """``[n, 2]`` points from start to goal that keep ``RADIUS`` from everything, and more where there is room."""
         (si, sj), (gi, gj) = self.cell(np.stack([start, goal]))
-        away = _away(self.clearance, int(gi), int(gj))
-        return self.points(_descend(away, int(si), int(sj)))
+        away = _path_costs(self.clearance, int(gi), int(gj))
+        return self.points(_descend_costs(away, int(si), int(sj)))
 
 
 @lru_cache(maxsize=8)
 def free_space(seed: int, rooms: int, room_size: float, moving: int) -> WalkableSpace:
     """The free floor of a house; arguments as :func:`build`'s."""
-    return _measure(build(seed, rooms, room_size, moving))
+    return _measure_free_space(build(seed, rooms, room_size, moving))
 
 
-def _measure(building: Building) -> WalkableSpace:
+def _measure_free_space(building: Building) -> WalkableSpace:
     plan = building.plan
     origin = plan.rooms[:, :2].min(0) - STEP
     nx, nz = np.ceil((plan.rooms[:, 2:].max(0) + STEP - origin) / STEP).astype(int) + 1
@@ -82,7 +82,7 @@ def _measure(building: Building) -> WalkableSpace:
         a, b = (STEP, 0.0) if axis == 0 else (0.0, STEP)
         is_open |= (x > x0 - a) & (x < x1 + a) & (z > z0 - b) & (z < z1 + b)
     steps = np.where(is_open, np.inf, 0.0)
-    _spread(np.ones((nx, nz)), steps)
+    _sweep_costs(np.ones((nx, nz)), steps)
     # Steps to eight neighbours make up to 8 % too much of a distance, and a wall begins up to a step before its cells.
     clearance = STEP * np.maximum(0.92 * steps - 1, 0)
     standing = [rect for rects in building.taken for rect in rects]
@@ -90,21 +90,21 @@ def _measure(building: Building) -> WalkableSpace:
         apart = np.hypot(np.maximum(x0 - x, x - x1).clip(0), np.maximum(z0 - z, z - z1).clip(0))
         clearance = np.minimum(clearance, apart)
     widest = np.unravel_index(int(np.argmax(clearance)), clearance.shape)
-    walkable = np.isfinite(_away(clearance, int(widest[0]), int(widest[1])))
+    walkable = np.isfinite(_path_costs(clearance, int(widest[0]), int(widest[1])))
     return WalkableSpace(origin, clearance, walkable, room)
 
 
-def _away(clearance: FloatArray, i: int, j: int) -> FloatArray:
+def _path_costs(clearance: FloatArray, i: int, j: int) -> FloatArray:
     """What the cheapest way from every cell to i, j costs: its length, and more beside obstacles; inf = no way."""
     cost = np.where(clearance < RADIUS, np.inf, 1 + (0.4 / np.maximum(clearance, RADIUS)) ** 2)
     away = np.full(clearance.shape, np.inf)
     away[i, j] = 0
-    _spread(cost, away)
+    _sweep_costs(cost, away)
     return away
 
 
 @njit()
-def _spread(cost: FloatArray, away: FloatArray) -> None:
+def _sweep_costs(cost: FloatArray, away: FloatArray) -> None:
     """Lower ``away`` to the cheapest way's cost to any cell where it is 0, over eight neighbours, in place.
 
     Sweeps in four orders until nothing changes (Zhao, "A Fast Sweeping Method for Eikonal Equations", 2005, for
@@ -132,7 +132,7 @@ def _spread(cost: FloatArray, away: FloatArray) -> None:
                                     changed = True
 
 
-def _descend(away: FloatArray, i: int, j: int) -> NDArray[np.int64]:
+def _descend_costs(away: FloatArray, i: int, j: int) -> NDArray[np.int64]:
     """Cells from i, j down to where ``away`` is 0."""
     cells = [(i, j)]
     while away[i, j] > 0:

@@ -212,7 +212,7 @@ def desk(rng: Rng, p: Palette) -> Piece:
 
 def television(rng: Rng, p: Palette) -> Piece:
     stand = Material(CABINET, CHARCOAL, shade(CHARCOAL, 0.5), STEEL, 0.5, draw_seed(rng))
-    screen = Material(SCREEN, _night(p), p.accent, p.second, 0.14, draw_seed(rng))
+    screen = Material(SCREEN, _screen_colour(p), p.accent, p.second, 0.14, draw_seed(rng))
     dark = plain(rng, CHARCOAL)
     return Piece(
         "television",
@@ -224,7 +224,7 @@ def television(rng: Rng, p: Palette) -> Piece:
     )
 
 
-def _night(p: Palette) -> Colour:
+def _screen_colour(p: Palette) -> Colour:
     """A screen's dark ground, tinted by the room."""
     return mix((0.05, 0.07, 0.12), p.wall, 0.15)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spmem.errors import CameraError, InputError
 from spmem.types import Camera, Frame
-from spmem.worlds.building import Building, build, without
+from spmem.worlds.building import Building, build, remove_objects
 from spmem.worlds.floorplan import SMALLEST, FloorPlan
 from spmem.worlds.movers import Orbits
 from spmem.worlds.noise import DepthNoise
@@ -84,17 +84,17 @@ class House:
     @property
     def plan(self) -> FloorPlan:
         """Rooms and doors."""
-        return self._built.plan
+        return self._cached_building.plan
 
     @property
     def instances(self) -> tuple[str, ...]:
         """What each instance id is called, as "kitchen 1 floor" or "sofa 3"; 0 is "none"."""
-        return self._built.instances
+        return self._cached_building.instances
 
     @property
     def things(self) -> range:
         """Ids of the furniture and all else that can be hidden: what is not wall, floor, ceiling or door."""
-        return range(self._built.first, len(self.instances))
+        return range(self._cached_building.first, len(self.instances))
 
     @property
     def movers(self) -> range:
@@ -132,8 +132,8 @@ class House:
         batch = cameras.shape
         K = cameras.K.reshape(-1, 3, 3).double().cpu().numpy()
         c2w = cameras.c2w.reshape(-1, 4, 4).double().cpu().numpy()
-        scene, orbits = self._seen
-        poses = orbits.poses(_times(times, batch).reshape(-1))
+        scene, orbits = self._visible_scene
+        poses = orbits.poses(_broadcast_times(times, batch).reshape(-1))
         seen = render(scene, poses, K, c2w, cameras.width, cameras.height, samples)
         return View(
             *(torch.from_numpy(a.reshape(*batch, *a.shape[1:])).to(cameras.device) for a in seen)
@@ -158,9 +158,9 @@ class House:
             raise CameraError(
                 f"frames are of a trajectory [T], got {list(cameras.shape)}; camera[None] is one of one"
             )
-        return self._frames(cameras, _times(times, cameras.shape), noise, samples)
+        return self._render_frames(cameras, _broadcast_times(times, cameras.shape), noise, samples)
 
-    def _frames(
+    def _render_frames(
         self, cameras: Camera, times: NDArray[np.float64], noise: DepthNoise | None, samples: int
     ) -> Iterator[Frame]:
         for i, camera in enumerate(cameras):
@@ -173,19 +173,23 @@ class House:
     # -- what is built, once per house whatever is hidden ------------------------------------------------
 
     @property
-    def _built(self) -> Building:
+    def _cached_building(self) -> Building:
         return build(self.seed, self.rooms, self.room_size, self.moving)
 
     @cached_property
-    def _seen(self) -> tuple[Scene, Orbits]:
+    def _visible_scene(self) -> tuple[Scene, Orbits]:
         """Without what is hidden."""
-        scene, orbits, first = self._built.scene, self._built.orbits, self._built.first
+        scene, orbits, first = (
+            self._cached_building.scene,
+            self._cached_building.orbits,
+            self._cached_building.first,
+        )
         shown = np.array([i not in self.hidden for i in self.movers], np.bool_)
         hidden = frozenset(i - first for i in self.hidden)
-        return without(scene, hidden), Orbits(*(column[shown] for column in orbits))
+        return remove_objects(scene, hidden), Orbits(*(column[shown] for column in orbits))
 
 
-def _times(times: Any, batch: torch.Size) -> NDArray[np.float64]:
+def _broadcast_times(times: Any, batch: torch.Size) -> NDArray[np.float64]:
     """Seconds of every camera."""
     if times is None:
         count = np.arange(batch[-1]) if batch else np.zeros(())

@@ -70,8 +70,8 @@ def light(
             if scene.surface_pattern[s] != GLOW:
                 cell = pixels.cell[i, y, x]
                 own = int(scene.surface_object[s])
-                k = _openness(scene, cell, own, px, py, pz, nx, ny, nz)
-                r, g, b = _lamp(scene.cell_light[cell], px, py, pz, nx, ny, nz)
+                k = _corner_openness(scene, cell, own, px, py, pz, nx, ny, nz)
+                r, g, b = _lamp_light(scene.cell_light[cell], px, py, pz, nx, ny, nz)
                 r, g, b = r * k, g * k, b * k
             length = math.sqrt(rx * rx + ry * ry + 1)
             facing = max(abs(nx * dx + ny * dy + nz * dz) / length, 0.08)
@@ -85,7 +85,7 @@ def light(
 
 
 @njit(fastmath=True)
-def _lamp(
+def _lamp_light(
     lamp: NDArray[np.float64], px: float, py: float, pz: float, nx: float, ny: float, nz: float
 ) -> tuple[float, float, float]:
     """Light on a point whose normal is n."""
@@ -98,7 +98,7 @@ def _lamp(
 
 
 @njit(fastmath=True)
-def _openness(
+def _corner_openness(
     scene: Scene,
     cell: int,
     own: int,
@@ -112,12 +112,12 @@ def _openness(
     """Darkening beside the cell's faces and beside what stands in it."""
     box = scene.cell_box[cell]
     k = 1.0
-    k *= 1 - 0.18 * (1 - nx) * _near(px - box[0], 0.5) / 2
-    k *= 1 - 0.18 * (1 + nx) * _near(box[3] - px, 0.5) / 2
-    k *= 1 - 0.18 * (1 - ny) * _near(py - box[1], 0.5) / 2
-    k *= 1 - 0.25 * (1 + ny) * _near(box[4] - py, 0.4) / 2
-    k *= 1 - 0.18 * (1 - nz) * _near(pz - box[2], 0.5) / 2
-    k *= 1 - 0.18 * (1 + nz) * _near(box[5] - pz, 0.5) / 2
+    k *= 1 - 0.18 * (1 - nx) * _proximity_falloff(px - box[0], 0.5) / 2
+    k *= 1 - 0.18 * (1 + nx) * _proximity_falloff(box[3] - px, 0.5) / 2
+    k *= 1 - 0.18 * (1 - ny) * _proximity_falloff(py - box[1], 0.5) / 2
+    k *= 1 - 0.25 * (1 + ny) * _proximity_falloff(box[4] - py, 0.4) / 2
+    k *= 1 - 0.18 * (1 - nz) * _proximity_falloff(pz - box[2], 0.5) / 2
+    k *= 1 - 0.18 * (1 + nz) * _proximity_falloff(box[5] - pz, 0.5) / 2
     if ny > 0.9:  # nothing darkens ceilings
         return k
     for j in range(scene.cell_start[cell], scene.cell_start[cell + 1]):
@@ -131,12 +131,12 @@ def _openness(
             continue
         ey = max(w[1] - py, py - w[4], 0.0)
         away = math.sqrt(ex * ex + ey * ey + ez * ez)
-        k *= 1 - 0.45 * min((w[4] - w[1]) * 2.5, 1.0) * _near(away, REACH)
+        k *= 1 - 0.45 * min((w[4] - w[1]) * 2.5, 1.0) * _proximity_falloff(away, REACH)
     return k
 
 
 @njit(fastmath=True)
-def _near(distance: float, reach: float) -> float:
+def _proximity_falloff(distance: float, reach: float) -> float:
     """1 at distance 0, smoothly 0 at ``reach``."""
     k = max(1 - max(distance, 0.0) / reach, 0.0)
     return k * k

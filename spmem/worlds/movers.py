@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spmem.errors import InputError
 from spmem.worlds.floorplan import FloorPlan
-from spmem.worlds.furnishing import Placed, Rect, fits
+from spmem.worlds.furnishing import PlacedPiece, Rect, fits
 from spmem.worlds.materials import (
     CHARCOAL,
     CREAM,
@@ -57,19 +57,19 @@ def draw_movers(
     palettes: list[Palette],
     taken: list[list[Rect]],
     number: int,
-) -> tuple[list[Placed], Orbits]:
+) -> tuple[list[PlacedPiece], Orbits]:
     """Movers in different rooms as far as there are; their paths count as furniture to walkers.
 
     Raises:
         InputError: The house has no room for so many.
     """
-    placed: list[Placed] = []
+    placed: list[PlacedPiece] = []
     rows: list[tuple[float, ...]] = []
     taken = [list(rects) for rects in taken]
     order = rng.permutation(len(plan.rooms))
     for i in range(number):
         for room in np.roll(order, -i):
-            path = _path(rng, plan, int(room), taken[room])
+            path = _find_orbit(rng, plan, int(room), taken[room])
             if path is not None:
                 break
         else:
@@ -78,8 +78,8 @@ def draw_movers(
             )
         x, z, a, b = path
         piece = (toy_ball, robot, cart)[i % 3](rng, palettes[int(room)])
-        placed.append(Placed(piece, int(room), x, z, 0.0))
-        taken[room].append(_swept(x, z, a, b))
+        placed.append(PlacedPiece(piece, int(room), x, z, 0.0))
+        taken[room].append(_swept_rect(x, z, a, b))
         period = rng.choice([-1, 1]) * rng.uniform(1.0, 1.6) * 2 * math.pi * max(a, b) / 0.5
         rows.append((x, z, a, b, float(period), rng.uniform(0, 2 * math.pi)))
     table = np.array(rows, np.float64).reshape(-1, 6)
@@ -88,14 +88,16 @@ def draw_movers(
 
 def swept(orbits: Orbits) -> list[Rect]:
     """The floor that each mover crosses."""
-    return [_swept(*map(float, (*c, *h))) for c, h in zip(orbits.centre, orbits.half, strict=True)]
+    return [
+        _swept_rect(*map(float, (*c, *h))) for c, h in zip(orbits.centre, orbits.half, strict=True)
+    ]
 
 
-def _swept(x: float, z: float, a: float, b: float) -> Rect:
+def _swept_rect(x: float, z: float, a: float, b: float) -> Rect:
     return x - a - REACH, z - b - REACH, x + a + REACH, z + b + REACH
 
 
-def _path(
+def _find_orbit(
     rng: np.random.Generator, plan: FloorPlan, room: int, taken: list[Rect]
 ) -> tuple[float, float, float, float] | None:
     """Middle and half axes of an ellipse over free floor: the first that fits, large ones tried first."""
@@ -104,7 +106,7 @@ def _path(
         a, b = (size, size * rng.uniform(0.2, 0.6))[:: rng.choice([-1, 1])]
         x = rng.uniform(min(x0 + a + REACH, (x0 + x1) / 2), max(x1 - a - REACH, (x0 + x1) / 2))
         z = rng.uniform(min(z0 + b + REACH, (z0 + z1) / 2), max(z1 - b - REACH, (z0 + z1) / 2))
-        if fits(plan, room, _swept(x, z, a, b), taken):
+        if fits(plan, room, _swept_rect(x, z, a, b), taken):
             return float(x), float(z), float(a), float(b)
     return None
 

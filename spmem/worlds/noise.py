@@ -18,7 +18,7 @@ SENSOR_WIDTH = 640
 """Pixels across the sensor that the published figures were measured with."""
 
 BASELINE, FOCAL = 0.075, 580.0
-"""Of that sensor, in metres and pixels."""
+"""Baseline and focal length of that sensor, in metres and pixels."""
 
 EDGE = 0.05
 """Neighbouring depths that differ by more than this share belong to two surfaces."""
@@ -38,7 +38,7 @@ class DepthNoise:
     Args:
         axial: Factor on the axial deviation.
         lateral: Factor on the lateral deviation; it frays edges.
-        disparity_step: Of the quantised disparity, in sensor pixels.
+        disparity_step: Step of the quantised disparity, in sensor pixels.
         edge_holes: Chance that a pixel beside a depth edge has no depth.
         steepest: Surfaces seen at a larger angle than this (radians) have no depth.
         nearest: Metres; closer surfaces have no depth.
@@ -87,7 +87,7 @@ class DepthNoise:
             depth: ``[H, W]`` exact z-depth in world units, 0 = none.
             normal: ``[H, W, 3]`` unit, world axes.
             camera: One camera of that size.
-            index: Of the frame; another index draws other noise.
+            index: Index of the frame; another index draws other noise.
 
         Raises:
             FrameError: Sizes that do not agree.
@@ -103,7 +103,7 @@ class DepthNoise:
         cosine = (rays * normal).sum(-1).abs().clamp(0, 1).double().cpu().numpy()
         exact = depth.double().cpu().numpy()
         angle = np.minimum(np.arccos(cosine), math.pi / 2 - 0.01)
-        z = self._shifted(rng, exact, angle) / self.metre
+        z = self._shift_pixels(rng, exact, angle) / self.metre
         z = z + self.axial * axial_deviation(z, angle) * rng.standard_normal(size)
         if self.disparity_step > 0:
             one = BASELINE * FOCAL / self.disparity_step  # depth at which the disparity is one step
@@ -114,7 +114,7 @@ class DepthNoise:
             depth.device
         )
 
-    def _shifted(
+    def _shift_pixels(
         self, rng: np.random.Generator, exact: NDArray[np.float64], angle: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Depth read at pixels beside those meant; where nothing is there, at those meant."""

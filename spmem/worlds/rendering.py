@@ -55,7 +55,7 @@ def render(
         for i in range(0, len(K), step):
             some = slice(i, i + step)
             pixels = blank(len(K[some]), height * samples, width * samples)
-            _fill(pool, scene, poses[some], fine[some], c2w[some], pixels)
+            _fill_pixels(pool, scene, poses[some], fine[some], c2w[some], pixels)
             smooth = pixels.rgb.reshape(-1, height, samples, width, samples, 3).mean((2, 4))
             middle = slice(samples // 2, None, samples)
             out[0][some] = smooth * 255 + 0.5
@@ -65,7 +65,7 @@ def render(
     return out
 
 
-def _fill(
+def _fill_pixels(
     pool: ThreadPoolExecutor,
     scene: Scene,
     poses: NDArray[np.float64],

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.worlds.floorplan import FloorPlan
-from spmem.worlds.furnishing import Placed
+from spmem.worlds.furnishing import PlacedPiece
 from spmem.worlds.materials import CREAM, PLAIN, WHITE, Material, shade
 
 FloatArray = NDArray[np.float64]
@@ -57,7 +57,7 @@ def assemble(
     faces: Sequence[Sequence[Material]],
     face_instances: IntArray,
     lights: FloatArray,
-    objects: Sequence[Placed],
+    objects: Sequence[PlacedPiece],
     instances: Sequence[int],
     moving: Sequence[int],
 ) -> Scene:
@@ -72,7 +72,7 @@ def assemble(
         instances: Their instance ids.
         moving: Which of the objects move.
     """
-    boxes, starts, rects, targets = _cells(plan)
+    boxes, starts, rects, targets = _build_cells(plan)
     still = [i for i in range(len(objects)) if i not in set(moving)]
     by_cell = [[i for i in still if objects[i].room == c] for c in range(len(boxes))]
     parts = [part for placed in objects for part in placed.piece.parts]
@@ -84,16 +84,18 @@ def assemble(
         portal_start=starts,
         portal_rect=rects,
         portal_cell=targets,
-        cell_start=_starts([len(row) for row in by_cell]),
+        cell_start=_offset_starts([len(row) for row in by_cell]),
         cell_object=np.array([i for row in by_cell for i in row], np.int64),
         moving=np.array(moving, np.int64),
-        object_pose=_rows([(p.x, -p.lift, p.z, np.cos(p.yaw), np.sin(p.yaw)) for p in objects], 5),
-        object_bounds=_rows([tuple(p.piece.bounds) for p in objects], 6),
-        object_world=_rows([_world_box(p) for p in objects], 6),
-        object_part=_starts([len(p.piece.parts) for p in objects]),
+        object_pose=_stack_rows(
+            [(p.x, -p.lift, p.z, np.cos(p.yaw), np.sin(p.yaw)) for p in objects], 5
+        ),
+        object_bounds=_stack_rows([tuple(p.piece.bounds) for p in objects], 6),
+        object_world=_stack_rows([_world_box(p) for p in objects], 6),
+        object_part=_offset_starts([len(p.piece.parts) for p in objects]),
         part_shape=np.array([part.shape for part in parts], np.int64),
-        part_centre=_rows([part.centre for part in parts], 3),
-        part_half=_rows([part.half for part in parts], 3),
+        part_centre=_stack_rows([part.centre for part in parts], 3),
+        part_half=_stack_rows([part.half for part in parts], 3),
         surface_object=np.array([-1] * (6 * len(boxes)) + owners + [-1], np.int64),
         surface_instance=np.array(
             [*face_instances.flat, *(instances[o] for o in owners), 0],
@@ -106,7 +108,7 @@ def assemble(
     )
 
 
-def _cells(plan: FloorPlan) -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
+def _build_cells(plan: FloorPlan) -> tuple[FloatArray, IntArray, FloatArray, IntArray]:
     """Boxes of rooms and passages, and the portals by face."""
     floors = np.concatenate([plan.rooms, plan.doors])
     heights = np.concatenate([plan.heights, plan.door_heights])
@@ -124,18 +126,18 @@ def _cells(plan: FloorPlan) -> tuple[FloatArray, IntArray, FloatArray, IntArray]
     flat = [p for face in portals for p in face]
     rects = np.array([rect for rect, _ in flat], np.float64).reshape(-1, 4)
     targets = np.array([cell for _, cell in flat], np.int64)
-    return boxes, _starts([len(face) for face in portals]), rects, targets
+    return boxes, _offset_starts([len(face) for face in portals]), rects, targets
 
 
-def _world_box(placed: Placed) -> tuple[float, ...]:
+def _world_box(placed: PlacedPiece) -> tuple[float, ...]:
     x0, z0, x1, z1 = placed.footprint
     b = placed.piece.bounds
     return x0, float(b[1]) - placed.lift, z0, x1, float(b[4]) - placed.lift, z1
 
 
-def _starts(counts: Sequence[int]) -> IntArray:
+def _offset_starts(counts: Sequence[int]) -> IntArray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _rows(rows: Sequence[Sequence[float]], width: int) -> FloatArray:
+def _stack_rows(rows: Sequence[Sequence[float]], width: int) -> FloatArray:
     return np.array(rows, np.float64).reshape(-1, width)

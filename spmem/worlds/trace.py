@@ -49,7 +49,7 @@ def trace(
             for m in range(len(scene.moving)):
                 k = scene.moving[m]
                 p = poses[i, m]
-                t, s, a, b, c = _meet(
+                t, s, a, b, c = _intersect_shape(
                     scene, k, p[0], p[1], p[2], p[3], p[4], ox, oy, oz, dx, dy, dz, best
                 )
                 if t < best:
@@ -73,7 +73,7 @@ def trace(
                     if enter > out or enter > best or out < 0:
                         continue
                     p = scene.object_pose[k]
-                    t, s, a, b, c = _meet(
+                    t, s, a, b, c = _intersect_shape(
                         scene, k, p[0], p[1], p[2], p[3], p[4], ox, oy, oz, dx, dy, dz, best
                     )
                     if t < best:
@@ -120,7 +120,7 @@ def _cell_of(boxes: NDArray[np.float64], x: float, y: float, z: float) -> int:
 
 
 @njit(fastmath=True)
-def _meet(
+def _intersect_shape(
     scene: Scene,
     k: int,
     px: float,

@@ -40,7 +40,7 @@ def walk(
     Args:
         house: Where.
         steps: Number of cameras, T.
-        seed: Of the way.
+        seed: Seed of the way.
         width: In pixels.
         height: In pixels.
         fov_x: Radians.
@@ -52,19 +52,23 @@ def walk(
     Raises:
         InputError: ``steps`` is not positive, or ``stride`` is not.
     """
-    _check(steps, 1, stride)
-    rng, free = np.random.default_rng([seed, 1]), _free(house)
+    _check_steps(steps, 1, stride)
+    rng, free = np.random.default_rng([seed, 1]), _house_free_space(house)
     rooms = rng.permutation(house.rooms)
-    place = _station(rng, free, int(rooms[0]))
+    place = _choose_place(rng, free, int(rooms[0]))
     ways, i, length = [place[None]], 0, 0.0
     while length < 1.3 * steps * stride + 1:
         i += 1
-        goal = _station(rng, free, int(rooms[i % len(rooms)]), apart=place)
+        goal = _choose_place(rng, free, int(rooms[i % len(rooms)]), apart=place)
         ways.append(free.way(place, goal))
         length += float(np.linalg.norm(np.diff(ways[-1], axis=0), axis=1).sum())
         place = goal
-    keys = _looking(rng, _smooth(free, np.concatenate(ways), closed=False), closed=False)
-    return _cameras(_paced(keys, np.arange(0.0, steps) * stride), width, height, fov_x)
+    keys = _add_view_angles(
+        rng, _smooth_way(free, np.concatenate(ways), closed=False), closed=False
+    )
+    return _keys_to_cameras(
+        _interpolate_keys(keys, np.arange(0.0, steps) * stride), width, height, fov_x
+    )
 
 
 def loop(
@@ -81,15 +85,15 @@ def loop(
     Raises:
         InputError: ``steps`` is less than 2.
     """
-    _check(steps, 2)
-    rng, free = np.random.default_rng([seed, 2]), _free(house)
+    _check_steps(steps, 2)
+    rng, free = np.random.default_rng([seed, 2]), _house_free_space(house)
     rooms = rng.permutation(house.rooms)
-    stations = _tour(rng, free, [int(rooms[i % len(rooms)]) for i in range(3)])
+    stations = _choose_places(rng, free, [int(rooms[i % len(rooms)]) for i in range(3)])
     ways = [free.way(stations[i - 1], stations[i]) for i in (1, 2, 0)]
-    keys = _looking(rng, _smooth(free, np.concatenate(ways), closed=True), closed=True)
-    paced = _paced(keys, np.linspace(0, 1, steps) * _pace(keys)[-1])
+    keys = _add_view_angles(rng, _smooth_way(free, np.concatenate(ways), closed=True), closed=True)
+    paced = _interpolate_keys(keys, np.linspace(0, 1, steps) * _cumulate_effort(keys)[-1])
     paced[-1] = paced[0]  # but for whole turns and rounding, they are the same
-    return _cameras(paced, width, height, fov_x)
+    return _keys_to_cameras(paced, width, height, fov_x)
 
 
 def reverse(
@@ -110,11 +114,13 @@ def reverse(
     Raises:
         InputError: ``steps`` is less than 3.
     """
-    _check(steps, 3)
-    rng, free = np.random.default_rng([seed, 3]), _free(house)
+    _check_steps(steps, 3)
+    rng, free = np.random.default_rng([seed, 3]), _house_free_space(house)
     rooms = rng.permutation(house.rooms)
-    start, goal = _tour(rng, free, [int(rooms[i % len(rooms)]) for i in range(2)])
-    out = _looking(rng, _smooth(free, free.way(start, goal), closed=False), closed=False)
+    start, goal = _choose_places(rng, free, [int(rooms[i % len(rooms)]) for i in range(2)])
+    out = _add_view_angles(
+        rng, _smooth_way(free, free.way(start, goal), closed=False), closed=False
+    )
     back = out[::-1].copy()
     if turn:
         about = np.repeat(out[-1:], 24, 0)
@@ -122,7 +128,12 @@ def reverse(
         back[:, 2] += math.pi
         out = np.concatenate([out, about])
     keys = np.concatenate([out, back])
-    return _cameras(_paced(keys, np.linspace(0, 1, steps) * _pace(keys)[-1]), width, height, fov_x)
+    return _keys_to_cameras(
+        _interpolate_keys(keys, np.linspace(0, 1, steps) * _cumulate_effort(keys)[-1]),
+        width,
+        height,
+        fov_x,
+    )
 
 
 def rotate_and_return(
@@ -142,25 +153,25 @@ def rotate_and_return(
     Raises:
         InputError: ``steps`` is less than 3.
     """
-    _check(steps, 3)
-    rng, free = np.random.default_rng([seed, 4]), _free(house)
-    x, z = _station(rng, free, int(rng.integers(house.rooms)))
+    _check_steps(steps, 3)
+    rng, free = np.random.default_rng([seed, 4]), _house_free_space(house)
+    x, z = _choose_place(rng, free, int(rng.integers(house.rooms)))
     yaw = rng.uniform(-math.pi, math.pi)
     turned = angle * (1 - np.cos(np.linspace(0, 2 * math.pi, steps))) / 2
     keys = np.stack([np.full(steps, x), np.full(steps, z), yaw + turned, np.full(steps, 0.08)], 1)
-    return _cameras(keys, width, height, fov_x)
+    return _keys_to_cameras(keys, width, height, fov_x)
 
 
-def _check(steps: int, least: int, stride: float = 1.0) -> None:
+def _check_steps(steps: int, least: int, stride: float = 1.0) -> None:
     if steps < least or not stride > 0:
         raise InputError(f"steps must be >= {least} and stride > 0, got {steps} and {stride}")
 
 
-def _free(house: House) -> WalkableSpace:
+def _house_free_space(house: House) -> WalkableSpace:
     return free_space(house.seed, house.rooms, house.room_size, house.moving)
 
 
-def _station(
+def _choose_place(
     rng: np.random.Generator, free: WalkableSpace, room: int, *, apart: FloatArray | None = None
 ) -> FloatArray:
     """A place (x, z) in a room, among the clearer half of it, and ``apart`` from another place."""
@@ -174,15 +185,17 @@ def _station(
     return place
 
 
-def _tour(rng: np.random.Generator, free: WalkableSpace, rooms: list[int]) -> list[FloatArray]:
+def _choose_places(
+    rng: np.random.Generator, free: WalkableSpace, rooms: list[int]
+) -> list[FloatArray]:
     """A place in each of the rooms, in their order."""
-    stations = [_station(rng, free, rooms[0])]
+    stations = [_choose_place(rng, free, rooms[0])]
     for room in rooms[1:]:
-        stations.append(_station(rng, free, room, apart=stations[-1]))
+        stations.append(_choose_place(rng, free, room, apart=stations[-1]))
     return stations
 
 
-def _smooth(free: WalkableSpace, way: FloatArray, *, closed: bool) -> FloatArray:
+def _smooth_way(free: WalkableSpace, way: FloatArray, *, closed: bool) -> FloatArray:
     """The same way at even steps with its corners rounded, as far as it keeps clear of everything."""
     way = way[np.append(True, np.linalg.norm(np.diff(way, axis=0), axis=1) > 1e-9)]
     if closed:
@@ -200,7 +213,7 @@ def _smooth(free: WalkableSpace, way: FloatArray, *, closed: bool) -> FloatArray
     return np.stack([np.interp(even, along, column) for column in way.T], 1)
 
 
-def _looking(rng: np.random.Generator, way: FloatArray, *, closed: bool) -> FloatArray:
+def _add_view_angles(rng: np.random.Generator, way: FloatArray, *, closed: bool) -> FloatArray:
     """Keys ``[n, 4]`` x, z, yaw, pitch along a way at even steps: ahead, with glances to the sides, up and down."""
     n = len(way) - 1
     # A closed way goes on at both its ends, an open one stops.
@@ -218,19 +231,19 @@ def _looking(rng: np.random.Generator, way: FloatArray, *, closed: bool) -> Floa
     return np.column_stack([way, yaw + 0.3 * glance[0] + 0.25 * glance[1], pitch])
 
 
-def _pace(keys: FloatArray) -> FloatArray:
+def _cumulate_effort(keys: FloatArray) -> FloatArray:
     """``[n]`` the effort up to each key: walking and turning in one measure."""
     step = np.diff(keys, axis=0) * np.array([1, 1, TURN, TURN])
     return np.append(0, np.cumsum(np.linalg.norm(step, axis=1)))
 
 
-def _paced(keys: FloatArray, along: FloatArray) -> FloatArray:
+def _interpolate_keys(keys: FloatArray, along: FloatArray) -> FloatArray:
     """Keys ``[m, 4]`` at efforts ``[m]``."""
-    pace = _pace(keys)
+    pace = _cumulate_effort(keys)
     return np.stack([np.interp(along, pace, column) for column in keys.T], 1)
 
 
-def _cameras(keys: FloatArray, width: int, height: int, fov_x: float) -> Camera:
+def _keys_to_cameras(keys: FloatArray, width: int, height: int, fov_x: float) -> Camera:
     """Cameras ``[T]`` at eye height, of x, z, yaw (0 looks along +z, growing to the right) and pitch (down)."""
     x, z, yaw, pitch = keys.T
     sy, cy, sp, cp = np.sin(yaw), np.cos(yaw), np.sin(pitch), np.cos(pitch)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from time import time
 from typing import Any
 
@@ -19,7 +20,7 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.protocols import Arrays
-from spmem.stores.keyframes.names import MAIN, checked_name
+from spmem.stores.keyframes.names import MAIN, checked_name, checked_uid
 from spmem.stores.keyframes.zarr.groups import Parted, checked_group
 from spmem.stores.keyframes.zarr.record import copied, require_complete, size
 from spmem.types import Frame, Snapshot
@@ -30,18 +31,24 @@ class _State:
     """What a snapshot holds: frames and chunks are shared between states, and never changed."""
 
     frames: Mapping[int, Frame]
+    uids: Mapping[int, bytes]
     next: int
     groups: Mapping[str, Parted]
     snapshots: tuple[Snapshot, ...]  # latest first
+
+
+_EMPTY = "ram-0"
+"""The state in which every bank begins; no commit."""
 
 
 @dataclass
 class _Named:
     """What the forks of a bank have in common."""
 
-    branches: dict[str, str | None] = field(default_factory=lambda: {MAIN: None})  # and their last
+    branches: dict[str, str] = field(default_factory=lambda: {MAIN: _EMPTY})  # and their last
     tags: dict[str, str] = field(default_factory=dict)
-    states: dict[str, _State] = field(default_factory=dict)
+    states: dict[str, _State] = field(default_factory=lambda: {_EMPTY: _State({}, {}, 0, {}, ())})
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of states, each given once
 
 
 class RamKeyframes:
@@ -52,6 +59,7 @@ class RamKeyframes:
     """
 
     _frames: dict[int, Frame]
+    _uids: dict[int, bytes]
     _next: int
     _groups: dict[str, Parted]
     _snapshots: tuple[Snapshot, ...]
@@ -59,19 +67,25 @@ class RamKeyframes:
     def __init__(self) -> None:
         self.branch = MAIN
         self._named, self._read_only, self._closed = _Named(), False, False
-        self._take(_State({}, 0, {}, ()))
+        self._take(self._named.states[_EMPTY])
 
     def __len__(self) -> int:
         return len(self._frames)
 
     # -- keyframes ----------------------------------------------------------------------------------
 
-    def append(self, frame: Frame) -> int:
-        """Keep a frame; returns its id. Raises FrameError where depth or time is missing."""
+    def append(self, frame: Frame, uid: bytes | None = None) -> int:
+        """Keep a frame under a uid, new if None; returns its id.
+
+        Raises FrameError if depth or time is missing, InputError for a uid that is not 16 bytes or is in the bank.
+        """
         self._require_writable()
         require_complete(frame)
+        uid = checked_uid(uid)
+        if uid in self._uids.values():
+            raise InputError(f"the bank holds the keyframe {uid.hex()} already")
         id, self._next = self._next, self._next + 1
-        self._frames[id] = copied(frame)
+        self._frames[id], self._uids[id] = copied(frame), uid
         return id
 
     def read(self, id: int) -> Frame:
@@ -94,6 +108,10 @@ class RamKeyframes:
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""
         return np.fromiter(self._frames, np.int64, len(self._frames))
+
+    def uids(self) -> list[bytes]:
+        """The identity of each keyframe, in the order of ids."""
+        return list(self._uids.values())
 
     def times(self) -> NDArray[np.float64]:
         """Seconds, in the order of ids."""
@@ -118,6 +136,7 @@ class RamKeyframes:
         self._require_all(ids)
         for id in ids.tolist():
             self._frames.pop(id, None)
+            self._uids.pop(id, None)
 
     # -- groups of arrays ---------------------------------------------------------------------------
 
@@ -137,7 +156,7 @@ class RamKeyframes:
     def commit(self, message: str, *, wait: bool = True) -> str:
         """Record a snapshot; returns its id."""
         self._require_writable()
-        id, times = f"ram-{len(self._named.states)}", self.times()
+        id, times = f"ram-{next(self._named.numbers)}", self.times()
         snapshot = Snapshot(
             id, message, time(), len(self), float(times.max()) if len(times) else None
         )
@@ -154,9 +173,9 @@ class RamKeyframes:
         """What was recorded, latest first."""
         return list(self._snapshots)
 
-    def branches(self) -> list[str]:
-        """The names of all branches."""
-        return sorted(self._named.branches)
+    def branches(self) -> dict[str, str]:
+        """The last snapshot of each branch."""
+        return dict(sorted(self._named.branches.items()))
 
     def tags(self) -> dict[str, str]:
         """The snapshots that have names."""
@@ -170,7 +189,7 @@ class RamKeyframes:
         self._named.tags[name] = self._snapshots[0].id
 
     def at(self, snapshot: str) -> RamKeyframes:
-        """The bank as of a snapshot (its id, a tag, or a branch's last), to read. Raises SnapshotNotFoundError."""
+        """The bank as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
         self._require_open()
         return self._another(self._found(snapshot), self.branch, read_only=True)
 
@@ -179,7 +198,7 @@ class RamKeyframes:
         self._require_open()
         if checked_name(name, "branch") in self._named.branches:
             raise InputError(f"the branch {name!r} is there already; take another name")
-        self._named.branches[name] = self._snapshots[0].id if self._snapshots else None
+        self._named.branches[name] = self._snapshots[0].id if self._snapshots else _EMPTY
         return self._another(self._state(), name, read_only=False)
 
     def on(self, branch: str) -> RamKeyframes:
@@ -187,28 +206,33 @@ class RamKeyframes:
         self._require_open()
         if branch not in self._named.branches:
             raise SnapshotNotFoundError(f"there is no branch {branch!r}")
-        last = self._named.branches[branch]
-        state = self._named.states[last] if last else _State({}, 0, {}, ())
+        state = self._named.states[self._named.branches[branch]]
         return self._another(state, branch, read_only=False)
 
     def rollback(self, snapshot: str) -> None:
         """Go back to an earlier snapshot of the branch. Raises SnapshotNotFoundError."""
         self._require_writable()
         state = self._found(snapshot)
-        if state.snapshots[0] not in self._snapshots:
+        if not set(state.snapshots[:1]) & set(self._snapshots):
             raise SnapshotNotFoundError(f"the snapshot {snapshot!r} is not one of this branch")
         self._take(state)
         self._named.branches[self.branch] = state.snapshots[0].id
 
-    def drop(self, name: str) -> None:
-        """Remove a branch or a tag; not this bank's branch. Raises SnapshotNotFoundError, InputError."""
+    def drop_tag(self, name: str) -> None:
+        """Remove a tag. Raises SnapshotNotFoundError."""
+        self._require_writable()
+        if name not in self._named.tags:
+            raise SnapshotNotFoundError(f"there is no tag {name!r}")
+        del self._named.tags[name]
+
+    def drop_branch(self, name: str) -> None:
+        """Remove a branch; not this bank's, not the main one. Raises SnapshotNotFoundError, InputError."""
         self._require_writable()
         if name in (self.branch, MAIN):
             raise InputError(f"the branch {name!r} stays: it is the main one, or open here")
-        if name not in self._named.branches and name not in self._named.tags:
-            raise SnapshotNotFoundError(f"there is no branch or tag {name!r}")
-        self._named.branches.pop(name, None)
-        self._named.tags.pop(name, None)
+        if name not in self._named.branches:
+            raise SnapshotNotFoundError(f"there is no branch {name!r}")
+        del self._named.branches[name]
 
     def reclaim(self, keep: int | None = None) -> int:
         """Forget the states before the last ``keep`` commits (None: of none), but for tags; 0, as nothing is on disk."""
@@ -217,6 +241,7 @@ class RamKeyframes:
             self._snapshots = self._snapshots[: max(keep, 1)]
             named = self._named
             kept = {
+                _EMPTY,
                 *named.tags.values(),
                 *named.branches.values(),
                 *(one.id for one in self._snapshots),
@@ -225,18 +250,27 @@ class RamKeyframes:
             self._named.states = {id: states[id] for id in states if id in kept}
         return 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Raises StoreError: what is in RAM is in one process."""
+        raise StoreError(
+            "a memory in RAM stays in its process: store it at a path and send a reader, "
+            'spmem.open(path, mode="r"), or send what retrieve() returns'
+        )
+
     def close(self) -> None:
         """Let go of all frames; the bank takes and gives nothing more."""
         self._closed = True
-        self._frames, self._groups = {}, {}
+        self._frames, self._uids, self._groups = {}, {}, {}
 
     # -- below ----------------------------------------------------------------------------------------
 
     def _state(self) -> _State:
-        return _State(dict(self._frames), self._next, dict(self._groups), self._snapshots)
+        return _State(
+            dict(self._frames), dict(self._uids), self._next, dict(self._groups), self._snapshots
+        )
 
     def _take(self, state: _State) -> None:
-        self._frames = dict(state.frames)
+        self._frames, self._uids = dict(state.frames), dict(state.uids)
         self._groups = dict(state.groups)
         self._next = state.next
         self._snapshots = state.snapshots
@@ -248,11 +282,7 @@ class RamKeyframes:
         return bank
 
     def _found(self, snapshot: str) -> _State:
-        if not isinstance(snapshot, str):
-            raise InputError(f"a snapshot is named by its id or a tag, got {snapshot!r}")
-        named = self._named
-        id = named.tags.get(snapshot) or named.branches.get(snapshot) or snapshot
-        state = named.states.get(id)
+        state = self._named.states.get(snapshot)
         if state is None:
             raise SnapshotNotFoundError(f"no snapshot {snapshot!r}; snapshots() lists ids")
         return state

@@ -17,7 +17,7 @@ import typer
 from click.testing import CliRunner
 
 from spmem.cli import app
-from spmem.standard_output import print_json
+from spmem.evaluation.printing import print_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,17 +67,17 @@ def test_a_command_prints_one_object_and_nothing_else(
 
 SCRIPT = """
     import argparse, atexit, ctypes, os, sys
-    from spmem.evaluation.report import options_of, tell
+    from spmem.evaluation.report import parse_options, print_report
 
     C = ctypes.CDLL(None)
     atexit.register(lambda: os.write(1, b"native, as the process ends\\n"))
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    options = options_of(parser)
+    options = parse_options(parser)
     print("Python")
     os.write(1, b"native\\n")
     C.printf(b"native, held back by C until the end\\n")
-    tell([{"row": 1}], [], as_json=options.json)
+    print_report([{"row": 1}], [], as_json=options.json)
     print("Python, after")
 """
 

@@ -264,7 +264,7 @@ CASES = [
     Case("matrices in place of cameras", InputError, "retrieve takes a Camera", lambda _: spmem.open().retrieve(C2W)),
     Case("negative k", InputError, "k must be an integer >= 0", lambda _: spmem.open().retrieve(CAMERA, k=-1)),
     Case("an unknown rule", UnknownNameError, "did you mean 'covisibility'?", lambda _: spmem.open().retrieve(CAMERA, method="covisibilty")),
-    Case("the rule oracle by its name", InputError, "the rule 'oracle' needs the truth", lambda _: spmem.open().retrieve(CAMERA, method="oracle")),
+    Case("the rule oracle by its name", InputError, "the rule 'oracle' needs the ground truth", lambda _: spmem.open().retrieve(CAMERA, method="oracle")),
     Case("a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: one(place).keyframes[7]),
     # update_poses and remove
     Case("a pose for a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: one(place).update_poses({7: C2W})),

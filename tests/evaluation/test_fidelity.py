@@ -34,7 +34,7 @@ def test_ssim_falls_with_noise() -> None:
 def test_light_counts_at_the_coarsest_scale_alone() -> None:
     a, b = torch.full((1, 64, 64, 3), 0.3), torch.full((1, 64, 64, 3), 0.6)
     light = (2 * 0.3 * 0.6 + 0.01**2) / (0.3**2 + 0.6**2 + 0.01**2)
-    assert float(ms_ssim(a, b)) == pytest.approx(light ** (SCALES[2] / sum(SCALES)), abs=1e-4)
+    assert float(ms_ssim(a, b)) == pytest.approx(light ** (SCALES[2] / sum(SCALES)), abs=1e-3)
 
 
 def test_what_halving_takes_away_counts_at_the_finest_scale_alone() -> None:

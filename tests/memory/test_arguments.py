@@ -63,7 +63,7 @@ CALLS: dict[str, Callable[[SpatialMemory], Any]] = {
     "at a time that is text": lambda m: m.at(time="x"),  # type: ignore[arg-type]
     "fork 5": lambda m: m.fork(5),  # type: ignore[arg-type]
     "tag None": lambda m: m.tag(None),  # type: ignore[arg-type]
-    "drop 5": lambda m: m.drop(5),  # type: ignore[arg-type]
+    "drop 5": lambda m: m.drop(tag=5),  # type: ignore[arg-type]
     "merge 5": lambda m: m.merge(5),  # type: ignore[arg-type]
     "store None": lambda m: m.store(None),  # type: ignore[arg-type]
     "cameras None": lambda m: m.retrieve(None),  # type: ignore[arg-type]

@@ -103,6 +103,84 @@ def test_no_byte_is_left(path: Path, frames: list[Frame]) -> None:
             assert again.tags() == {}
 
 
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_exactly_the_named_keyframes_go(where: str, path: Path, frames: list[Frame]) -> None:
+    """Also of those that were taken at the same time from the same pose."""
+    memory = filled(None if where == "ram" else path, [frames[0]] * 4 + [frames[1]])
+    memory.forget(keyframes=[1, 3])
+    assert list(memory.keyframes) == [0, 2, 4]
+    memory.close()
+
+
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_keyframes_that_another_branch_moved_go_there_too(
+    where: str, path: Path, frames: list[Frame]
+) -> None:
+    memory = filled(None if where == "ram" else path, frames[:4])
+    with memory.fork("left") as fork:
+        pose = fork.keyframes[0].camera.c2w.clone()
+        pose[0, 3] += 0.02
+        fork.update_poses({0: pose})
+    memory.forget(keyframes=0)
+    with memory.at(branch="left") as left:
+        assert list(left.keyframes) == [1, 2, 3]
+    memory.close()
+    assert where == "ram" or not holds(path, frames[0])
+
+
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_working_memory_of_other_branches_forgets_too(
+    where: str, path: Path, frames: list[Frame]
+) -> None:
+    """Where the keyframe was moved or removed, while working memory has its frame still."""
+    memory = filled(None if where == "ram" else path, frames[:4])
+    with memory.fork("moved") as fork:
+        pose = fork.keyframes[3].camera.c2w.clone()
+        pose[0, 3] += 0.02
+        fork.update_poses({3: pose})
+        assert torch.equal(fork.recent[0].camera.c2w, pose)
+    with memory.fork("removed") as fork:
+        fork.remove(3)
+        assert len(fork.recent) == 1
+    memory.forget(keyframes=3)
+    for branch in ("main", "moved", "removed"):
+        with memory.at(branch=branch) as then:
+            assert list(then.keyframes) == [0, 1, 2]
+            assert len(then.recent) == 0
+
+
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_tags_that_bear_the_names_of_branches_go(
+    where: str, path: Path, frames: list[Frame]
+) -> None:
+    memory = filled(None if where == "ram" else path, frames[:3])
+    with memory.fork("left") as fork:
+        fork.store(frames[3])
+    memory.tag("left")
+    memory.tag("main")
+    memory.forget(keyframes=0)
+    assert (memory.tags(), memory.branches()) == ({}, ["left", "main"])
+    with memory.at(branch="left") as left:
+        assert list(left.keyframes) == [1, 2, 3]
+    memory.close()
+    assert where == "ram" or not holds(path, frames[0])
+
+
+def test_a_keyframe_that_lost_a_place_is_the_same_one(frames: list[Frame]) -> None:
+    """So that forgetting it reaches the branch where it is whole, and merging does not bring it back."""
+    memory = filled(None, frames[:4])
+    memory.fork("whole").close()
+    middle = frames[2].camera.unproject(frames[2].depth)[24, 32]
+    memory.forget(region=((middle - 0.5).tolist(), (middle + 0.5).tolist()), history=False)
+    changed = [id for id in memory.keyframes if id > 3]
+    assert changed
+    assert memory.merge("whole") == {}
+    gone = {memory.keyframes[id].time for id in changed}
+    memory.forget(keyframes=changed)
+    with memory.at(branch="whole") as whole:
+        assert not gone & {keyframe.time for keyframe in whole.keyframes.values()}
+
+
 def test_history_may_stay(path: Path, frames: list[Frame]) -> None:
     memory = filled(path, frames[:4])
     before = memory.snapshots()[0]

@@ -165,7 +165,7 @@ def test_rolling_back(memory: SpatialMemory, frames: list[Frame]) -> None:
     assert [one.id for one in memory.snapshots()] == [first]
     store(memory, frames[3:5])
     assert same(answers(memory, frames), second)
-    memory.rollback(first)
+    memory.rollback(snapshot=first)
     assert same(answers(memory, frames), before)
     for steps in (1, -1):
         with pytest.raises(SnapshotNotFoundError):
@@ -178,7 +178,7 @@ def test_tags(memory: SpatialMemory, frames: list[Frame]) -> None:
     memory.tag("start")
     store(memory, frames[1:3])
     assert list(memory.tags()) == ["start"]
-    with memory.at("start") as then:
+    with memory.at(tag="start") as then:
         assert len(then.keyframes) == 1
     memory.store(frames[3])
     commits = memory.snapshots()
@@ -186,9 +186,9 @@ def test_tags(memory: SpatialMemory, frames: list[Frame]) -> None:
         with pytest.raises(InputError):
             memory.tag(name)
     assert memory.snapshots() == commits  # a name that is none commits nothing
-    memory.drop("start")
+    memory.drop(tag="start")
     with pytest.raises(SnapshotNotFoundError):
-        memory.at("start")
+        memory.at(tag="start")
 
 
 def test_merging_brings_what_the_other_branch_saw(
@@ -236,6 +236,85 @@ def test_without_a_common_commit_nothing_is_merged(
         memory.merge("left")
 
 
+@MOSTLY_IN_RAM
+def test_merging_again_takes_only_what_is_new(memory: SpatialMemory, frames: list[Frame]) -> None:
+    store(memory, frames[:2])
+    with memory.fork("left") as fork:
+        store(fork, frames[2:3])
+        assert memory.merge("left") == {2: 2}
+        store(fork, frames[3:4])
+        assert memory.merge("left") == {3: 3}
+    assert memory.merge("left") == {}
+    memory.remove(3)
+    assert memory.merge("left") == {}  # what was removed after a merge stays removed
+    assert list(memory.keyframes) == [0, 1, 2]
+
+
+@MOSTLY_IN_RAM
+def test_branches_that_parted_when_empty_merge_again(
+    memory: SpatialMemory, frames: list[Frame]
+) -> None:
+    with memory.fork("left") as fork:
+        store(fork, frames[:2])
+        assert memory.merge("left") == {0: 0, 1: 1}
+        assert memory.merge("left") == {}
+        memory.commit("merged")
+        store(fork, frames[2:3])
+        store(memory, frames[4:5])
+        assert memory.merge("left") == {2: 3}
+        memory.commit("merged")
+        assert fork.merge("main") == {2: 3}
+        assert [fork.keyframes[id].time for id in fork.keyframes] == [0.0, 1.0, 2.0, 4.0]
+
+
+@MOSTLY_IN_RAM
+def test_tags_and_branches_are_apart(memory: SpatialMemory, frames: list[Frame]) -> None:
+    store(memory, frames[:1])
+    memory.tag("main")
+    memory.fork("left").close()
+    store(memory, frames[1:2])
+    memory.tag("left")
+    assert (list(memory.tags()), memory.branches()) == (["left", "main"], ["left", "main"])
+    for given, count in (
+        ({"tag": "left"}, 2),
+        ({"branch": "left"}, 1),
+        ({"tag": "main"}, 1),
+        ({"branch": "main"}, 2),
+        ({"snapshot": memory.snapshots()[1]}, 1),
+        ({"snapshot": memory.snapshots()[0].id}, 2),
+    ):
+        with memory.at(**given) as then:
+            assert len(then.keyframes) == count
+    store(memory, frames[2:3])
+    memory.rollback(tag="left")
+    assert len(memory.keyframes) == 2
+    memory.drop(tag="main")
+    memory.drop(branch="left")
+    assert (list(memory.tags()), memory.branches()) == (["left"], ["main"])
+    for call in (
+        lambda: memory.drop(branch="left"),
+        lambda: memory.drop(tag="main"),
+        lambda: memory.at(tag="main"),
+        lambda: memory.at("main"),
+        lambda: memory.merge("left"),
+        lambda: memory.rollback(tag="main"),
+    ):
+        with pytest.raises(SnapshotNotFoundError):
+            call()
+    for call in (
+        lambda: memory.drop(),
+        lambda: memory.drop(tag="left", branch="left"),
+        lambda: memory.drop(branch="main"),
+        lambda: memory.at(tag="left", branch="main"),
+        lambda: memory.merge(),
+        lambda: memory.merge("main", tag="left"),
+        lambda: memory.rollback(1, tag="left"),
+        lambda: memory.rollback("left"),
+    ):
+        with pytest.raises(InputError):
+            call()
+
+
 def test_reclaiming(memory: SpatialMemory, path: Path | None, frames: list[Frame]) -> None:
     snapshots = [store(memory, frames[n : n + 1]) for n in range(4)]
     memory.tag("kept")
@@ -247,8 +326,8 @@ def test_reclaiming(memory: SpatialMemory, path: Path | None, frames: list[Frame
         with pytest.raises(StoreError, match="fork"):
             memory.reclaim(keep=1)
         fork.close()
-        memory.drop("open")
-    memory.drop("kept")
+        memory.drop(branch="open")
+    memory.drop(tag="kept")
     freed = memory.reclaim(keep=1)
     assert freed > 0 or path is None
     assert len(memory.snapshots()) == 1

@@ -17,8 +17,8 @@ from spmem.errors import (
 )
 from spmem.geometry.consistency import pose_agreement
 from spmem.query import Query, Selection
+from spmem.retrieval.rules import METHODS
 from spmem.retrieval.rules.baseline import Baseline
-from spmem.retrieval.rules.named import METHODS
 from spmem.retrieval.rules.oracle import Oracle
 from spmem.testing.box import BoxRoom
 from spmem.testing.memory import CorrectableMemoryTests, MemoryTests

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetentionConfig
 from spmem.errors import InputError, UnknownNameError
+from spmem.registry import SHIPPED, find
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.stores.retention import (
-    POLICIES,
     RetentionCandidates,
     choose,
     recency,
@@ -41,7 +41,7 @@ def held(times: list[float]) -> RetentionCandidates:
 
 
 @pytest.mark.parametrize(
-    ("where", "policy"), [*(("ram", name) for name in sorted(POLICIES)), ("disk", "coverage")]
+    ("where", "policy"), [*(("ram", name) for name in SHIPPED["retention"]), ("disk", "coverage")]
 )
 def test_no_more_keyframes_than_the_budget(
     policy: str, where: str, tmp_path: Path, frames: list[Frame]
@@ -111,8 +111,8 @@ def test_coverage_drops_what_others_saw(frames: list[Frame]) -> None:
     for id, frame in enumerate([frames[0], frames[12], frames[0]]):
         store.observe(id, store.fuse(frame).reshape(-1))
     three = RetentionCandidates(np.arange(3), np.arange(3.0), np.full(3, 1000), store)
-    assert POLICIES["coverage"](three, 1).tolist() == [0]
-    assert set(POLICIES["coverage"](three, 2).tolist()) in ({0, 1}, {0, 2})
+    assert find("retention", "coverage")(three, 1).tolist() == [0]
+    assert set(find("retention", "coverage")(three, 2).tolist()) in ({0, 1}, {0, 2})
 
 
 @settings(max_examples=50, deadline=None)
@@ -124,7 +124,7 @@ def test_coverage_drops_what_others_saw(frames: list[Frame]) -> None:
 def test_what_is_chosen_is_enough_and_not_all(times: list[float], budget: int, name: str) -> None:
     some = held(times)
     for one, left in ((budget, budget), (f"{budget} kB", budget)):
-        gone = choose(some, one, POLICIES[name])
+        gone = choose(some, one, find("retention", name))
         assert len(np.unique(gone)) == len(gone)
         assert np.isin(gone, some.ids).all()
         assert 1 <= len(times) - len(gone) <= max(left, 1)

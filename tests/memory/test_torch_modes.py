@@ -194,7 +194,9 @@ def test_rollout_cuts_off_what_an_autoencoder_overshoots() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [lambda a, b: None, lambda: None, lambda a, b, c, d: None, 3], ids=str
+    "function",
+    [lambda a, b: None, lambda: None, lambda a, b, c, d: None, 3],
+    ids=["two", "none", "four", "no function"],
 )
 def test_a_function_of_other_arguments_is_no_generator(function: Any) -> None:
     with pytest.raises(InputError, match="from_function takes"):

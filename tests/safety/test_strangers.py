@@ -185,9 +185,15 @@ def test_names_are_no_paths(bank: Path, name: str) -> None:
         for make in (memory.fork, memory.tag):
             with pytest.raises(InputError):
                 make(name)
-        for use in (memory.at, memory.rollback, memory.drop, memory.merge):
-            with pytest.raises(SnapshotNotFoundError):
-                use(name)
+        for use, kinds in (
+            (memory.at, ("snapshot", "tag", "branch")),
+            (memory.merge, ("snapshot", "tag", "branch")),
+            (memory.rollback, ("snapshot", "tag")),
+            (memory.drop, ("tag", "branch")),
+        ):
+            for kind in kinds:
+                with pytest.raises(SnapshotNotFoundError):
+                    use(**{kind: name})
     with pytest.raises(SnapshotNotFoundError):
         spmem.open(bank, branch=name)
     store = ZarrKeyframes.open(bank)

@@ -20,7 +20,7 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.protocols import Arrays
-from spmem.stores.keyframes.names import MAIN
+from spmem.stores.keyframes.names import MAIN, checked_uid
 from spmem.stores.keyframes.zarr import record, schema
 from spmem.stores.keyframes.zarr.branches import require_branch
 from spmem.stores.keyframes.zarr.cache import FrameCache
@@ -97,23 +97,27 @@ class ZarrKeyframes(Versions):
 
     # -- keyframes ----------------------------------------------------------------------------------
 
-    def append(self, frame: Frame) -> int:
-        """Keep a frame; returns its id, which no other keyframe of this branch ever had.
+    def append(self, frame: Frame, uid: bytes | None = None) -> int:
+        """Keep a frame under a uid, new if None; returns its id, which no other keyframe of this branch ever had.
 
         The frame is copied, and encoded and written later; some 64 MB of frames may wait for that, then this waits.
 
         Raises:
             FrameError: Depth or time is missing.
+            InputError: A uid that is not 16 bytes, or is in the bank.
             ReadOnlyError: The bank was opened with mode ``r``.
             StoreError: Earlier keyframes could not be written, as on a full disk; this one is not in the bank then.
         """
         self._require_writable()
         record.require_complete(frame)
+        uid = checked_uid(uid)
+        if (self._rows["uid"] == np.frombuffer(uid, np.uint8)).all(1).any():
+            raise InputError(f"the bank holds the keyframe {uid.hex()} already")
         self._tell()
         frame = record.copied(frame)
         id, quality = self._next, self._config.quality
         with self._lock:
-            self._rows.append(id, frame)
+            self._rows.append(id, uid, frame)
             self._coming.add(id)
         try:
             coded = self._writer.code(record.encode, frame, quality)
@@ -173,6 +177,10 @@ class ZarrKeyframes(Versions):
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""
         return self._rows["id"].copy()
+
+    def uids(self) -> list[bytes]:
+        """The identity of each keyframe, in the order of ids."""
+        return self._rows.uids()
 
     def times(self) -> NDArray[np.float64]:
         """Seconds, in the order of ids."""

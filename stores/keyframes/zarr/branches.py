@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import icechunk
 
-from spmem.errors import InputError, SnapshotNotFoundError
+from spmem.errors import SnapshotNotFoundError
 from spmem.stores.keyframes.zarr.errors import store_errors
 from spmem.stores.keyframes.zarr.location import StoreLocation
 from spmem.types import Snapshot
@@ -18,21 +18,12 @@ def history(place: StoreLocation, repository: icechunk.Repository, tip: str) -> 
 
 
 def found(place: StoreLocation, repository: icechunk.Repository, name: str) -> str:
-    """The snapshot that its id, a tag or a branch (its last) names. Raises SnapshotNotFoundError."""
-    if not isinstance(name, str):
-        raise InputError(f"a snapshot is named by its id or a tag, got {name!r}")
-    with store_errors(place):
-        tags = repository.list_tags()
-        if name in tags:
-            return repository.lookup_tag(name)
-        if name in repository.list_branches():
-            return repository.lookup_branch(name)
+    """The snapshot of this id. Raises SnapshotNotFoundError."""
     try:
         return repository.lookup_snapshot(name).id
-    except (icechunk.IcechunkError, ValueError) as error:
-        known = f"; tags are {', '.join(sorted(tags))}" if tags else ""
+    except (icechunk.IcechunkError, ValueError, TypeError) as error:
         raise SnapshotNotFoundError(
-            f"{place} has no snapshot {name!r}{known}; snapshots() lists ids"
+            f"{place} has no snapshot {name!r}; snapshots() lists ids"
         ) from error
 
 

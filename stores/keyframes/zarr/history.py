@@ -23,6 +23,7 @@ from spmem.stores.keyframes.zarr.branches import found, history, require_branch
 from spmem.stores.keyframes.zarr.commits import Commits, WriterLock, locked
 from spmem.stores.keyframes.zarr.errors import store_errors
 from spmem.stores.keyframes.zarr.location import StoreLocation
+from spmem.stores.keyframes.zarr.reader import ReaderAddress, reopened
 from spmem.types import Snapshot
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ class Versions(ABC):
         *,
         branch: str = MAIN,
         snapshot: str | None = None,
+        fixed: bool = True,
         read_only: bool = False,
     ) -> None:
         self.branch = branch
         self._place, self._repository = place, repository
         self._read_only = read_only or snapshot is not None
+        self._fixed = fixed and snapshot is not None  # else a reader may go on to the branch's last
         self._closed = False
         self._writer = BackgroundWriter(_ROOM)
         self.configure(config)
@@ -65,10 +68,11 @@ class Versions(ABC):
         self._writer.wait()
         return history(self._place, self._repository, self._tip)
 
-    def branches(self) -> list[str]:
-        """The names of all branches."""
+    def branches(self) -> dict[str, str]:
+        """The last snapshot of each branch."""
         with store_errors(self._place):
-            return sorted(self._repository.list_branches())
+            names = sorted(self._repository.list_branches())
+            return {name: self._repository.lookup_branch(name) for name in names}
 
     def tags(self) -> dict[str, str]:
         """The snapshots that have names."""
@@ -77,16 +81,24 @@ class Versions(ABC):
             return {name: self._repository.lookup_tag(name) for name in names}
 
     def tag(self, name: str) -> None:
-        """Name the last commit, for ever. Raises InputError where the name is taken, or no name."""
+        """Name the last commit. Raises InputError for a name that a tag has or had, or that is no name."""
         self._require_writable()
         self._writer.wait()
         if checked_name(name, "tag") in self.tags():
             raise InputError(f"the tag {name!r} is there already; tags do not move")
         with store_errors(self._place), locked(self._place):
-            self._repository.create_tag(name, self._tip)
+            try:
+                self._repository.create_tag(name, self._tip)
+            except icechunk.IcechunkError as error:
+                if "already exists" not in str(error):
+                    raise
+                raise InputError(
+                    f"{self._place}: there was a tag {name!r}, and a dropped tag's name is not given again; "
+                    "take another name"
+                ) from error
 
     def at(self, snapshot: str) -> Self:
-        """The bank as of a snapshot (its id, a tag, or a branch's last), to read. Raises SnapshotNotFoundError."""
+        """The bank as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
         self._require_open()
         return self._another(self.branch, found(self._place, self._repository, snapshot))
 
@@ -108,6 +120,26 @@ class Versions(ABC):
             forked._take_over(self)
         return forked
 
+    def refreshed(self) -> Self | None:
+        """A reader of the branch's last commit; None if this one shows it already.
+
+        Raises:
+            StoreError: This bank is open for writing, or at a snapshot.
+            SnapshotNotFoundError: The branch was dropped.
+        """
+        self._require_open()
+        if not self._read_only or self._fixed:
+            how = "at a snapshot, which stays as it is" if self._fixed else "for writing"
+            raise StoreError(
+                f'{self._place} is open {how}; refresh() is for a memory opened with mode="r"'
+            )
+        require_branch(self._place, self._repository, self.branch)
+        with store_errors(self._place):
+            if self._repository.lookup_branch(self.branch) == self._tip:
+                return None
+        kind = type(self)
+        return kind(self._place, self._repository, self._config, branch=self.branch, read_only=True)
+
     def on(self, branch: str) -> Self:
         """The bank on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
         self._require_open()
@@ -115,7 +147,7 @@ class Versions(ABC):
         return self._another(branch)
 
     def rollback(self, snapshot: str) -> None:
-        """Let the branch end at an earlier snapshot (id or tag); what came after it is gone from the branch.
+        """Let the branch end at an earlier snapshot (its id); what came after it is gone from the branch.
 
         Raises:
             SnapshotNotFoundError: The branch has no such snapshot.
@@ -132,18 +164,23 @@ class Versions(ABC):
         self._base = None
         self._load()
 
-    def drop(self, name: str) -> None:
-        """Remove a branch or a tag; not this bank's branch. Raises SnapshotNotFoundError, InputError."""
+    def drop_tag(self, name: str) -> None:
+        """Remove a tag. Raises SnapshotNotFoundError."""
+        self._require_writable()
+        with store_errors(self._place), locked(self._place):
+            if name not in self._repository.list_tags():
+                raise SnapshotNotFoundError(f"{self._place} has no tag {name!r}")
+            self._repository.delete_tag(name)
+
+    def drop_branch(self, name: str) -> None:
+        """Remove a branch; not this bank's, not the main one. Raises SnapshotNotFoundError, InputError."""
         self._require_writable()
         if name in (self.branch, MAIN):
             raise InputError(f"the branch {name!r} stays: it is the main one, or open here")
         with store_errors(self._place), locked(self._place):
-            if name in self._repository.list_branches():
-                self._repository.delete_branch(name)
-            elif name in self._repository.list_tags():
-                self._repository.delete_tag(name)
-            else:
-                raise SnapshotNotFoundError(f"{self._place} has no branch or tag {name!r}")
+            if name not in self._repository.list_branches():
+                raise SnapshotNotFoundError(f"{self._place} has no branch {name!r}")
+            self._repository.delete_branch(name)
 
     def reclaim(self, keep: int | None = None) -> int:
         """Delete what nothing leads to any more; the bytes that were freed.
@@ -177,6 +214,17 @@ class Versions(ABC):
         self._writer.stop()
         if self._writing is not None:
             self._writing.end()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A reader travels to another process as its address. Raises StoreError if it is open for writing."""
+        self._require_open()
+        if not self._read_only:
+            raise StoreError(
+                f"{self._place} is open for writing, which stays in one process: commit, and send "
+                'a reader, spmem.open(path, mode="r")'
+            )
+        where = (self._place, self.branch, self._tip, self._fixed, self._config)
+        return reopened, (type(self), ReaderAddress(*where))
 
     # -- below ----------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr import AsyncArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
@@ -56,8 +55,7 @@ def load_rows(root: zarr.Group) -> KeyframeTable:
     check_records(array(root, "records"))
     arrays = _columns(there)
     require_room(KEYFRAMES, arrays.values())
-    stored = read_arrays(arrays, lambda name, number, rows: None)
-    columns = _present(stored)
+    columns = read_arrays(arrays, lambda name, number, rows: None)
     for name, (dtype, shape) in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape[1:] != shape:
             raise ValueError(f"column {name} holds {columns[name].dtype} {columns[name].shape[1:]}")
@@ -66,7 +64,7 @@ def load_rows(root: zarr.Group) -> KeyframeTable:
         raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")
     rows = KeyframeTable(columns)
     check_rows(rows)
-    if TABLE in there.attrs and there.attrs[TABLE] != table_digest(stored):
+    if TABLE in there.attrs and there.attrs[TABLE] != table_digest(columns):
         raise ValueError("the columns of the keyframes are not those that were written")
     return rows
 
@@ -78,21 +76,12 @@ def save_rows(root: zarr.Group, rows: KeyframeTable, saved: int) -> None:
         group.attrs["records"] = FORMATS
     columns = _columns(group)
     for name, (dtype, shape) in COLUMNS.items():
-        # A column of an older schema, or not of our making, is made anew.
+        # A column that is not of our making is written again.
         if not _writable(columns.get(name), (_ROWS, *shape), dtype):
             columns[name] = _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
             saved = 0
     group.attrs[TABLE] = table_digest(rows.columns())
     write_columns(columns, rows.columns(), saved)
-
-
-def _present(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Columns of whatever schema as this one's."""
-    lengths = columns["bytes"]
-    if lengths.shape[1:] == (4,):  # until schema 2 there were no latents
-        lengths = np.pad(lengths, ((0, 0), (0, 1)))
-    digests = columns.get("digest", np.zeros(len(columns["id"]), np.uint64))  # schema 1 had none
-    return {**columns, "bytes": lengths, "digest": digests}
 
 
 def array(root: zarr.Group, name: str) -> zarr.Array[Any]:

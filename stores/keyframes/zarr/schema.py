@@ -1,12 +1,8 @@
 """The mark that a stored memory carries: which schema its arrays follow, and which spmem wrote it last.
 
-The root group's attributes hold ``{"spmem": {"schema": 3, "version": "0.1.0"}}``. The schema number rises when
+The root group's attributes hold ``{"spmem": {"schema": 1, "version": "0.1.0"}}``. The schema number rises when
 an older reader could not read what is written; a reader takes every schema up to its own, and the first commit to a
 memory of an older one raises it. ``docs/format.md`` has the schemas field by field.
-
-2: The keyframes' table has a column ``digest``, and the group an attribute ``table``; groups of arrays have digests, and the
-map's postings are kept as runs; the configuration knows durability and retention.
-3: Records have a fifth part, a generator's latent, so that the column ``bytes`` is five wide; the configuration knows a cache.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from typing import Any
 
 from spmem.errors import NotAMemoryError, SchemaError
 
-SCHEMA = 3
+SCHEMA = 1
 
 
 def mark() -> dict[str, Any]:

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import KeyframeNotFoundError
+from spmem.stores.keyframes.names import UID_BYTES
 from spmem.types import Frame
 
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "id": (np.int64, ()),
+    "uid": (np.uint8, (UID_BYTES,)),  # the same on every branch and after every change
     "time": (np.float64, ()),
     "c2w": (np.float32, (4, 4)),
     "K": (np.float32, (3, 3)),
     "size": (np.int32, (2,)),  # width, height
     "bytes": (np.int64, (5,)),  # of colour, depth, confidence, features, latent; 0 = not there
     "channels": (np.int32, ()),  # of the features
-    "digest": (np.uint64, ()),  # of the record; 0 where schema 1 wrote it
+    "digest": (np.uint64, ()),  # of the record
 }
 """Name, dtype and shape of a row's fields."""
 
@@ -49,13 +51,14 @@ class KeyframeTable:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._columns[name][: self._length]
 
-    def append(self, id: int, frame: Frame) -> None:
+    def append(self, id: int, uid: bytes, frame: Frame) -> None:
         """Add the row of a keyframe whose record is not known yet: its parts have 0 bytes."""
         row, camera = self._length, frame.camera
         if row == len(self._columns["id"]):
             self._grow()
         values = {
             "id": id,
+            "uid": np.frombuffer(uid, np.uint8),
             "time": frame.time,
             "c2w": camera.c2w.cpu().numpy(),
             "K": camera.K.cpu().numpy(),
@@ -81,6 +84,10 @@ class KeyframeTable:
         if len(missing):
             raise KeyframeNotFoundError(f"no keyframe {missing[0]}; the bank holds {len(self)}")
         return rows
+
+    def uids(self) -> list[bytes]:
+        """The identity of each row."""
+        return [uid.tobytes() for uid in self["uid"]]
 
     def remove(self, rows: NDArray[np.int64]) -> None:
         """Drop rows; views that were handed out keep the old arrays."""

@@ -168,6 +168,8 @@ def check_rows(rows: KeyframeTable) -> None:
         if where.any():
             id = int(rows["id"][where.argmax()])
             raise ValueError(f"keyframe {id} claims {what}")
+    if len(set(rows.uids())) != len(rows):
+        raise ValueError("two keyframes have the same uid")
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,7 @@ BROKEN = {
     "a folder in a file's place": (
         "folders",
         lambda r: [(r / "K.txt").unlink(), (r / "K.txt").mkdir()],
-        r"K\.txt: cannot be read: ",
+        r"K\.txt: is no regular file",
     ),
     "no intrinsics": ("folders", lambda r: (r / "K.txt").unlink(), r"K\.txt: is missing"),
     "no images": (

@@ -1,4 +1,4 @@
-"""Telling formats apart, options, camera paths without pixels, progress."""
+"""Telling formats apart, options, camera paths without pixels."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from PIL import Image
 
 from spmem import Camera, geometry
 from spmem.errors import FormatError, InputError, UnknownNameError
-from spmem.integrations.readers import FORMATS, detect_format, open_walk, read_cameras, track
+from spmem.integrations.readers import FORMATS, detect_format, open_walk, read_cameras
 
 QUATERNION = st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: math.hypot(*q) > 0.1)
 
@@ -178,19 +178,6 @@ def test_a_wrong_path_is_named(tmp_path, text, message):
 def test_a_path_that_is_missing(tmp_path):
     with pytest.raises(FormatError, match=r"path\.txt: is missing"):
         read_cameras(tmp_path / "path.txt", 64, 48)
-
-
-def test_progress_passes_everything_on_and_is_quiet_off_terminals(capfd):
-    assert list(track(iter("abc"), "Storing")) == ["a", "b", "c"]
-    assert capfd.readouterr() == ("", "")
-
-
-def test_progress_shows_on_a_terminal(capfd, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(track([1, 2], "Storing frames")) == [1, 2]
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert "Storing frames" in err
 
 
 def test_a_camera_of_a_path_is_a_camera(tmp_path):

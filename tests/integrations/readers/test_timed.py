@@ -186,7 +186,7 @@ def test_realestate10k_cameras_and_frames(tmp_path):
         (r" \S+$", "", "line 5 has 18 numbers; wanted 19"),
         (r"^https", "ftp", "does not start with a video's address"),
         (r"\n[\s\S]*", "", "lists no cameras"),
-        (r"\n1000000", "\nnan", "timestamp that is not finite"),
+        (r"\n1000000", "\nnan", "timestamp that is no count"),
     ],
 )
 def test_a_wrong_clip_is_named(tmp_path, old, new, message):

@@ -9,9 +9,10 @@ import pytest
 
 from spmem.config import RetrievalConfig
 from spmem.protocols import Retriever, ViewIndex
-from spmem.retrieval.indices.places import INDICES, make_index
+from spmem.registry import SHIPPED
+from spmem.retrieval.indices.places import make_index
+from spmem.retrieval.rules import METHODS, retriever
 from spmem.retrieval.rules.covisibility import Covisibility
-from spmem.retrieval.rules.named import METHODS, retriever
 from spmem.testing.retriever import RetrieverTests
 from spmem.testing.view_index import ViewIndexTests
 
@@ -32,7 +33,7 @@ class TestCovisibilityByItsIndex(RetrieverTests):
         return lambda: Covisibility(RetrievalConfig(index=index, candidates=2), scan=0)
 
 
-@pytest.mark.parametrize("name", sorted(INDICES))
+@pytest.mark.parametrize("name", sorted(SHIPPED["view_index"]))
 class TestIndices(ViewIndexTests):
     @pytest.fixture
     def make(self, name: str) -> Callable[[int], ViewIndex]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.query import Query
-from spmem.retrieval.rules.assignment import assign
 from spmem.retrieval.rules.oracle import Oracle
 from spmem.retrieval.rules.set_cover import SetCover
 from spmem.retrieval.rules.visible_hungarian import VisibleHungarian
@@ -107,22 +103,6 @@ def test_spatia_assigns_again_where_cameras_are_fewer_than_places() -> None:
     np.testing.assert_allclose(chosen.scores, [1, 0.5], atol=0.04)
     with pytest.raises(InputError, match="visible-hungarian"):
         VisibleHungarian(tolerance=0)
-
-
-@given(st.data())
-def test_an_assignment_is_the_best_of_all(data: st.DataObject) -> None:
-    t = data.draw(st.integers(1, 4))
-    n = data.draw(st.integers(t, 6))
-    values = st.one_of(st.integers(0, 3).map(float), st.floats(-10, 10))
-    gain = np.array(data.draw(st.lists(values, min_size=t * n, max_size=t * n))).reshape(t, n)
-    columns = assign(gain)
-    assert len(set(columns.tolist())) == t
-    best = max(gain[np.arange(t), list(each)].sum() for each in permutations(range(n), t))
-    assert gain[np.arange(t), columns].sum() == pytest.approx(best)
-
-
-def test_an_assignment_of_nothing() -> None:
-    assert assign(np.zeros((0, 3))).tolist() == []
 
 
 def test_the_oracle_covers_the_truth() -> None:

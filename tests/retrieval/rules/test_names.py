@@ -9,8 +9,9 @@ import pytest
 
 from spmem.config import RetrievalConfig
 from spmem.errors import InputError, UnknownNameError
+from spmem.registry import SHIPPED
+from spmem.retrieval.rules import METHODS, retriever
 from spmem.retrieval.rules.covisibility import Covisibility
-from spmem.retrieval.rules.named import METHODS, RULES, retriever
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "rules.md"
 
@@ -46,4 +47,4 @@ def test_the_page_lists_every_rule_and_no_other() -> None:
     if not PAGE.exists():
         pytest.skip("docs/ is not here")
     table = PAGE.read_text().partition("| name |")[2].partition("\n\n")[0]
-    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == sorted(RULES)
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == sorted(SHIPPED["retriever"])

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 
 import spmem
-from spmem import opening
+from spmem import registry
 from spmem.camera import Camera
 from spmem.errors import InputError, MissingExtraError, UnknownNameError
 from spmem.integrations.renderers.pytorch3d import PointRenderer
+from spmem.registry import SHIPPED
 from spmem.stores.maps.rendering import DiscRenderer
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
@@ -61,26 +64,27 @@ def test_an_empty_map_is_drawn_as_nothing() -> None:
     )
 
 
+class Counting(DiscRenderer):
+    """Notes how many surfels it is asked to draw."""
+
+    drawn: ClassVar[list[int]] = []
+
+    def __call__(self, surfels: Surfels, cameras: Camera) -> Projection:
+        self.drawn.append(len(surfels))
+        return super().__call__(surfels, cameras)
+
+
 def test_a_renderer_goes_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     room = BoxRoom()
     cameras = room.walk(2, width=64, height=48)
-    asked = []
-
-    class Counting(DiscRenderer):
-        """Notes what it is asked for."""
-
-        def __call__(self, surfels: Surfels, cameras: Camera) -> Projection:
-            asked.append(len(surfels))
-            return super().__call__(surfels, cameras)
-
-    monkeypatch.setitem(opening.RENDERERS, "counting", Counting)
+    monkeypatch.setitem(SHIPPED["renderer"], "counting", f"{__name__}:Counting")
     for geometry in ("surfels", "points"):
         config = spmem.MemoryConfig(geometry=geometry, renderer="counting")
         with spmem.open(config=config) as memory:
             memory.store(room.frames(cameras)[0])
-            asked.clear()
+            Counting.drawn.clear()
             seen = memory.retrieve(cameras[:1])
-            assert asked == [len(memory.geometry)]
+            assert Counting.drawn == [len(memory.geometry)]
             assert seen.coverage.min() > 0.5
 
 
@@ -103,7 +107,8 @@ def test_what_cannot_draw_is_refused() -> None:
 
 
 def test_a_store_that_draws_itself_takes_no_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "find", lambda seam, name, parts: parts.get(name, SurfelMap))
+    theirs = EntryPoint("theirs", "spmem.stores.maps.surfels:SurfelMap", "spmem.geometry_store")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [theirs])
     with pytest.raises(InputError, match="draws itself"):
         spmem.open(config=spmem.MemoryConfig(geometry="theirs", renderer="pytorch3d"))
 

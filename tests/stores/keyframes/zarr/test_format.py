@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-import icechunk
 import numpy as np
-import pytest
 import torch
-import zarr
 
 import spmem
 from spmem import KeyframeConfig, MemoryConfig
-from spmem.errors import SchemaError
-from spmem.stores.keyframes.zarr import schema
 from spmem.testing.box import BoxRoom
 
 EVERY = MemoryConfig(keyframes=KeyframeConfig(novelty=0.0))
@@ -35,7 +28,7 @@ from PIL import Image
 path, out = sys.argv[1:]
 repository = icechunk.Repository.open(icechunk.local_filesystem_storage(path))
 root = zarr.open_group(repository.readonly_session("main").store, mode="r")
-assert root.attrs["spmem"]["schema"] == 3
+assert root.attrs["spmem"]["schema"] == 1
 
 rows = root["keyframes"]
 ids, lengths = rows["id"][:], rows["bytes"][:]
@@ -105,87 +98,3 @@ def test_another_program_reads_a_memory(tmp_path: Path) -> None:
     assert read["keyframe"].tolist() == list(kept)
     assert read["start"][0] == 0
     assert (np.diff([*read["start"], len(read["surfel"])]) > 0).all()
-
-
-# -- older schemas ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=range(1, schema.SCHEMA))
-def older(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, Path]:
-    """A memory of each older schema: four keyframes, of which the last commit dropped one."""
-    path = tmp_path / "walk.spmem"
-    fixture = Path(__file__).parent / "fixtures" / f"schema-{request.param}.zip"
-    content = fixture.read_bytes()
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        archive.extractall(path)
-    return request.param, path
-
-
-def mark(path: Path) -> dict[str, object]:
-    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(path)))
-    root = zarr.open_group(repository.readonly_session("main").store, mode="r")
-    found = root.attrs["spmem"]
-    assert isinstance(found, dict)
-    return found
-
-
-def test_an_older_schema_is_read(older: tuple[int, Path]) -> None:
-    number, path = older
-    files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    with spmem.open(path, mode="r") as memory:
-        assert len(memory.keyframes) == 3
-        assert [one.keyframes for one in memory.snapshots()] == [3, 4]
-        keyframe = next(iter(memory.keyframes.values()))
-        context = memory.retrieve(keyframe.camera[None], k=1)
-        assert [one.id for one in context.keyframes] == [keyframe.id]
-        assert float(context.coverage[0]) > 0.9
-        shown, depth = context.projection.depth[0], keyframe.frame.depth
-        assert depth is not None
-        seen = context.projection.mask[0] & (depth > 0)
-        assert float(((shown - depth).abs() / depth)[seen].median()) < 0.02
-        with memory.at(memory.snapshots()[1]) as then:
-            assert len(then.keyframes) == 4
-    assert mark(path)["schema"] == number
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == files
-
-
-def test_an_older_schema_goes_on_as_the_latest(older: tuple[int, Path]) -> None:
-    _, path = older
-    with spmem.open(path) as memory:
-        ids = list(memory.keyframes)
-        room = BoxRoom()
-        frames = room.frames(room.walk(3, width=32, height=24, sweep=5.0), time=10.0)
-        for frame in frames:
-            memory.store(frame.replace(latent=torch.full((2, 3), float(frame.time or 0))))
-        before = memory.retrieve(frames[2].camera[None], k=3)
-        kept = list(memory.keyframes)
-        assert len(kept) == len(ids) + 3
-    assert mark(path)["schema"] == schema.SCHEMA
-    with spmem.open(path, mode="r") as memory:
-        assert list(memory.keyframes) == kept
-        assert memory.keyframes[kept[0]].frame.latent is None
-        latent = memory.keyframes[kept[-1]].frame.latent
-        assert latent is not None
-        assert latent.tolist() == [[12.0] * 3] * 2
-        after = memory.retrieve(frames[2].camera[None], k=3)
-        assert torch.equal(after.projection.rgb, before.projection.rgb)
-        assert [one.id for one in after.keyframes] == [one.id for one in before.keyframes]
-        with memory.at(memory.snapshots()[-1]) as then:
-            assert len(then.keyframes) == 4
-
-
-def test_what_only_opens_leaves_the_schema(older: tuple[int, Path]) -> None:
-    number, path = older
-    spmem.open(path).close()
-    assert mark(path)["schema"] == number
-
-
-def test_a_reader_of_an_older_schema_refuses_what_goes_on(
-    older: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    number, path = older
-    with spmem.open(path) as memory:
-        memory.remove(next(iter(memory.keyframes)))
-    monkeypatch.setattr(schema, "SCHEMA", number)
-    with pytest.raises(SchemaError, match=r"schema 3.*pip install --upgrade"):
-        spmem.open(path, mode="r")

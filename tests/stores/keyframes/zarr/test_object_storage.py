@@ -89,7 +89,7 @@ def test_a_memory_lives_in_a_bucket(options: dict[str, Any], frames: list[Frame]
     with spmem.open(address, storage_options=options) as memory:
         memory.rollback()
         assert same(answers(memory, frames), then)
-        memory.drop("left")
+        memory.drop(branch="left")
         assert memory.reclaim(keep=1) > 0
         assert same(answers(memory, frames), then)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from spmem.errors import SpmemError, UnknownNameError
-from spmem.plugins import find, names
+from spmem.registry import SHIPPED, find, names
+from spmem.stores.maps.rendering import DiscRenderer
 
 PYPROJECT = """
 [build-system]
@@ -47,7 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         work,
         "nearest-first",
         "LENGTH = 3\ndef make():\n    return 'made by nearest_first'\n",
-        'nearest = "nearest_first:make"\nlength = "nearest_first:LENGTH"\ntwice = "nearest_first:make"',
+        'nearest = "nearest_first:make"\npose-nearest = "nearest_first:make"\nlength = "nearest_first:LENGTH"\ntwice = "nearest_first:make"',
     )
     broken = project(
         work,
@@ -62,18 +63,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ASKED = (
-    "find('retriever', 'nearest', {})()",
-    "find('retriever', 'nearest', {'nearest': str})()",
-    "find('generator', 'nearest', {})",
-    "find('retriever', 'broken', {})",
-    "find('retriever', 'length', {})",
-    "find('retriever', 'twice', {})",
-    "find('retriever', 'nearst', {'own': str})",
+    "find('retriever', 'nearest')()",
+    "find('retriever', 'pose-nearest').__qualname__",
+    "find('generator', 'nearest')",
+    "find('retriever', 'broken')",
+    "find('retriever', 'length')",
+    "find('retriever', 'twice')",
+    "find('retriever', 'nearst')",
 )
 PROGRAM = """
 import json, sys
-from spmem.plugins import find, names
-answers = {"names": str(names("retriever", {"own": str})), "imported": "nearest_first" in sys.modules}
+from spmem.registry import find, names
+answers = {"names": str(names("retriever")), "imported": "nearest_first" in sys.modules}
 for asked in json.loads(sys.argv[1]):
     try:
         answers[asked] = eval(asked)
@@ -100,7 +101,14 @@ def answers(site: Path) -> dict[str, str | bool]:
 
 
 def test_a_shipped_part_is_found() -> None:
-    assert find("retriever", "sorted", {"sorted": sorted}) is sorted
+    assert find("renderer", "discs") is DiscRenderer
+
+
+@pytest.mark.parametrize(
+    ("seam", "name"), [(seam, name) for seam, named in SHIPPED.items() for name in named]
+)
+def test_every_shipped_reference_leads_to_a_part(seam: str, name: str) -> None:
+    assert callable(find(seam, name))
 
 
 def test_an_installed_part_is_found(answers: dict[str, str | bool]) -> None:
@@ -108,11 +116,13 @@ def test_an_installed_part_is_found(answers: dict[str, str | bool]) -> None:
 
 
 def test_a_shipped_name_cannot_be_taken_over(answers: dict[str, str | bool]) -> None:
-    assert answers[ASKED[1]] == ""
+    assert answers[ASKED[1]] == "Baseline.configured"
 
 
 def test_names_lists_without_importing(answers: dict[str, str | bool]) -> None:
-    assert answers["names"] == "['broken', 'length', 'nearest', 'own', 'twice']"
+    assert answers["names"] == str(
+        sorted({*SHIPPED["retriever"], "broken", "length", "nearest", "twice"})
+    )
     assert answers["imported"] is False
 
 
@@ -123,7 +133,7 @@ def test_names_lists_without_importing(answers: dict[str, str | bool]) -> None:
         (ASKED[3], ["PluginError", "broken-part", "a_module_that_nobody_has"]),
         (ASKED[4], ["PluginError", "nearest-first", "int", "class or a function"]),
         (ASKED[5], ["PluginError", "broken-part, nearest-first", "uninstall"]),
-        (ASKED[6], ["UnknownNameError", "did you mean 'nearest'", "own"]),
+        (ASKED[6], ["UnknownNameError", "did you mean 'nearest'", "covisibility"]),
     ],
 )
 def test_what_cannot_be_had_says_why(
@@ -134,6 +144,6 @@ def test_what_cannot_be_had_says_why(
 
 def test_an_unknown_name_lists_the_shipped_parts() -> None:
     with pytest.raises(UnknownNameError, match=r"no view index is called 'x'.*flat") as caught:
-        find("view_index", "x", {"flat": list})
+        find("view_index", "x")
     assert isinstance(caught.value, SpmemError)
-    assert names("view_index", {"flat": list}) == ["flat"]
+    assert names("view_index") == ["faiss", "flat"]

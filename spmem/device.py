@@ -8,7 +8,7 @@ import torch
 
 from spmem.errors import DeviceError, DTypeError
 
-CPU = torch.device("cpu")
+CPU: torch.device = torch.device("cpu")
 
 
 def as_device(device: Any) -> torch.device:

@@ -74,8 +74,8 @@ class ProjectionDepth:
         given = (covered, depth, normal, camera.K, camera.c2w)
         if covered.device.type != "cpu":
             return carry_torch.carry(*given, self.stretch)
-        arrays = [np.ascontiguousarray(part.detach().numpy()) for part in given]
-        return torch.from_numpy(carry_numba.carry(*arrays, self.stretch))
+        mask, z, across, K, c2w = (np.ascontiguousarray(part.detach().numpy()) for part in given)
+        return torch.from_numpy(carry_numba.carry(mask, z, across, K, c2w, self.stretch))
 
 
 def nearest_true(mask: Bool[Tensor, "t h w"]) -> Int[Tensor, "t h w"]:

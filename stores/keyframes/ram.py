@@ -20,9 +20,9 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.protocols import Arrays
+from spmem.stores.keyframes.frames import copied, require_complete, size
+from spmem.stores.keyframes.groups import Parted, checked_group
 from spmem.stores.keyframes.names import MAIN, checked_name, checked_uid
-from spmem.stores.keyframes.zarr.groups import Parted, checked_group
-from spmem.stores.keyframes.zarr.record import copied, require_complete, size
 from spmem.types import Frame, Snapshot
 
 

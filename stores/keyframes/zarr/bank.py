@@ -20,6 +20,8 @@ from spmem.errors import (
     StoreError,
 )
 from spmem.protocols import Arrays
+from spmem.stores.keyframes.frames import copied, require_complete, size
+from spmem.stores.keyframes.groups import checked_group
 from spmem.stores.keyframes.names import MAIN, checked_uid
 from spmem.stores.keyframes.zarr import record, schema
 from spmem.stores.keyframes.zarr.branches import require_branch
@@ -28,7 +30,7 @@ from spmem.stores.keyframes.zarr.codec import rounded_depth
 from spmem.stores.keyframes.zarr.decode import Record, read_records
 from spmem.stores.keyframes.zarr.encode import write_records
 from spmem.stores.keyframes.zarr.errors import cause_of, store_errors
-from spmem.stores.keyframes.zarr.groups import checked_group, read_group, write_group
+from spmem.stores.keyframes.zarr.groups import read_group, write_group
 from spmem.stores.keyframes.zarr.history import Versions
 from spmem.stores.keyframes.zarr.layout import array, lay_out, load_rows, save_rows
 from spmem.stores.keyframes.zarr.location import place
@@ -109,19 +111,19 @@ class ZarrKeyframes(Versions):
             StoreError: Earlier keyframes could not be written, as on a full disk; this one is not in the bank then.
         """
         self._require_writable()
-        record.require_complete(frame)
+        require_complete(frame)
         uid = checked_uid(uid)
         if (self._rows["uid"] == np.frombuffer(uid, np.uint8)).all(1).any():
             raise InputError(f"the bank holds the keyframe {uid.hex()} already")
         self._tell()
-        frame = record.copied(frame)
+        frame = copied(frame)
         id, quality = self._next, self._config.quality
         with self._lock:
             self._rows.append(id, uid, frame)
             self._coming.add(id)
         try:
             coded = self._writer.code(record.encode, frame, quality)
-            self._writer.put(lambda: self._keep(id, coded), record.size(frame))
+            self._writer.put(lambda: self._keep(id, coded), size(frame))
         except BaseException:
             with self._lock:
                 self._rows.remove(self._rows.rows(np.array([id])))

@@ -20,9 +20,9 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.sync import sync
 from zarr.errors import ArrayNotFoundError
 
+from spmem.stores.keyframes.groups import KEYFRAMES
 from spmem.stores.keyframes.zarr.decode import read_arrays
 from spmem.stores.keyframes.zarr.encode import LEVEL, write_columns
-from spmem.stores.keyframes.zarr.groups import KEYFRAMES
 from spmem.stores.keyframes.zarr.record import FORMATS
 from spmem.stores.keyframes.zarr.table import COLUMNS, KeyframeTable, table_digest
 from spmem.stores.keyframes.zarr.untrusted import (

@@ -28,7 +28,8 @@ from zarr.core.buffer import Buffer
 from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from spmem.errors import CorruptMemoryError
-from spmem.stores.keyframes.zarr.record import FORMATS, LATENT_BYTES
+from spmem.stores.keyframes.frames import LATENT_BYTES
+from spmem.stores.keyframes.zarr.record import FORMATS
 from spmem.stores.keyframes.zarr.table import KeyframeTable
 
 CHUNK_BYTES = 1 << 28

@@ -144,10 +144,10 @@ class History:
         with closing(self.versioned("merge()").at(found)) as other:
             new = self._new_in(other, name)
             uids = dict(zip(other.ids().tolist(), other.uids(), strict=True))
-            merged = {id: self.state.merge(other.read(id), uids[id]) for id in new}
-        if merged:
-            note_merged(self.state.bank, [uids[id] for id in merged])
-        return merged
+            taken = {id: self.state.merge(other.read(id), uids[id]) for id in new}
+        if taken:
+            note_merged(self.state.bank, [uids[id] for id in taken])
+        return {there: here for there, here in taken.items() if here is not None}
 
     def _new_in(self, other: VersionedStore, name: str) -> list[int]:
         """The keyframes that another state of the bank has, and did not have when the two parted."""

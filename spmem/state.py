@@ -192,39 +192,39 @@ class State:
             check(frame)
 
     def store(self, frame: Frame, fused: Frame) -> int | None:
-        """Take a frame, of which ``fused`` goes into the map; the keyframe's id, or None if it shows nothing new."""
+        """Take a frame, of which ``fused`` goes into the map; the keyframe's id, or None if it is not kept."""
         surfel_ids = self.map.fuse(fused)
         self.changed = True
         self._next_time = (frame.time or 0.0) + 1.0
         new = not len(self.bank) or self.map.novelty(surfel_ids) >= self.config.keyframes.novelty
         return self._observe(Observation(frame, fused, surfel_ids, uid=new_uid() if new else None))
 
-    def merge(self, frame: Frame, uid: bytes) -> int:
-        """Take a keyframe of another branch, whatever it shows; its id here."""
+    def merge(self, frame: Frame, uid: bytes) -> int | None:
+        """Take a keyframe of another branch, whatever it shows; its id here, None if the budget dropped it at once."""
         fused, surfel_ids = self.map.take(frame)
         self.changed = True
-        id = self._observe(Observation(fused, fused, surfel_ids, uid=uid, live=False))
-        assert id is not None
-        return id
+        return self._observe(Observation(fused, fused, surfel_ids, uid=uid, live=False))
 
     def _observe(self, seen: Observation) -> int | None:
         """Keep a frame if it has a uid, and let all parts observe it; the keyframe's id."""
         if seen.uid is not None:
             seen = replace(seen, keyframe=self.bank.append(seen.fused, seen.uid))
+        dropped: NDArray[np.int64] = np.empty(0, np.int64)
         try:
             for part in self.parts.values():
                 if part is not self.recent:
                     part.observe(seen)
             if seen.keyframe is not None:
-                self._keep_to_budget()
+                dropped = self._keep_to_budget()
         except BaseException:  # of an embedder or a policy, say: nothing of the keyframe stays
             if seen.keyframe is not None:
                 self.drop(np.array([seen.keyframe]))
             raise
         self.recent.observe(seen)
-        if seen.keyframe is not None:
-            self._commit_by_itself(f"keyframe {seen.keyframe}")
-        return seen.keyframe
+        if seen.keyframe is None:
+            return None
+        self._commit_by_itself(f"keyframe {seen.keyframe}")
+        return None if seen.keyframe in dropped else seen.keyframe
 
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
         """Give keyframes other poses ``[n, 4, 4]``, ids ascending; no change if one of them cannot be read."""
@@ -253,11 +253,11 @@ class State:
         with suppress(InputError, UnknownNameError, PluginError, MissingExtraError):
             self._rule_part(self.config.retrieval.method)
 
-    def _keep_to_budget(self) -> None:
-        """Drop keyframes that exceed the budget; what they showed stays in the map."""
+    def _keep_to_budget(self) -> NDArray[np.int64]:
+        """Drop keyframes that exceed the budget, and return their ids; what they showed stays in the map."""
         budget = self.config.retention.budget
         if budget is None:
-            return
+            return np.empty(0, np.int64)
         candidates = RetentionCandidates(
             ids=self.views.ids,
             times=self.views.times,
@@ -268,6 +268,7 @@ class State:
         if len(ids):
             self.drop(ids, keep=True)
             self._dropped += len(ids)
+        return ids
 
     # -- commits ------------------------------------------------------------------------------------
 

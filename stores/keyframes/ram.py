@@ -23,8 +23,8 @@ from spmem.errors import (
 )
 from spmem.names import MAIN, checked_name, checked_uid
 from spmem.protocols import Arrays
-from spmem.stores.keyframes.zarr.groups import ChunkedGroup, checked_group
-from spmem.stores.keyframes.zarr.record import copied, require_complete, size
+from spmem.stores.keyframes.frames import copied, require_complete, size
+from spmem.stores.keyframes.groups import ChunkedGroup, checked_group
 from spmem.types import Frame, Snapshot
 
 

@@ -22,6 +22,8 @@ from spmem.errors import (
 )
 from spmem.names import MAIN, checked_uid
 from spmem.protocols import Arrays
+from spmem.stores.keyframes.frames import copied, require_complete, size
+from spmem.stores.keyframes.groups import KEYFRAMES, checked_group
 from spmem.stores.keyframes.zarr import record, schema
 from spmem.stores.keyframes.zarr.background import BackgroundWriter
 from spmem.stores.keyframes.zarr.cache import FrameCache
@@ -29,12 +31,7 @@ from spmem.stores.keyframes.zarr.codec import rounded_depth
 from spmem.stores.keyframes.zarr.decode import Record, read_records
 from spmem.stores.keyframes.zarr.encode import delete_records, write_records
 from spmem.stores.keyframes.zarr.errors import cause_of, store_errors
-from spmem.stores.keyframes.zarr.groups import (
-    KEYFRAMES,
-    checked_group,
-    read_group,
-    write_group,
-)
+from spmem.stores.keyframes.zarr.groups import read_group, write_group
 from spmem.stores.keyframes.zarr.history import History
 from spmem.stores.keyframes.zarr.layout import array, lay_out, load_rows, save_rows
 from spmem.stores.keyframes.zarr.location import parse_location
@@ -144,21 +141,20 @@ class ZarrKeyframes:
                 next commit writes them. This frame is not in the bank then.
         """
         self._require_writable()
-        record.require_complete(frame)
+        require_complete(frame)
         check_frame(frame)
         uid = checked_uid(uid)
         if (self._rows["uid"] == np.frombuffer(uid, np.uint8)).all(1).any():
             raise InputError(f"the bank holds the keyframe {uid.hex()} already")
         self._raise_late()
-        frame = record.copied(frame)
+        frame = copied(frame)
         id, quality = self._next, self._config.quality
         with self._lock:
             self._rows.append(id, uid, frame)
             self._pending.coming.add(id)
         try:
             coded = self._writer.code(record.encode, frame, quality)
-            size = record.size(frame)
-            self._writer.put(lambda: self._encoded(id, frame, quality, coded), size)
+            self._writer.put(lambda: self._encoded(id, frame, quality, coded), size(frame))
         except BaseException:
             with self._lock:
                 self._rows.remove(self._rows.rows(np.array([id])))
@@ -200,7 +196,7 @@ class ZarrKeyframes:
         for n, row in enumerate(rows.tolist()):
             id = int(ids[n])
             if (refused := self._pending.refused.get(id)) is not None:
-                frames[n] = record.copied(refused[0]).replace(camera=table.camera(row))
+                frames[n] = copied(refused[0]).replace(camera=table.camera(row))
             elif (cached := self._cache.get(id)) is not None:
                 frames[n] = cached.replace(camera=table.camera(row))
         cold = [n for n in range(len(rows)) if n not in frames]

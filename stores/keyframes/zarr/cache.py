@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from spmem.stores.keyframes.zarr.record import copied, size
+from spmem.stores.keyframes.frames import copied, size
 from spmem.types import Frame
 
 _REMEMBERED = 1024

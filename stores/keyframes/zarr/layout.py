@@ -16,10 +16,10 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from spmem.stores.keyframes.groups import KEYFRAMES
 from spmem.stores.keyframes.zarr.chunks import open_arrays
 from spmem.stores.keyframes.zarr.decode import read_arrays
 from spmem.stores.keyframes.zarr.encode import LEVEL, write_columns
-from spmem.stores.keyframes.zarr.groups import KEYFRAMES
 from spmem.stores.keyframes.zarr.record import FORMATS
 from spmem.stores.keyframes.zarr.schema import migrated_columns
 from spmem.stores.keyframes.zarr.table import COLUMNS, KeyframeTable, table_digest

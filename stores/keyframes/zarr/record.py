@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.errors import FrameError
+from spmem.stores.keyframes.frames import require_complete
 from spmem.stores.keyframes.zarr.codec import (
     decode_colour,
     decode_depth,
@@ -36,31 +36,6 @@ FORMATS = {
     "latent": "a safetensors file with one tensor of floats, named latent",
 }
 """The parts of a record in their order, and how to read each; kept with the memory for other readers."""
-
-LATENT_BYTES = 1 << 28
-"""Most bytes of a keyframe's latent."""
-
-
-def require_complete(frame: Frame) -> None:
-    """Raise FrameError where a frame lacks what every keyframe has (depth and time), or has a latent too large to keep."""
-    if frame.latent is not None and frame.latent.nbytes >= LATENT_BYTES:
-        raise FrameError(
-            f"a keyframe's latent is smaller than {LATENT_BYTES:,} bytes, got {list(frame.latent.shape)}"
-        )
-    for name in ("depth", "time"):
-        if getattr(frame, name) is None:
-            raise FrameError(f"a keyframe needs a {name}: frame.replace({name}=…)")
-
-
-def copied(frame: Frame) -> Frame:
-    """The frame on the CPU, with tensors of its own."""
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in frame.tensors().items()}
-    return frame.replace(camera=frame.camera.to("cpu"), **tensors)
-
-
-def size(frame: Frame) -> int:
-    """Bytes of a frame's tensors."""
-    return sum(tensor.nbytes for tensor in frame.tensors().values())
 
 
 def encode(frame: Frame, quality: int) -> tuple[bytes, ...]:

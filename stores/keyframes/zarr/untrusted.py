@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, Endian, ZstdCodec
 
 from spmem.errors import CameraError, CorruptMemoryError, FrameError
-from spmem.stores.keyframes.zarr.record import FORMATS, LATENT_BYTES
+from spmem.stores.keyframes.frames import LATENT_BYTES
+from spmem.stores.keyframes.zarr.record import FORMATS
 from spmem.stores.keyframes.zarr.table import KeyframeTable
 from spmem.types import Frame
 
@@ -203,7 +204,7 @@ def _record_problems(rows: KeyframeTable) -> dict[str, NDArray[Any]]:
     # Compressed parts can be a little longer than what they hold, never much.
     most = np.repeat(2 * (pixels * pixel_bytes)[:, None] + (1 << 16), lengths.shape[1], 1)
     most[:, _LATENT] = LATENT_BYTES + (1 << 16)
-    too_long = (lengths < 0).any(1) | (lengths > most).any(1)
+    too_long: NDArray[np.bool_] = (lengths < 0).any(1) | (lengths > most).any(1)
     return {"a record longer than its pixels and a latent": too_long}
 
 

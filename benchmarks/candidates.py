@@ -42,7 +42,7 @@ def answer(memory: SpatialMemory, camera: Camera, rule: Covisibility) -> tuple[f
 
 
 def in_house(seed: int, frames: int) -> dict[str, tuple[float, float]]:
-    """Of each way of finding candidates the mean share covered, and the median time."""
+    """The mean share covered and the median time, for each way of finding candidates."""
     house = House(seed=seed, rooms=ROOMS)
     size = {"width": 96, "height": 72, "fov_x": 1.3}
     ways = {ALL: Covisibility(scan=frames)}

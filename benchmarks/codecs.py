@@ -57,7 +57,7 @@ def pillow(name: str, format: str, **options: Any) -> Codec:
     return Codec(name, encode, lambda file, shape: np.array(Image.open(io.BytesIO(file))))
 
 
-def plain(name: str, compressor: Any, dtype: Any) -> Codec:
+def plain_codec(name: str, compressor: Any, dtype: Any) -> Codec:
     """The array as it is, as another dtype."""
     return Codec(
         name,
@@ -66,7 +66,7 @@ def plain(name: str, compressor: Any, dtype: Any) -> Codec:
     )
 
 
-def levels(name: str, to: Callable[..., Any], back: Callable[..., Any], store: Codec) -> Codec:
+def level_codec(name: str, to: Callable[..., Any], back: Callable[..., Any], store: Codec) -> Codec:
     """uint16 levels between the frame's own nearest and farthest depth on another scale; level 0 = none."""
 
     def encode(depth: NDArray[np.float32]) -> bytes:
@@ -114,8 +114,8 @@ COLOUR = [
     pillow("WebP 95", "WEBP", quality=95, method=0),
     pillow("WebP lossless", "WEBP", lossless=True, quality=0, method=0),
     pillow("PNG level 1", "PNG", compress_level=1),
-    plain("zstd 1", ZSTD, np.uint8),
-    plain("blosc bitshuffle zstd 1", BIT, np.uint8),
+    plain_codec("zstd 1", ZSTD, np.uint8),
+    plain_codec("blosc bitshuffle zstd 1", BIT, np.uint8),
 ]
 DEPTH = [
     Codec(
@@ -128,12 +128,12 @@ DEPTH = [
         codec.encode_features,
         lambda file, shape: np.frombuffer(BYTE.decode(file), np.float32).reshape(shape),
     ),
-    levels("log levels, differences, blosc", np.log, np.exp, differences(BYTE)),
-    levels("log levels, zstd 1", np.log, np.exp, plain("", ZSTD, np.uint16)),
-    levels("log levels, PNG16", np.log, np.exp, PNG16),
-    levels("inverse levels, PNG16", np.reciprocal, np.reciprocal, PNG16),
-    plain("float16, blosc bitshuffle zstd 1", BIT, np.float16),
-    plain("float32, blosc bitshuffle zstd 1", BIT, np.float32),
+    level_codec("log levels, differences, blosc", np.log, np.exp, differences(BYTE)),
+    level_codec("log levels, zstd 1", np.log, np.exp, plain_codec("", ZSTD, np.uint16)),
+    level_codec("log levels, PNG16", np.log, np.exp, PNG16),
+    level_codec("inverse levels, PNG16", np.reciprocal, np.reciprocal, PNG16),
+    plain_codec("float16, blosc bitshuffle zstd 1", BIT, np.float16),
+    plain_codec("float32, blosc bitshuffle zstd 1", BIT, np.float32),
 ]
 
 
@@ -156,24 +156,24 @@ def load(walk: str, count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.floa
     return frames
 
 
-def spread(values: list[float]) -> tuple[float, str]:
+def median_and_spread(values: list[float]) -> tuple[float, str]:
     """Median, and the 10th to 90th percentile."""
     low, high = np.percentile(values, [10, 90])
     return round(float(np.median(values)), 3), f"{low:.2f}-{high:.2f}"
 
 
-def psnr(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+def psnr(got: NDArray[Any], truth: NDArray[Any]) -> float:
     """Decibels; 99 for no difference."""
-    noise = float(np.mean((got.astype(np.float64) - wanted) ** 2))
+    noise = float(np.mean((got.astype(np.float64) - truth) ** 2))
     return float(10 * np.log10(255**2 / noise)) if noise else 99.0
 
 
-def relative_error(got: NDArray[Any], wanted: NDArray[Any]) -> float:
+def relative_error(got: NDArray[Any], truth: NDArray[Any]) -> float:
     """Largest; infinite where depth appears or vanishes."""
-    there = wanted > 0
+    there = truth > 0
     if np.any((got > 0) != there):
         return float("inf")
-    return float(np.max(np.abs(got[there].astype(np.float64) - wanted[there]) / wanted[there]))
+    return float(np.max(np.abs(got[there].astype(np.float64) - truth[there]) / truth[there]))
 
 
 def compare(walk: str, images: list[NDArray[Any]], codecs: list[Codec], part: str) -> list[Any]:
@@ -199,9 +199,9 @@ def compare(walk: str, images: list[NDArray[Any]], codecs: list[Codec], part: st
         worst = min(quality[c.name]) if part == "colour" else 100 * max(quality[c.name])
         worst_text = f"{worst:.1f} dB" if part == "colour" else f"{worst:.3f} %"
         row: dict[str, Any] = {"walk": walk, "part": part, "codec": c.name}
-        row["kB"], row["kB spread"] = spread(size[c.name])
-        row["encode ms"], row["encode spread"] = spread(encode[c.name])
-        row["decode ms"], row["decode spread"] = spread(decode[c.name])
+        row["kB"], row["kB spread"] = median_and_spread(size[c.name])
+        row["encode ms"], row["encode spread"] = median_and_spread(encode[c.name])
+        row["decode ms"], row["decode spread"] = median_and_spread(decode[c.name])
         if part == "colour":
             row["psnr dB"] = round(float(np.mean(quality[c.name])), 1)
         row["worst"] = "lossless" if worst in (99, 0) else worst_text
@@ -240,8 +240,8 @@ def bank(walk: str, frames: list[Any], rounds: int) -> dict[str, Any]:
         keyframes = len(store)
     row: dict[str, Any] = {"walk": walk, "quality": KeyframeConfig().quality}
     row["kB a keyframe"] = round(size / keyframes / 1000, 1)
-    row["append a second"], row["append spread"] = spread(rates)
-    row["read 8 ms"], row["read spread"] = spread(reads)
+    row["append a second"], row["append spread"] = median_and_spread(rates)
+    row["read 8 ms"], row["read spread"] = median_and_spread(reads)
     row["worst psnr dB"] = round(
         min(psnr(k.rgb.numpy(), rgb) for k, (rgb, _) in zip(kept, frames, strict=False)), 1
     )
@@ -270,8 +270,8 @@ def checkpoint(rounds: int) -> dict[str, Any]:
             writes.append(middle - start)
             reads.append(perf_counter() - middle)
     row: dict[str, Any] = {"MB": sum(a.nbytes for a in arrays.values()) / 1e6}
-    row["write s"], row["write spread"] = spread(writes)
-    row["read s"], row["read spread"] = spread(reads)
+    row["write s"], row["write spread"] = median_and_spread(writes)
+    row["read s"], row["read spread"] = median_and_spread(reads)
     return row
 
 

@@ -31,7 +31,6 @@ import spmem
 from spmem.errors import SpmemError, StoreError
 from spmem.evaluation.report import aim, print_report
 from spmem.stores.keyframes.zarr import ZarrKeyframes
-from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
 from spmem.verification import flaws
 
@@ -50,22 +49,22 @@ def frame(number: int) -> spmem.Frame:
 # -- killed writers -----------------------------------------------------------------------------------
 
 
-def write(path: Path, told: Connection) -> None:
-    """Store for ever, now and then commit; tell how many keyframes a commit that returned holds."""
+def write(path: Path, connection: Connection) -> None:
+    """Store without end and commit now and then; send how many keyframes each finished commit holds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         memory = spmem.open(path, config=CONFIG)
         count = len(memory.keyframes)
-        told.send(count)
+        connection.send(count)
         while True:
             memory.store(frame(count))
             count += 1
             if count % 5 == 0:
                 memory.commit(f"{count}")
-                told.send(count)
+                connection.send(count)
 
 
-def kills(trials: int) -> dict[str, Any]:
+def kill_writers(trials: int) -> dict[str, Any]:
     """Kill a writer at random moments, again and again on one memory (a new one each 20 trials)."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["spmem.stores.keyframes", "spmem.testing.sample_frames"])
@@ -75,19 +74,19 @@ def kills(trials: int) -> dict[str, Any]:
         for trial in track(range(trials), "killing writers", transient=True):
             if trial % 20 == 0:
                 shutil.rmtree(path, ignore_errors=True)
-            told, tells = context.Pipe(duplex=False)
-            child = context.Process(target=write, args=(path, tells), daemon=True)
+            connection, sender = context.Pipe(duplex=False)
+            child = context.Process(target=write, args=(path, sender), daemon=True)
             child.start()
-            tells.close()
-            acknowledged = told.recv()
+            sender.close()
+            acknowledged = connection.recv()
             deadline = chance.uniform(0.0, 1.0)
             child.join(deadline)
             assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
             child.join()
-            while told.poll():
+            while connection.poll():
                 try:
-                    acknowledged = told.recv()
+                    acknowledged = connection.recv()
                 except EOFError:
                     break
             seen.update(_after_a_kill(path, acknowledged))
@@ -109,7 +108,7 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
             if len(ids) and set(observers.tolist()) - set(ids):
                 return Counter({"wrong": 1})
         bank = ZarrKeyframes.open(path, "r")
-        bad = [flaw for flaw in flaws(bank, SurfelMap()) if flaw is not None]
+        bad = [flaw for flaw in flaws(bank) if flaw is not None]
         bank.close()
         return Counter({"wrong" if bad else "whole": 1})
     except SpmemError:
@@ -117,43 +116,43 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
 
 
 def _is_same_frame(read: spmem.Frame, number: int) -> bool:
-    wanted = frame(number)
+    original = frame(number)
     assert read.depth is not None
-    assert wanted.depth is not None
-    near = torch.allclose(read.depth, wanted.depth, rtol=1e-3, atol=0)
-    colour = (read.rgb_float() - wanted.rgb_float()).abs().mean() < 0.02
-    return bool(near and colour and torch.equal(read.camera.c2w, wanted.camera.c2w))
+    assert original.depth is not None
+    near = torch.allclose(read.depth, original.depth, rtol=1e-3, atol=0)
+    colour = (read.rgb_float() - original.rgb_float()).abs().mean() < 0.02
+    return bool(near and colour and torch.equal(read.camera.c2w, original.camera.c2w))
 
 
 # -- full disks ---------------------------------------------------------------------------------------
 
 
-def full(trials: int) -> dict[str, Any] | None:
+def fill_disk(trials: int) -> dict[str, Any] | None:
     """Fill the disk after a random number of bytes; make room; go on. None where no disk of one's own can be had."""
     context = multiprocessing.get_context("forkserver")
-    told, tells = context.Pipe(duplex=False)
-    child = context.Process(target=_fill_disks, args=(trials, tells))
+    connection, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_fill_disks, args=(trials, sender))
     child.start()
-    tells.close()
+    sender.close()
     try:
-        found: dict[str, int] | None = told.recv()
+        found: dict[str, int] | None = connection.recv()
     except EOFError:
         found = {"does not open": trials}
     child.join()
     return None if found is None else {"fault": "disk full while storing", "trials": trials} | found
 
 
-def _fill_disks(trials: int, told: Connection) -> None:
+def _fill_disks(trials: int, connection: Connection) -> None:
     place = Path(tempfile.mkdtemp())
     if not _mount_small_disk(place):
-        told.send(None)
+        connection.send(None)
         return
     chance, seen = random.Random(1), Counter[str]()
     for _ in range(trials):
         seen[_one_full_disk(place, chance)] += 1
         for entry in place.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    told.send(dict(seen))
+    connection.send(dict(seen))
 
 
 def _mount_small_disk(place: Path) -> bool:
@@ -313,9 +312,9 @@ def main() -> None:
     parts = options.only or ["kills", "full", "damage"]
     rows: list[dict[str, Any]] = []
     if "kills" in parts:
-        rows.append(kills(10 if options.quick else 200))
+        rows.append(kill_writers(10 if options.quick else 200))
     if "full" in parts:
-        found = full(5 if options.quick else 50)
+        found = fill_disk(5 if options.quick else 50)
         rows += [] if found is None else [found]
     if "damage" in parts:
         for kind in (flip, truncate, unlink, swap):

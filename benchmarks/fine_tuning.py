@@ -35,11 +35,11 @@ from torch import Tensor
 from spmem import worlds
 from spmem.camera import Camera
 from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
-from spmem.evaluation.sight import Sight, seen
+from spmem.evaluation.sight import Sight, seen_masks
 from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out
-from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, remembered
+from spmem.integrations.reference.episodes import CHUNK, TrainingEpisode, in_walk, record_episode
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import Conditions, WorldModel
 from spmem.integrations.reference.sampling import sample
@@ -71,7 +71,7 @@ class Scene:
 
 def torchlight(seed: int, *, learn: int = 10, held_out: int = 8) -> Scene:
     """A house of two rooms that is lit from the camera alone."""
-    stretches = _make_stretches(seed, learn + held_out, "Walking by torchlight", lit)
+    stretches = _make_stretches(seed, learn + held_out, "Walking by torchlight", light_frame)
     return _split_scene("house by torchlight", stretches, learn)
 
 
@@ -94,12 +94,12 @@ def _make_stretches(
             lambda: worlds.reverse(house, LENGTH, turn=False, **size),
             lambda: worlds.loop(house, 2 * LENGTH, **size)[:LENGTH],
         )[i % 4]()
-        return remembered([seen_as(frame) for frame in house.frames(way, samples=3)])
+        return record_episode([seen_as(frame) for frame in house.frames(way, samples=3)])
 
     return [stretch(i) for i in track(range(count), words)]
 
 
-def lit(frame: Frame) -> Frame:
+def light_frame(frame: Frame) -> Frame:
     """By a warm torch at the camera: full light within 1.2 units, then falling with the square of the distance."""
     assert frame.depth is not None
     light = (1.2 / frame.depth.clamp(min=1.2)) ** 2
@@ -116,10 +116,10 @@ def kitchen() -> Scene:
 
 def _split_scene(name: str, made: Sequence[TrainingEpisode], learn: int) -> Scene:
     held_out = made[learn:]
-    return Scene(name, made[:learn], held_out, [before(one) for one in held_out])
+    return Scene(name, made[:learn], held_out, [revisited_pixels(one) for one in held_out])
 
 
-def before(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
+def revisited_pixels(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
     """Pixels of each chunk that an earlier frame of the episode saw."""
     size = episode.rgb.shape[1]
     cameras = Camera(
@@ -129,13 +129,13 @@ def before(episode: TrainingEpisode) -> Bool[Tensor, "c t h w"]:
     starts = range(CHUNK, len(episode.rgb), CHUNK)
     return torch.stack(
         [
-            seen(sight.part(slice(i, i + CHUNK)), sight.part(slice(i))).any(1)
+            seen_masks(sight.part(slice(i, i + CHUNK)), sight.part(slice(i))).any(1)
             for i in starts
         ]
     )  # fmt: skip
 
 
-def drawn(
+def draw_chunks(
     model: WorldModel, episode: TrainingEpisode, *, memory: bool = True, steps: int = 4
 ) -> tuple[Float[Tensor, "c t h w 3"], Float[Tensor, "c t h w 3"]]:
     """All chunks of an episode as a model makes them of the true recent frames, and the truth."""
@@ -150,13 +150,13 @@ def drawn(
     return rgb, clip.rgb[:, config.history :]
 
 
-def measured(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
+def measure_psnr(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
     """PSNR in dB of every held-out stretch: on revisited and on new pixels, with memory and without."""
     psnr: dict[str, list[float]] = {}
     for episode, revisited in zip(scene.held_out, scene.revisited, strict=True):
         known = torch.from_numpy(episode.depth[CHUNK:] > 0).view(revisited.shape)
         for memory in (True, False):
-            rgb, truth = drawn(model, episode, memory=memory)
+            rgb, truth = draw_chunks(model, episode, memory=memory)
             error = (rgb - truth).square().mean(-1)
             for pixels, mask in (("revisited", revisited), ("new", known & ~revisited)):
                 name = f"{pixels}, {'with' if memory else 'without'} memory"
@@ -164,7 +164,7 @@ def measured(model: WorldModel, scene: Scene) -> dict[str, list[float]]:
     return psnr
 
 
-def tuned(
+def fine_tune(
     scene: Scene, ways: dict[str, dict[str, Any]], steps: int, seed: int
 ) -> tuple[dict[str, WorldModel], dict[str, float], dict[str, int]]:
     """The model of each way, the median seconds of a step, and how many numbers are trained; steps take turns.
@@ -195,24 +195,24 @@ def tuned(
     return models, {name: median(values) for name, values in seconds.items()}, trained
 
 
-def compared(
+def compare_models(
     scene: Scene, day: Scene, ways: dict[str, dict[str, Any]], steps: int, seeds: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[float]]], dict[str, WorldModel]]:
     """A row for no fine-tuning and for each way; the values of all stretches, means over seeds; models of the last seed."""
     plain = ReferenceGenerator.from_pretrained("nano").model
-    values, models = {UNTUNED: measured(plain, scene)}, {UNTUNED: plain}
-    was = measured(plain, day)[FIRST]
+    values, models = {UNTUNED: measure_psnr(plain, scene)}, {UNTUNED: plain}
+    was = measure_psnr(plain, day)[FIRST]
     left: dict[str, list[list[float]]] = {name: [] for name in ways}
     every: dict[str, list[dict[str, list[float]]]] = {name: [] for name in ways}
     times: dict[str, list[float]] = {name: [] for name in ways}
     trained: dict[str, int] = {UNTUNED: 0}
     for seed in range(seeds):
-        made, seconds, counted = tuned(scene, ways, steps, seed)
+        made, seconds, counted = fine_tune(scene, ways, steps, seed)
         models |= made
         trained |= counted
         for name in ways:
-            every[name].append(measured(made[name], scene))
-            left[name].append(measured(made[name], day)[FIRST])
+            every[name].append(measure_psnr(made[name], scene))
+            left[name].append(measure_psnr(made[name], day)[FIRST])
             times[name].append(seconds[name] / seconds[next(iter(ways))])
     for name, some in every.items():
         values[name] = {
@@ -234,7 +234,7 @@ def compared(
 FIRST = "revisited, with memory"
 
 
-def picture(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
+def draw_frames(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
     """New frames of held-out stretches: the truth, what memory renders, and what each model makes of it."""
     import matplotlib
 
@@ -244,15 +244,15 @@ def picture(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
     at = [(i, chunk) for i, chunk in ((0, 4), (1, 3), (2, 4), (3, 4)) if i < len(scene.held_out)]
     rows: dict[str, list[Tensor]] = {"truth": [], "memory renders": []}
     for i, chunk in at:
-        rows["truth"].append(drawn(models[UNTUNED], scene.held_out[i], steps=1)[1][chunk, -1])
+        rows["truth"].append(draw_chunks(models[UNTUNED], scene.held_out[i], steps=1)[1][chunk, -1])
         shown = torch.from_numpy(scene.held_out[i].projected_rgb[chunk, -1]).float() / 255
         gone = ~torch.from_numpy(scene.held_out[i].projected_mask[chunk, -1])
         rows["memory renders"].append(shown.masked_fill(gone[..., None], 1.0))
     for name, model in models.items():
-        rows[name] = [drawn(model, scene.held_out[i])[0][chunk, -1] for i, chunk in at]
+        rows[name] = [draw_chunks(model, scene.held_out[i])[0][chunk, -1] for i, chunk in at]
     last = list(models)[1]
     rows[f"{last},\nwithout memory"] = [
-        drawn(models[last], scene.held_out[i], memory=False)[0][chunk, -1] for i, chunk in at
+        draw_chunks(models[last], scene.held_out[i], memory=False)[0][chunk, -1] for i, chunk in at
     ]
     figure, axes = pyplot.subplots(
         len(at), len(rows), figsize=(1.45 * len(rows), 1.5 * len(at)), squeeze=False
@@ -268,7 +268,7 @@ def picture(scene: Scene, models: dict[str, WorldModel], path: Path) -> None:
     pyplot.close(figure)
 
 
-def bars(values: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> None:
+def draw_bars(values: dict[str, dict[str, dict[str, list[float]]]], path: Path) -> None:
     """PSNR on revisited and on new pixels, with memory and without, a panel for each scene."""
     import matplotlib
 
@@ -302,12 +302,12 @@ def to_docs(path: Path) -> None:
     small.save(ROOT / "docs" / "pictures" / path.name, optimize=True)
 
 
-def rates(steps: int) -> list[dict[str, Any]]:
+def compare_rates(steps: int) -> list[dict[str, Any]]:
     """A row for each way and learning rate, in a house whose figures are not reported."""
     scene, day, rows = torchlight(21, learn=4, held_out=4), daylight(22, held_out=2), []
     for rate in RATES:
         ways = {name: options | {"lr": rate} for name, options in WAYS.items()}
-        for row in compared(scene, day, ways, steps, 1)[0][1:]:
+        for row in compare_models(scene, day, ways, steps, 1)[0][1:]:
             rows.append({"lr": rate, **row})
     return rows
 
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
     options = parser.parse_args()
     if options.rates:
-        print_report(rates(options.steps), [], as_json=options.json)
+        print_report(compare_rates(options.steps), [], as_json=options.json)
         return
     scenes: list[Callable[[], Scene]] = [lambda: torchlight(7)]
     if options.quick:
@@ -337,11 +337,13 @@ def main() -> None:
     day = daylight(8, held_out=2 if options.quick else 6)
     for make in scenes:
         scene = make()
-        some, values[scene.name], models = compared(scene, day, WAYS, options.steps, options.seeds)
+        some, values[scene.name], models = compare_models(
+            scene, day, WAYS, options.steps, options.seeds
+        )
         rows += some
         if len(values) == 1:
-            picture(scene, models, out / "fine-tuning-frames.png")
-    bars(values, out / "fine-tuning.png")
+            draw_frames(scene, models, out / "fine-tuning-frames.png")
+    draw_bars(values, out / "fine-tuning.png")
     if options.docs:
         for path in out.glob("fine-tuning*.png"):
             to_docs(path)

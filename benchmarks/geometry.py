@@ -67,8 +67,8 @@ def fusion(quick: bool) -> Result:
         for _ in track(range(n // 10), f"Fusing {width}x{height}, {voxel * 100:g} cm"):
             batch = [next(walk) for _ in range(10)]
             sleep(PAUSE)
-            times[0].extend(timed(ours.fuse, frame) for frame in batch)
-            times[1].extend(timed(theirs.fuse, frame) for frame in batch)
+            times[0].extend(time_calls(ours.fuse, frame) for frame in batch)
+            times[1].extend(time_calls(theirs.fuse, frame) for frame in batch)
         mine, other = (1000 * median(part[10:]) for part in times)
         name = f"{width}x{height}, {voxel * 100:g} cm"
         rows.append({
@@ -101,7 +101,7 @@ def memory(quick: bool) -> Result:
     return rows, aims
 
 
-def hold(who: str, voxel: float) -> None:
+def hold_geometry(who: str, voxel: float) -> None:
     """Fuse 60 frames in this process; prints by how many megabytes it grew at most."""
     walk = list(frames(circle(60, 640, 480)))
     ctypes.CDLL(None).malloc_trim(0)  # what making the frames left behind
@@ -137,9 +137,9 @@ def rendering(quick: bool) -> Result:
         for camera in cameras:
             for who, call in calls.items():
                 sleep(PAUSE)
-                times[who] += [timed(call, camera) for _ in range(repeats)][2:]
+                times[who] += [time_calls(call, camera) for _ in range(repeats)][2:]
         ms = {who: 1000 * median(part) for who, part in times.items()}
-        trajectory = timed(store.render, circle(16, width, height)) / 16 * 1000
+        trajectory = time_calls(store.render, circle(16, width, height)) / 16 * 1000
         rows.append({
             "rendering": f"{n:,} at {width}x{height}", **{f"{who}, ms": round(t, 2) for who, t in ms.items()},
             "16 views at once, ms each": round(trajectory, 2),
@@ -170,8 +170,8 @@ def culling(quick: bool) -> Result:
     times: tuple[list[float], list[float]] = ([], [])
     for camera, far in zip(cameras, there, strict=True):
         for _ in range(5):
-            times[0].append(timed(house.render, far[None]))
-            times[1].append(timed(alone.render, camera[None]))
+            times[0].append(time_calls(house.render, far[None]))
+            times[1].append(time_calls(alone.render, camera[None]))
     whole, part = (1000 * median(t) for t in times)
     row = {
         "culling": f"one room of {side * side}", "surfels": len(house), "ms": round(whole, 2), "that room alone, ms": round(part, 2),
@@ -193,7 +193,7 @@ def store(quick: bool) -> Result:
             part = slice(start, start + 100)
             batch = list(house.frames(cameras[part], times=torch.arange(n)[part].float()))
             sleep(PAUSE)  # the threads that rendered fall asleep
-            seconds += [timed(opened.store, frame) for frame in batch]
+            seconds += [time_calls(opened.store, frame) for frame in batch]
         row = {
             "store": f"{n} frames of 160x120", "median ms": round(1000 * median(seconds), 2),
             "p99 ms": round(1000 * float(np.quantile(seconds, 0.99)), 2), "longest ms": round(1000 * max(seconds[5:]), 1),
@@ -230,7 +230,7 @@ def noise(quick: bool) -> Result:
     return noisy_walks(quick)
 
 
-def moved(quick: bool) -> Result:
+def measure_moving(quick: bool) -> Result:
     """Bytes by the model, against a copy."""
     copied, rows = copy_bandwidth("cpu"), []
     for (width, height), voxel, _ in SIZES[:2] if quick else SIZES:
@@ -238,18 +238,18 @@ def moved(quick: bool) -> Result:
         times, most = [], []
         for frame in frames(walk):
             before = len(grown)
-            times.append(timed(grown.fuse, frame))
+            times.append(time_calls(grown.fuse, frame))
             columns = columns_of(grown)
             by = grown._blocks(frame.camera)
             most.append(frame_bytes(columns, frame.camera, by, max(len(grown) - before, 0)))
-        rows.append(moving(f"fusing {width}x{height}, {voxel * 100:g} cm", times[10:], most[10:], copied))  # fmt: skip
+        rows.append(moving_row(f"fusing {width}x{height}, {voxel * 100:g} cm", times[10:], most[10:], copied))  # fmt: skip
     for n, (width, height) in ((1_000_000, (640, 480)), (100_000, (256, 256))):
         given, views = SurfelMap(), circle(8, width, height, laps=1.0)
         given.add(surfels(n))
         given.render(views)
-        times = [timed(given.render, view[None]) for view in views for _ in range(5)]
+        times = [time_calls(given.render, view[None]) for view in views for _ in range(5)]
         most = [view_bytes(columns_of(given), view) for view in views]
-        rows.append(moving(f"drawing {n:,} discs at {width}x{height}", times, most, copied))
+        rows.append(moving_row(f"drawing {n:,} discs at {width}x{height}", times, most, copied))
     return rows, []
 
 
@@ -259,7 +259,7 @@ def columns_of(grown: SurfelMap) -> Columns:
     return grown._columns
 
 
-def moving(what: str, seconds: list[float], most: list[int], copied: float) -> dict[str, Any]:
+def moving_row(what: str, seconds: list[float], most: list[int], copied: float) -> dict[str, Any]:
     """The fastest tenth's time, as other work slows the rest and the copy is the best of ten; the share of its bandwidth."""
     ms, megabytes = 1000 * float(np.quantile(seconds, 0.1)), median(most) / 1e6
     return {
@@ -268,7 +268,7 @@ def moving(what: str, seconds: list[float], most: list[int], copied: float) -> d
     }  # fmt: skip
 
 
-def timed(call: Callable[..., Any], *given: Any) -> float:
+def time_calls(call: Callable[..., Any], *given: Any) -> float:
     """Seconds of a call."""
     begin = perf_counter()
     call(*given)
@@ -277,7 +277,7 @@ def timed(call: Callable[..., Any], *given: Any) -> float:
 
 PARTS = {
     "fusion": fusion, "memory": memory, "rendering": rendering, "culling": culling, "noise": noise,
-    "store": store, "start": start, "bytes": moved,
+    "store": store, "start": start, "bytes": measure_moving,
 }  # fmt: skip
 
 
@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--hold", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.hold:
-        hold(options.hold[0], float(options.hold[1]))
+        hold_geometry(options.hold[0], float(options.hold[1]))
         return
     if options.device == "cuda":
         if not torch.cuda.is_available():

@@ -68,7 +68,7 @@ def fusing(quick: bool, copied: float) -> tuple[Rows, Rows]:
             walk.append(moved.replace(camera=camera))
         store.fuse(walk[0])
         seconds = [
-            each(store.fuse, walk[start : start + BATCH])
+            time_each(store.fuse, walk[start : start + BATCH])
             for start in range(1, len(walk) - BATCH, BATCH)
         ]
         rate, name = 1 / median(seconds[2:]), f"fuse {width}x{height}, {voxel * 100:g} cm"
@@ -90,9 +90,13 @@ def drawing(quick: bool, copied: float) -> tuple[Rows, Rows]:
     views = circle(16, 640, 480, laps=1.0).to("cuda")
     single = [views[t][None] for t in range(len(views))]
     repeats = 3 if quick else 8
-    ms = 1000 * median(each(store.render, single) for _ in range(2 + repeats))
-    together = 1000 * median(each(store.render, [views]) for _ in range(2 + repeats)) / len(views)
-    points = 1000 * median(each(lambda v: scatter(given, v[0]), single) for _ in range(2 + repeats))
+    ms = 1000 * median(time_each(store.render, single) for _ in range(2 + repeats))
+    together = (
+        1000 * median(time_each(store.render, [views]) for _ in range(2 + repeats)) / len(views)
+    )
+    points = 1000 * median(
+        time_each(lambda v: scatter(given, v[0]), single) for _ in range(2 + repeats)
+    )
     covered = float(store.render(views).mask.float().mean())
     columns = store._columns
     assert columns is not None
@@ -127,8 +131,8 @@ def many_worlds(quick: bool, copied: float) -> tuple[Rows, Rows]:
     four = Camera.stack([cameras] * 4)
     K, c2w = four.K.transpose(0, 1), four.c2w.transpose(0, 1)
     views = Camera(K, c2w, width=side, height=side, validate=False)
-    fuse = median(each(step, range(BATCH)) for _ in range(2 + repeats))
-    draw = median(each(worlds.render, [views]) for _ in range(2 + repeats))
+    fuse = median(time_each(step, range(BATCH)) for _ in range(2 + repeats))
+    draw = median(time_each(worlds.render, [views]) for _ in range(2 + repeats))
     return [
         row(f"fuse {b} worlds, {side}x{side}", f"{b / fuse:.0f} frames/s", note=f"{1000 * fuse:.2f} ms a call"),
         row(f"render {b} worlds x 4 views, {side}x{side}", f"{4 * b / draw:.0f} views/s", note=f"{1000 * draw:.2f} ms a call"),
@@ -160,7 +164,7 @@ def gsplat(repeats: int) -> float:
         rasterization_2dgs(**gaussians, **view, render_mode="RGB+D")
 
     with torch.no_grad():
-        return 1000 * median(each(draw, views) for _ in range(2 + repeats))
+        return 1000 * median(time_each(draw, views) for _ in range(2 + repeats))
 
 
 PARTS = (fusing, drawing, many_worlds)
@@ -171,7 +175,7 @@ def on_cuda(given: Surfels) -> Surfels:
     return Surfels(**{n: None if v is None else v.to("cuda") for n, v in vars(given).items()})
 
 
-def each(call: Callable[[Any], Any], given: Any) -> float:
+def time_each(call: Callable[[Any], Any], given: Any) -> float:
     """Seconds a call, of calls one after the other."""
     wait("cuda")
     start = perf_counter()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fine_tuning import Scene, torchlight, tuned
+from fine_tuning import Scene, fine_tune, torchlight
 
 from spmem.evaluation.report import aim, mean_and_error, print_report
 from spmem.integrations.reference.batches import cut, stacked
@@ -34,7 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
 """All train on 7 chunks a step, on average."""
 
 
-def closed(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[float]:
+def play_closed_loop(model: WorldModel, scene: Scene, *, memory: bool, own: bool) -> list[float]:
     """PSNR in dB of each held-out stretch's chunks but the first, after a model's own recent frames or after true ones."""
     config = model.config
     errors, last = [], None
@@ -64,15 +64,15 @@ def main() -> None:
     options = parser.parse_args()
     steps = min(options.steps, 3) if options.quick else options.steps
     scene = torchlight(7, learn=2, held_out=2) if options.quick else torchlight(7)
-    models, seconds, _ = tuned(scene, WAYS, steps, seed=0)
+    models, seconds, _ = fine_tune(scene, WAYS, steps, seed=0)
     models = {"no fine-tuning": ReferenceGenerator.from_pretrained("nano").model} | models
     rows, own = [], {}
     for name, model in models.items():
         row: dict[str, Any] = {"trained on": name}
         row["time of a step"] = f"{seconds[name] / seconds['single chunks']:.2f}" if name in seconds else "-"  # fmt: skip
         for memory, words in ((True, "with memory"), (False, "without")):
-            own[name, memory] = closed(model, scene, memory=memory, own=True)
-            true = closed(model, scene, memory=memory, own=False)
+            own[name, memory] = play_closed_loop(model, scene, memory=memory, own=True)
+            true = play_closed_loop(model, scene, memory=memory, own=False)
             row[f"own, {words}, dB"] = mean_and_error(own[name, memory])
             gap = np.subtract(true, own[name, memory]).tolist()
             row[f"gap, {words}, dB"] = mean_and_error(gap)

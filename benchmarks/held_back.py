@@ -34,7 +34,7 @@ SMALL = 4
 """Truth of coverage is computed on depth sampled this much coarser."""
 PICTURES = 4
 BLOCKS = 12_000
-"""Of 16 x 16 x 16 voxels, 80 kB each, to begin with."""
+"""Blocks to begin with: 16 x 16 x 16 voxels, 80 kB each."""
 
 
 MEASURES = {
@@ -60,7 +60,7 @@ def held_back(index: int) -> bool:
     return index % 10 == 5
 
 
-def small(frame: Frame) -> tuple[Tensor, Camera]:
+def small_view(frame: Frame) -> tuple[Tensor, Camera]:
     """Depth sampled for the truth, and its camera."""
     assert frame.depth is not None
     depth = frame.depth[SMALL // 2 :: SMALL, SMALL // 2 :: SMALL]
@@ -71,22 +71,22 @@ def beside_open3d(name: str, path: Path, walk: Any, picture: Path) -> list[dict[
     """A row for each map of a walk: the memory at ``path``, and Open3D's volume; a picture of some queries."""
     stored = [i for i in range(len(walk)) if not held_back(i)]
     queries = [i for i in range(len(walk)) if held_back(i)]
-    saw = Camera.stack([small(walk[i])[1] for i in stored])
-    saw_depth = torch.stack([small(walk[i])[0] for i in stored])
+    saw = Camera.stack([small_view(walk[i])[1] for i in stored])
+    saw_depth = torch.stack([small_view(walk[i])[0] for i in stored])
     scores: dict[str, Scores] = {}
     shown: list[list[NDArray[np.uint8]]] = []
     with spmem.open(path, mode="r") as memory:
-        volume = VoxelBlockGrid(memory.geometry.voxel, BLOCKS)  # type: ignore[attr-defined]
+        volume = VoxelBlockGrid(memory.geometry.voxel, BLOCKS)
         for i in track(stored, f"Fusing {name} in Open3D"):
             volume.fuse(walk[i])
         for n, i in enumerate(track(queries, f"Rendering {name}")):
             frame = walk[i]
             views = {
-                "spmem": ours(memory, frame.camera),
-                "VoxelBlockGrid, seen 3 times": theirs(volume, frame.camera, 3.0),
-                "VoxelBlockGrid, seen at all": theirs(volume, frame.camera, 1.0),
+                "spmem": render_memory(memory, frame.camera),
+                "VoxelBlockGrid, seen 3 times": render_volume(volume, frame.camera, 3.0),
+                "VoxelBlockGrid, seen at all": render_volume(volume, frame.camera, 1.0),
             }
-            depth, camera = small(frame)
+            depth, camera = small_view(frame)
             seen = covisibility(depth, camera, saw_depth, saw).masks.any(0)
             common = torch.stack([view.mask for view in views.values()]).all(0)
             for who, view in views.items():
@@ -98,14 +98,14 @@ def beside_open3d(name: str, path: Path, walk: Any, picture: Path) -> list[dict[
     return [{"walk": name, "map": who, **score.row()} for who, score in scores.items()]
 
 
-def ours(memory: spmem.SpatialMemory, camera: Camera) -> View:
+def render_memory(memory: spmem.SpatialMemory, camera: Camera) -> View:
     """As ``retrieve`` gives it."""
     start = perf_counter()
     view = memory.retrieve(camera, k=0, method="none", given=()).projection
     return View(view.rgb[0], view.depth[0], view.mask[0], perf_counter() - start)
 
 
-def theirs(volume: VoxelBlockGrid, camera: Camera, least_weight: float) -> View:
+def render_volume(volume: VoxelBlockGrid, camera: Camera, least_weight: float) -> View:
     """As the ray caster gives it."""
     start = perf_counter()
     rgb, depth = volume.render(camera, least_weight)

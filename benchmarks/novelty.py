@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from held_back import held_back, small
+from held_back import held_back, small_view
 from real_walks import WALKS, K, best_cover
 
 import spmem
@@ -27,7 +27,7 @@ from spmem.testing.truth import covisibility
 THRESHOLDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 
-def half(frame: Frame) -> Frame:
+def halve_frame(frame: Frame) -> Frame:
     """Every second pixel of every second row."""
     assert frame.depth is not None
     depth = frame.depth[::2, ::2]
@@ -40,12 +40,12 @@ def half(frame: Frame) -> Frame:
 def measure(name: str, stop: int | None) -> list[dict[str, Any]]:
     """A row for each threshold."""
     walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
-    frames = [half(frame) for frame in track(walk, f"Reading {name}")]
+    frames = [halve_frame(frame) for frame in track(walk, f"Reading {name}")]
     stored = [i for i in range(len(frames)) if not held_back(i)]
     queries = [i for i in range(len(frames)) if held_back(i)]
-    views = [small(frames[i]) for i in stored]
+    views = [small_view(frames[i]) for i in stored]
     depths, cameras = torch.stack([d for d, _ in views]), Camera.stack([c for _, c in views])
-    truths = [covisibility(*small(frames[i]), depths, cameras).masks for i in queries]
+    truths = [covisibility(*small_view(frames[i]), depths, cameras).masks for i in queries]
     best = [masks[best_cover(masks)].any(0).sum() for masks in truths]
     rows = []
     for novelty in track(THRESHOLDS, f"Storing {name}"):

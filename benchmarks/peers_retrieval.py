@@ -1,7 +1,7 @@
 """VMem's retrieval in the structure of its code: an object a surfel, a dictionary of keyframes, a loop over pixels.
 
 What ``spmem.retrieval.rules.surfel_votes`` is raced against, and the plain form that its test compares it with. Written
-anew from the paper (arXiv 2506.18903) and the facts of its code; scales, cameras and ties are those of our rule.
+written from the paper (arXiv 2506.18903) and the facts of its code; scales, cameras and ties are those of our rule.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def choose(
     *,
     suppress: bool = True,
 ) -> list[int]:
-    """Of the k + 10 keyframes with most votes, the nearest to the pose asked that stand apart from each other.
+    """The keyframes nearest to the pose that stand apart from each other, among the k + 10 with most votes.
 
     poses are the camera-to-world matrices of all keyframes, in the order in which they were stored.
     """

@@ -49,14 +49,14 @@ def main() -> None:
         count = round(SHARE * n)
         scattered, stretch = range(10, n, n // count), range(n // 2, n // 2 + count)
         for moved, how in ((scattered, "scattered"), (stretch, "one stretch")):
-            found = corrected(frames, list(moved), f"{how}, {depth}")
+            found = correct_poses(frames, list(moved), f"{how}, {depth}")
             rows.append(found)
             aims.append(aim(f"{found['corrected']}: times rebuilding", found["times as fast"], 10, "x", "higher"))  # fmt: skip
         rows += yardsticks(frames, list(scattered), depth)
     print_report(rows, aims, as_json=options.json)
 
 
-def corrected(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any]:
+def correct_poses(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any]:
     """One memory whose poses are put right, and a rebuilt map."""
     right = {i: frames[i].camera.c2w for i in moved}
     wrong = {i: off_by(frames[i].camera.c2w, i) for i in moved}
@@ -67,16 +67,16 @@ def corrected(frames: list[Frame], moved: list[int], name: str) -> dict[str, Any
         memory.commit()
         memory.retrieve(frames[0].camera)
         look = views(frames)
-        updating = [timed(memory.update_poses, right)]
+        updating = [time_call(memory.update_poses, right)]
         memory.geometry.render(look[:1])  # threads are awake
         rebuilt, seconds = rebuild(memory)
         found = difference(memory.geometry, rebuilt, look)
         rebuilding = [seconds]
         memory.update_poses(wrong)
-        updating.append(timed(memory.update_poses, right))
+        updating.append(time_call(memory.update_poses, right))
         rebuilding.append(rebuild(memory)[1])
         restored = difference(memory.geometry, rebuilt, look)["depth %, mean"]
-        removing = timed(memory.remove, moved)
+        removing = time_call(memory.remove, moved)
         memory.close()
     return {
         "corrected": name, "moved": len(moved), "update s": round(min(updating), 3),
@@ -89,15 +89,18 @@ def yardsticks(frames: list[Frame], moved: list[int], depth: str) -> Rows:
     """How much the order of keyframes matters."""
     order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(0)).tolist()
     last = [i for i in range(len(frames)) if i not in moved] + moved
-    first, look = built(frames, range(len(frames))), views(frames)
+    first, look = build_memory(frames, range(len(frames))), views(frames)
     return [
-        {"another order": f"{name}, {depth}", **difference(built(frames, which), first, look)}
+        {
+            "another order": f"{name}, {depth}",
+            **difference(build_memory(frames, which), first, look),
+        }
         for name, which in (("those moved come last", last), ("at random", order))
     ]
 
 
 def difference(a: Any, b: Any, look: Camera) -> dict[str, Any]:
-    """Of two maps in views: depth in %, colour in 0..255, the first one's coverage less the other's, surfels, confidence."""
+    """Differences of two maps in views: depth in %, colour in 0..255, the first one's coverage less the other's, surfels, confidence."""
     one, two = a.render(look), b.render(look)
     both = one.mask & two.mask
     off = 100 * ((one.depth - two.depth).abs() / two.depth)[both]
@@ -121,7 +124,7 @@ def rebuild(memory: SpatialMemory) -> tuple[SurfelMap, float]:
     return store, perf_counter() - start
 
 
-def built(frames: list[Frame], order: Iterable[int]) -> SurfelMap:
+def build_memory(frames: list[Frame], order: Iterable[int]) -> SurfelMap:
     """A map of frames in an order."""
     store = SurfelMap(CONFIG.fusion)
     for i in order:
@@ -158,7 +161,7 @@ def off_by(c2w: torch.Tensor, seed: int) -> torch.Tensor:
     return wrong
 
 
-def timed(call: Callable[[Any], Any], given: Any) -> float:
+def time_call(call: Callable[[Any], Any], given: Any) -> float:
     """Seconds of a call."""
     start = perf_counter()
     call(given)

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from held_back import MEASURES, SMALL, beside_open3d, held_back, small
+from held_back import MEASURES, SMALL, beside_open3d, held_back, small_view
 from torch import Tensor
 
 import spmem
@@ -72,14 +72,14 @@ def store_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
 def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     """Ask for the held-back cameras; the row of the projection, and per method that of the keyframes."""
     walk = open_walk(walks_folder() / name, WALKS[name])[:stop]
-    stored = [small(walk[i]) for i in range(len(walk)) if not held_back(i)]
+    stored = [small_view(walk[i]) for i in range(len(walk)) if not held_back(i)]
     stored_depth = torch.stack([depth for depth, _ in stored])
     stored_cameras = Camera.stack([camera for _, camera in stored])
     errors, coverages, seconds = [], [], []
     gains: dict[str, list[float]] = {method: [] for method in METHODS}
     hits: dict[str, list[float]] = {method: [] for method in METHODS}
     with spmem.open(path, mode="r") as memory:
-        bank = [small(keyframe.frame) for keyframe in memory.keyframes.values()]
+        bank = [small_view(keyframe.frame) for keyframe in memory.keyframes.values()]
         ids = list(memory.keyframes)
         bank_depth = torch.stack([depth for depth, _ in bank])
         bank_cameras = Camera.stack([camera for _, camera in bank])
@@ -87,7 +87,7 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
         for index in track(queries, f"Asking {name}"):
             frame = walk[index]
             assert frame.depth is not None
-            depth, camera = small(frame)
+            depth, camera = small_view(frame)
             true = covisibility(depth, camera, bank_depth, bank_cameras)
             best_four = best_cover(true.masks)
             for method in METHODS:

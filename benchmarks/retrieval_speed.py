@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from peers_retrieval import Surfel, SurfelMemory, choose
 from rich.progress import track
 
+import spmem
 from spmem import (
     Camera,
     Frame,
@@ -45,7 +46,6 @@ from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.indices.voxels import VoxelSets, voxel_edge, voxels_of_views
-from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.views import THUMB, Views
@@ -68,11 +68,13 @@ def walks_through_houses(houses: int) -> list[Frame]:
         house = worlds.House(seed=seed, rooms=3)
         way = worlds.walk(house, 5 * VIEWS, seed=seed, width=THUMB[1], height=THUMB[0])[::5]
         shift = torch.tensor([APART * seed, 0, 0])
-        frames += [frame.replace(camera=moved(frame.camera, shift)) for frame in house.frames(way)]
+        frames += [
+            frame.replace(camera=move_camera(frame.camera, shift)) for frame in house.frames(way)
+        ]
     return frames
 
 
-def moved(camera: Camera, by: torch.Tensor) -> Camera:
+def move_camera(camera: Camera, by: torch.Tensor) -> Camera:
     """The camera, carried along the world's axes."""
     c2w = camera.c2w.clone()
     c2w[..., :3, 3] += by
@@ -173,7 +175,7 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
         for name, make in kinds.items():
             index, added = make(), 0.0
             whole = name == "faiss, lists"  # k-means wants them all at once
-            for ids, part in copies(kept, n, len(kept) if not whole else n, name):
+            for ids, part in tile_copies(kept, n, len(kept) if not whole else n, name):
                 start = perf_counter()
                 index.add(ids, part)
                 added += perf_counter() - start
@@ -195,7 +197,9 @@ def search_rows(frames: Sequence[Frame], sizes: Sequence[int]) -> list[dict[str,
     return rows
 
 
-def copies(sets: VoxelSets, n: int, at_once: int, name: str) -> Iterator[tuple[Ids, VoxelSets]]:
+def tile_copies(
+    sets: VoxelSets, n: int, at_once: int, name: str
+) -> Iterator[tuple[Ids, VoxelSets]]:
     """Views as copies of the sets, so many at a time."""
     parts = [(copy, min(len(sets), n - copy * len(sets))) for copy in range(-(-n // len(sets)))]
     held_out: list[VoxelSets] = []
@@ -230,11 +234,15 @@ def median_ms(search: Callable[..., Any], queries: Sequence[Any]) -> float:
 # -- retrieve ---------------------------------------------------------------------------------------
 
 
-class Listed:
-    """A bank that lists keyframes without pixels, as many as are asked for."""
+class KeyframeListing(RamKeyframes):
+    """A bank that lists keyframes without pixels of their own, as many as wanted, beside groups that are given."""
 
-    def __init__(self, frames: Sequence[Frame], n: int) -> None:
-        self._frames, self._ids, self._times = frames, np.arange(n), np.arange(n, dtype=float)
+    def __init__(
+        self, frames: Sequence[Frame], n: int, groups: Mapping[str, dict[str, NDArray[Any]]]
+    ) -> None:
+        super().__init__()
+        self._copied, self._given = frames, groups
+        self._ids, self._times = np.arange(n), np.arange(n, dtype=float)
 
     def ids(self) -> Ids:
         """All."""
@@ -244,22 +252,28 @@ class Listed:
         """A second apart."""
         return self._times
 
-    def cameras(self) -> Listed:
+    def cameras(self) -> KeyframeListing:  # type: ignore[override]
         """By row."""
         return self
 
     def __getitem__(self, row: int) -> Camera:
-        return self._frames[row % len(self._frames)].camera  # of the first copy, as pixels are
+        return self._copied[row % len(self._copied)].camera  # of the first copy, as pixels are
 
     def read(self, id: int) -> Frame:
         """Pixels, of the first copy."""
-        return self._frames[id % len(self._frames)]
+        return self._copied[id % len(self._copied)]
+
+    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The groups that were given, not copied."""
+        if group not in self._given:
+            return super().read_arrays(group)
+        return dict(self._given[group]), {"keyframes": len(self) - 1}
 
     def __len__(self) -> int:
         return len(self._ids)
 
 
-def beside(copy: int) -> torch.Tensor:
+def offset_copy(copy: int) -> torch.Tensor:
     """Where a copy of the houses stands."""
     return torch.tensor([0.0, 0.0, APART * copy])
 
@@ -272,14 +286,13 @@ def memory_of(frames: Sequence[Frame], keyframes: int, voxel: float = VOXEL) -> 
     one, number = first.surfels(), -(-keyframes // len(frames))
     geometry = SurfelMap(first.config)
     for copy in track(range(number), "Copying", transient=True):
-        geometry.add(replace(one, position=one.position + beside(copy)))
+        geometry.add(replace(one, position=one.position + offset_copy(copy)))
     row = np.arange(keyframes) % len(frames)
     views = {name: column[row] for name, column in views_of(frames).arrays().items()}
     views["ids"], views["times"] = np.arange(keyframes), np.arange(keyframes, dtype=float)
     views["c2w"][:, 2, 3] += APART * (np.arange(keyframes) // len(frames))
-    config, bank = MemoryConfig(), Listed(frames, keyframes)
-    rule = partial(retriever, config=config.retrieval)
-    return SpatialMemory(geometry, bank, rule, config, views=Views.restore(views))  # type: ignore[arg-type]
+    bank = KeyframeListing(frames, keyframes, {"geometry": geometry.arrays(), "views": views})
+    return spmem.open(bank, mode="r", config=MemoryConfig(fusion=geometry.config))
 
 
 def query_cameras(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camera]:
@@ -287,9 +300,9 @@ def query_cameras(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camer
     draw = np.random.default_rng(0)
     cameras = []
     for row in draw.integers(0, keyframes, n).tolist():
-        camera = moved(frames[row % len(frames)].camera, beside(row // len(frames)))
+        camera = move_camera(frames[row % len(frames)].camera, offset_copy(row // len(frames)))
         cameras.append(
-            moved(camera.resize(320, 240), torch.from_numpy(draw.normal(0, 0.05, 3)).float())
+            move_camera(camera.resize(320, 240), torch.from_numpy(draw.normal(0, 0.05, 3)).float())
         )
     return cameras
 
@@ -329,11 +342,8 @@ def retrieve_rows(
 
 def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
     """One query of one map, by the peers' structure and by ours."""
-    memory = SpatialMemory(
-        SurfelMap(FusionConfig(voxel=VOXEL)),
-        RamKeyframes(),
-        partial(retriever, config=MemoryConfig().retrieval),
-        MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)),
+    memory = spmem.open(
+        config=MemoryConfig(fusion=FusionConfig(voxel=VOXEL), keyframes=KeyframeConfig(novelty=0.0))
     )
     for frame in track(frames, "Storing", transient=True):
         memory.store(frame)

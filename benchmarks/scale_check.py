@@ -41,7 +41,7 @@ def stretches(quick: bool) -> Iterator[tuple[str, list[Frame]]]:
             yield name, frames[start : start + 60]
 
 
-def warned(frames: Sequence[Frame], factor: float) -> bool:
+def is_warned(frames: Sequence[Frame], factor: float) -> bool:
     """Whether the check says anything."""
     check = ScaleCheck()
     with warnings.catch_warnings(record=True) as said:
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     answers: dict[str, list[list[bool]]] = {}
     for kind, frames in stretches(options.quick):
-        answers.setdefault(kind, []).append([warned(frames, factor) for factor in FACTORS])
+        answers.setdefault(kind, []).append([is_warned(frames, factor) for factor in FACTORS])
     rows: list[dict[str, Any]] = []
     for kind, several in answers.items():
         counts = {f"x{f:g}": sum(one[i] for one in several) for i, f in enumerate(FACTORS)}

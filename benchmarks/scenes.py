@@ -13,7 +13,7 @@ from spmem.testing.box import BoxRoom
 from spmem.types import Surfels
 
 FOV = 2 * math.atan(320 / 525)
-"""Of a Kinect: focal length of 525 pixels at a width of 640."""
+"""Focal length of a Kinect: 525 pixels at a width of 640."""
 ROOM = BoxRoom(
     room=((-4.0, -1.5, -3.0), (4.0, 1.5, 3.0)),
     solids=(
@@ -78,6 +78,6 @@ def surfels(n: int, seed: int = 0, overlap: float = 1.0) -> Surfels:
 
 
 def area(box: tuple[tuple[float, ...], tuple[float, ...]], axis: int) -> float:
-    """Of a box's face across an axis."""
+    """Area of a box's face across an axis."""
     size = [high - low for low, high in zip(*box, strict=True)]
     return math.prod(size) / size[axis]

@@ -62,8 +62,8 @@ class Bank:
     def parts(self, ids: list[int]) -> dict[str, float]:
         """Milliseconds of fetching and unpacking these records alone, and of reading the keyframes from the cache."""
         bank = self._bank
-        wanted = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
-        fetch = _time_call(lambda: read_records(bank._records, {}, wanted, lambda n, record: n))
+        sized_ids = list(zip(ids, bank.sizes()[ids].tolist(), strict=True))
+        fetch = _time_call(lambda: read_records(bank._records, {}, sized_ids, lambda n, record: n))
         bank.configure(KeyframeConfig())
         for _ in range(2):
             bank.read_many(ids)
@@ -177,7 +177,7 @@ STORES: dict[str, Callable[[Path, int], Store]] = {
 }
 
 
-def spread(values: list[float]) -> tuple[float, str]:
+def median_and_spread(values: list[float]) -> tuple[float, str]:
     """Median, and the middle half."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return round(float(middle), 3), f"{low:.3g} to {high:.3g}"
@@ -230,11 +230,11 @@ def bank(quick: bool) -> list[dict[str, Any]]:
             "store": name,
             "loss": "JPEG 95, 0.1 %" if name == "spmem" else "none",
         }
-        row["append a second"], row["append spread"] = spread(rates[name])
-        row["read 8 ms"], row["read spread"] = spread(reads[name])
+        row["append a second"], row["append spread"] = median_and_spread(rates[name])
+        row["read 8 ms"], row["read spread"] = median_and_spread(reads[name])
         row["kB a keyframe"] = round(sizes[name], 1)
         if name == "spmem":
-            row |= {part: spread(took)[0] for part, took in parts.items()}
+            row |= {part: median_and_spread(took)[0] for part, took in parts.items()}
         rows.append(row)
     return rows
 
@@ -252,18 +252,19 @@ def reopen(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.spmem"
         memory = spmem.open(path, config=config)
-        rows = memory.geometry.add(_floor_surfels(surfels, chance))  # type: ignore[attr-defined]
+        state = memory._state  # put together without fusing a frame
+        rows = state.map.store.add(_floor_surfels(surfels, chance))  # type: ignore[attr-defined]
         small = BoxRoom()
         seen = small.frames(small.walk(1, width=64, height=48))[0]
         for id in range(keyframes):
             frame = seen.replace(time=float(id))
             assert frame.depth is not None
-            memory._bank.append(frame)
+            state.bank.append(frame)
             first = int(chance.integers(0, len(rows) - 3000))
-            memory._geometry.observe(id, rows[first : first + 3000])
-            memory.views.append(id, float(id), frame.camera, frame.depth.numpy())
+            state.map.store.observe(id, rows[first : first + 3000])
+            state.views.append(id, float(id), frame.camera, frame.depth.numpy())
         row["commit of all s"] = _time_call(lambda: memory.commit("all"))
-        memory.geometry  # noqa: B018 - so that there is something to commit
+        state.changed = True  # so that there is something to commit
         row["commit of nothing s"] = _time_call(lambda: memory.commit("nothing"))
         memory.store(seen.replace(time=None))
         row["commit of one frame s"] = _time_call(lambda: memory.commit("one"))
@@ -271,7 +272,7 @@ def reopen(quick: bool) -> dict[str, Any]:
         times = [
             _time_call(lambda: spmem.open(path, mode="r").close()) for _ in range(2 if quick else 5)
         ]
-        row["open s"], row["open spread"] = spread(times)
+        row["open s"], row["open spread"] = median_and_spread(times)
     return row
 
 

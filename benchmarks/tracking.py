@@ -1,4 +1,4 @@
-"""Cameras that nobody gave: how far a walk that is tracked against its own map drifts, and whether loss is told.
+"""Cameras that nobody gave: how far a walk that is tracked against its own map drifts, and whether loss is reported.
 
     python benchmarks/tracking.py [--quick] [--json]
 
@@ -29,7 +29,7 @@ import spmem
 from spmem import Camera, Frame, SpatialMemory, worlds
 from spmem.evaluation.report import aim, mean_and_error, print_report, walks_folder
 from spmem.integrations.readers import open_walk
-from spmem.integrations.tracking import Followed, follow, trajectory_error
+from spmem.integrations.tracking import TrackedFrame, follow, trajectory_error
 from spmem.pictures.canvas import INK, PATH, QUERIES, Page, save
 from spmem.pictures.plan import ground_plan
 from spmem.progress import track
@@ -40,15 +40,15 @@ WIDTH, HEIGHT, ROOMS = 160, 120, 4
 AWAY = 12
 
 
-def walked(seed: int, steps: int, noisy: bool) -> tuple[Iterator[Frame], Camera]:
+def walk_house(seed: int, steps: int, noisy: bool) -> tuple[Iterator[Frame], Camera]:
     """Frames of a procedural walk that all claim to stand at its start, and the true cameras."""
     house = worlds.House(seed=seed, rooms=ROOMS)
     cameras = worlds.walk(house, steps, seed=seed, width=WIDTH, height=HEIGHT)
     noise = worlds.DepthNoise(seed=seed) if noisy else None
-    return unposed(house.frames(cameras, noise=noise)), cameras
+    return without_poses(house.frames(cameras, noise=noise)), cameras
 
 
-def unposed(frames: Iterable[Frame]) -> Iterator[Frame]:
+def without_poses(frames: Iterable[Frame]) -> Iterator[Frame]:
     """The same frames, all at the pose of the first."""
     start = None
     for frame in frames:
@@ -56,7 +56,9 @@ def unposed(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame.moved(start)
 
 
-def measured(name: str, frames: Iterable[Frame], truth: Camera, picture: bool) -> dict[str, Any]:
+def measure_tracking(
+    name: str, frames: Iterable[Frame], truth: Camera, picture: bool
+) -> dict[str, Any]:
     """Track one walk; the row of it, and a picture from above."""
     start, memory = perf_counter(), spmem.open()
     followed = list(track(follow(frames, memory), f"Tracking {name}"))
@@ -90,12 +92,14 @@ def carried_off(seed: int, steps: int) -> dict[str, Any]:
     half = steps // 2
     truth = Camera.stack([*way[:half], *foreign, *way[half // 2 :]])
     frames = [*house.frames(way[:half]), *other.frames(foreign), *house.frames(way[half // 2 :])]
-    followed = list(follow(unposed(frames), spmem.open()))
+    followed = list(follow(without_poses(frames), spmem.open()))
     away = slice(half, half + AWAY)
     back = followed[half + AWAY :]
     found_at = next((i for i, one in enumerate(back) if one.how != "lost"), len(back))
     off = [
-        apart(one, truth[half + AWAY + i]) for i, one in enumerate(back) if one.camera is not None
+        pose_error(one, truth[half + AWAY + i])
+        for i, one in enumerate(back)
+        if one.camera is not None
     ]
     return {
         "carried off, seed": seed,
@@ -108,7 +112,7 @@ def carried_off(seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-def apart(one: Followed, truth: Camera) -> float:
+def pose_error(one: TrackedFrame, truth: Camera) -> float:
     """Distance from the true position, in world units."""
     return float((one.frame.camera.position - truth.position).norm())
 
@@ -144,9 +148,9 @@ def main() -> None:
     for noisy, depth in ((False, "exact"), (True, "a Kinect's")):
         shares = []
         for seed in seeds:
-            frames, truth = walked(seed, steps, noisy)
+            frames, truth = walk_house(seed, steps, noisy)
             picture = noisy and seed == 0
-            rows.append(measured(f"house-{seed} {depth} depth", frames, truth, picture))
+            rows.append(measure_tracking(f"house-{seed} {depth} depth", frames, truth, picture))
             shares.append(rows[-1]["ate %"])
         rows.append({"depth": depth, "ate %, mean over houses": mean_and_error(shares)})
         aims.append(aim(f"{depth} depth: ate, worst walk", max(shares), 1.0, "% of path", "lower"))
@@ -154,7 +158,7 @@ def main() -> None:
         if (walks_folder() / name).is_dir():
             walk = open_walk(walks_folder() / name, format)[: 20 if options.quick else None]
             assert isinstance(walk.cameras, Camera)
-            rows.append(measured(name, unposed(walk), walk.cameras, True))
+            rows.append(measure_tracking(name, without_poses(walk), walk.cameras, True))
     carried = [carried_off(seed, 40 if options.quick else 80) for seed in seeds]
     lost = sum(row["reported lost"] for row in carried) / sum(
         row["foreign frames"] for row in carried

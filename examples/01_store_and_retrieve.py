@@ -16,9 +16,10 @@ with spmem.open("house.spmem", mode="r") as memory:
     context = memory.retrieve(cameras[12:], k=4)
 
     print(f"covered: {context.coverage.mean():.0%} of the way back")
-    for told in context.explain():
+    for contribution in context.explain():
         print(
-            f"keyframe {told.id} of {told.time:.1f} s saw {told.sees:.0%}, alone {told.alone:.0%}"
+            f"keyframe {contribution.id} of {contribution.time:.1f} s "
+            f"saw {contribution.sees:.0%}, alone {contribution.alone:.0%}"
         )
 
     truth = house.render(cameras[12:]).depth

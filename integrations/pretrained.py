@@ -51,10 +51,10 @@ def pretrained(
         OSError: No such model, or none in safetensors.
         InputError: A model of another kind.
     """
-    wanted = getattr(transformers_package(what), kind)
+    network_class = getattr(transformers_package(what), kind)
     network: Any = model
     if not isinstance(model, torch.nn.Module):
-        network, loading = wanted.from_pretrained(
+        network, loading = network_class.from_pretrained(
             str(model), use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         if loading["missing_keys"]:  # transformers would go on with random weights
@@ -62,7 +62,7 @@ def pretrained(
                 f"{model} holds no {kind}: {len(loading['missing_keys'])} of its weights are missing, "
                 f"as {min(loading['missing_keys'])}"
             )
-    elif not isinstance(model, wanted):
+    elif not isinstance(model, network_class):
         raise InputError(f"wanted a {kind} of transformers, got {type(model).__name__}")
     return network.eval() if device is None else network.eval().to(device)
 

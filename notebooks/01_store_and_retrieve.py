@@ -91,8 +91,8 @@ print("".join("·" if id is None else "K" for id in ids), " (K: became a keyfram
 # %%
 memory = spmem.open(folder, mode="r")
 shown = [round(i * (len(ahead) - 1) / 5) for i in range(6)]  # evenly, the first and the last too
-asked = spmem.Camera.stack([ahead[i].camera for i in shown])
-context = memory.retrieve(asked, k=6, given=())
+query = spmem.Camera.stack([ahead[i].camera for i in shown])
+context = memory.retrieve(query, k=6, given=())
 
 truth = [ahead[i] for i in shown]
 contact_sheet(context, truth, memory=memory, title="What memory knows of the way ahead")
@@ -105,10 +105,10 @@ contact_sheet(context, truth, memory=memory, title="What memory knows of the way
 # part what it alone saw.
 
 # %%
-for told in context.explain():
+for contribution in context.explain():
     print(
-        f"keyframe {told.id:3} of {told.time:5.1f} s   score {told.score:.2f}   "
-        f"saw {told.sees:4.0%} of what is asked, {told.alone:4.0%} it alone"
+        f"keyframe {contribution.id:3} of {contribution.time:5.1f} s   score {contribution.score:.2f}   "
+        f"saw {contribution.sees:4.0%} of what is asked, {contribution.alone:4.0%} it alone"
     )
 
 # %% [markdown]

@@ -102,7 +102,7 @@ def striped(seen):
     """The target's image, with stripes where ``seen`` (of its revisitable pixels) is False: every second pixel."""
     height, width = target.sight.depth.shape[1:]
     mask = torch.zeros(height * width, dtype=torch.bool)
-    mask[target.again] = seen
+    mask[target.revisitable] = seen
     return coverage_image(image[1::2, 1::2], mask.reshape(height, width), colour=True)
 
 
@@ -211,7 +211,7 @@ plots.bars(judged)
 # %%
 MEASURES = ("coverage", "recall", "any hit", "redundancy")
 print(f"{'':20}" + "".join(f"{name + f'@{K}':>18}" for name in MEASURES))
-for rule in tables.rules(judged):
+for rule in tables.rule_names(judged):
     means = [list(tables.per_scene(judged, rule, name, K).values()) for name in MEASURES]
     print(f"{rule:20}" + "".join(f"{mean_and_error(values):>18}" for values in means))
 

@@ -111,8 +111,10 @@ contact_sheet(answers, [target, target], labels=["SameSpot", "covisibility"])
 
 # %%
 for answer in answers:
-    told = answer.explain()
-    shares = ", ".join(f"#{one.id} saw {one.sees:.0%} ({one.alone:.0%} alone)" for one in told)
+    contributions = answer.explain()
+    shares = ", ".join(
+        f"#{one.id} saw {one.sees:.0%} ({one.alone:.0%} alone)" for one in contributions
+    )
     print(f"{answer.method:13} {shares}")
 
 # %% [markdown]
@@ -354,12 +356,14 @@ class Outcomes:
     """A pytest plugin that notes what came of each test."""
 
     def __init__(self):
-        self.told = []
+        self.results = []
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" or report.failed:
             part, test = report.nodeid.partition("[")[0].split("::")[-2:]
-            self.told.append((part, test.removeprefix("test_").replace("_", " "), report.outcome))
+            self.results.append(
+                (part, test.removeprefix("test_").replace("_", " "), report.outcome)
+            )
 
 
 with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -368,12 +372,12 @@ with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.Stri
     outcomes = Outcomes()
     code = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", folder, str(file)], [outcomes])
 
-for part in dict.fromkeys(one[0] for one in outcomes.told):
+for part in dict.fromkeys(one[0] for one in outcomes.results):
     print(part)
-    for one in dict.fromkeys(one for one in outcomes.told if one[0] == part):
+    for one in dict.fromkeys(one for one in outcomes.results if one[0] == part):
         print("   ", MARKS[one[2]], one[1])
 assert code == 0
-assert len(outcomes.told) > 30
+assert len(outcomes.results) > 30
 
 # %% [markdown]
 # Installed packages register rules, indices and other parts under a name, which then works wherever a shipped name does:

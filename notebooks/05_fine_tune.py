@@ -33,7 +33,7 @@ import torch
 
 from spmem import worlds
 from spmem.integrations.readers import open_walk
-from spmem.integrations.reference.episodes import in_walk, remembered
+from spmem.integrations.reference.episodes import in_walk, record_episode
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.samples import sheet
 from spmem.integrations.reference.training import TrainConfig, Trainer
@@ -57,23 +57,23 @@ if WALK is None:
         worlds.walk(house, 48, seed=2, stride=0.2, **size),
         worlds.walk(house, 48, seed=3, stride=0.2, **size),
     ]
-    episodes = [remembered(list(house.frames(way, samples=3))) for way in ways]
+    episodes = [record_episode(list(house.frames(way, samples=3))) for way in ways]
 else:
     walk = open_walk(Path(WALK))
     episodes = list(in_walk(walk, length=min(48, len(walk) // 8 * 4)))
-*learn, held = episodes
+*learn, held_out = episodes
 print(f"{len(learn)} episodes to learn from, {sum(len(one.keyframes) for one in learn)} chunks")
 
 
 # %%
 def looked_at(model, title):
     """Chunks of the held-out episode: the truth, with memory, without."""
-    image, psnr = sheet(model, [held], steps=6, clips=5)
+    image, psnr = sheet(model, [held_out], steps=6, clips=5)
     plt.figure(figsize=(12, 5.3))
     plt.imshow(image)
     plt.axis("off")
-    told = ", ".join(f"{name} {value:.1f} dB" for name, value in psnr.items())
-    plt.title(f"{title}: truth, with memory, without ({told} where memory covers)", fontsize=9)
+    decibels = ", ".join(f"{name} {value:.1f} dB" for name, value in psnr.items())
+    plt.title(f"{title}: truth, with memory, without ({decibels} where memory covers)", fontsize=9)
     plt.show()
 
 

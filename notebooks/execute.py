@@ -29,7 +29,7 @@ def execute(source: Path) -> nbformat.NotebookNode:
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:]
+    names = sys.argv[1:]
     for source in sorted(HERE.glob("[0-9][0-9]_*.py")):
-        if not wanted or source.stem in wanted:
+        if not names or source.stem in names:
             nbformat.write(execute(source), source.with_suffix(".ipynb"))

@@ -236,7 +236,8 @@ def _frames(rgb: Any, spec: GeneratorSpec, wanted: list[int], who: str) -> Tenso
         scale = high - low
         raise FrameError(
             f"generator {who} returned colours from {low + scale * least:g} to {low + scale * most:g}, wanted "
-            f"[{low:g}, {high:g}] (a little more is cut off); say another range in its spec's value_range"
+            f"[{low:g}, {high:g}] (a little more is clamped): GeneratorSpec(value_range=(0, 255)) or (-1, 1) declares "
+            "what the model returns"
         )
     return made.clamp(0, 1)
 

@@ -28,7 +28,6 @@ from spmem.parts.map import MapView
 from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
-    GeometryReader,
     KeyframeStore,
     Ranker,
     Retriever,
@@ -85,7 +84,7 @@ class SpatialMemory:
         return tuple(self._state.recent)
 
     @property
-    def geometry(self) -> GeometryReader:
+    def geometry(self) -> MapView:
         """Spatial memory, to read. It is changed by methods of the memory alone."""
         return MapView(self._state.map.store)
 

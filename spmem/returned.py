@@ -230,7 +230,7 @@ def _floats(
 ) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise DTypeError(f"{who} returned {_kind(value)}, wanted a float tensor {wanted} of {what}")
-    _require_shape(value, wanted, who, "", error)
+    _require_shape(value, wanted, who, f"{what} ", error)
     _require_device(value, device, who)
     return value.detach().to(torch.float32)
 

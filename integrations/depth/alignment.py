@@ -1,4 +1,4 @@
-"""Estimated depth brought to the scale of the map, and told how well it fits."""
+"""Estimated depth brought to the scale of the map, with a measure of how well it fits."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _fit_line(x: Float[Tensor, " n"], z: Float[Tensor, " n"], rounds: int) -> Fl
 
 
 def _initial_line(x: Float[Tensor, " n"], z: Float[Tensor, " n"]) -> Float[Tensor, "2"]:
-    """Of 128 lines through two random points each, and one without shift, that of the least median error."""
+    """The line of least median error, of 128 through two random points each and one without shift."""
     draw = torch.Generator().manual_seed(0)
     first, second, judges = torch.randint(len(x), (3, 128), generator=draw).to(x.device)
     apart = x[first] - x[second]

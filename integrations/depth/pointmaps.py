@@ -99,7 +99,7 @@ def from_depth_anything_3(prediction: Any) -> Pointmaps:
     )
 
 
-def placed(pointmaps: Pointmaps, cameras: Camera) -> Pointmaps:
+def align_to_cameras(pointmaps: Pointmaps, cameras: Camera) -> Pointmaps:
     """Pointmaps in the world of cameras ``[T]`` whose poses are known, by the similarity that fits best.
 
     Rotation from the cameras' rotations, so that any way will do; scale and translation from their positions (Umeyama,
@@ -142,7 +142,7 @@ class PointmapDepth:
 
     Where memory covers the frames, each frame's depth is fitted to what memory renders and refused where it does not fit
     (:class:`spmem.integrations.depth.network.InverseDepth`); elsewhere the scale comes from the cameras' motion
-    (:func:`placed`). Maps of another size than the frames, but the same aspect, are sampled at the nearest pixel.
+    (:func:`align_to_cameras`). Maps of another size than the frames, but the same aspect, are sampled at the nearest pixel.
 
     Args:
         estimator: Any :class:`spmem.protocols.PointmapEstimator`.
@@ -170,7 +170,7 @@ class PointmapDepth:
         if known is not None and float(known.mask.float().mean()) >= ENOUGH:
             return self._fitted(rgb, cameras, known)
         return _sample_depth(
-            placed(pointmaps_from(self.estimator, rgb, cameras), cameras).depth, rgb
+            align_to_cameras(pointmaps_from(self.estimator, rgb, cameras), cameras).depth, rgb
         )
 
     def _inverse_depth(

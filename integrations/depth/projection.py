@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -10,6 +11,7 @@ from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.integrations.depth.alignment import align_depth
 from spmem.integrations.depth.network import DepthAnything, DepthPro
+from spmem.kernels import carry_numba, carry_torch
 from spmem.types import Projection
 
 __all__ = [
@@ -51,59 +53,41 @@ class ProjectionDepth:
                 "pass retrieval.projection, or take an estimator that looks at the pixels"
             )
         covered = known.mask & (known.depth > 0)
-        at = nearest_true(covered)
-        anchor = known.depth.flatten(1).gather(1, at.clamp(min=0).flatten(1)).view_as(at)
-        plane = _plane_depth(known, at)
-        kept = (plane > anchor / self.stretch) & (plane < anchor * self.stretch)
-        filled = torch.where(covered, known.depth, torch.where(kept, plane, anchor))
-        if covered.any():
-            filled = torch.where(at >= 0, filled, known.depth[covered].median())
-        else:
-            filled = torch.zeros_like(filled)
+        if not len(covered):
+            return known.depth
+        filled = torch.stack(
+            list(map(self._carried, covered, known.depth, known.normal, known.cameras))
+        )
+        bare = ~covered.flatten(1).any(1)
+        if bool(bare.any()) and not bool(bare.all()):
+            filled[bare] = known.depth[covered].median()
         return filled
+
+    def _carried(
+        self,
+        covered: Bool[Tensor, "h w"],
+        depth: Float[Tensor, "h w"],
+        normal: Float[Tensor, "h w 3"],
+        camera: Camera,
+    ) -> Float[Tensor, "h w"]:
+        """One frame: none takes memory of more than itself."""
+        given = (covered, depth, normal, camera.K, camera.c2w)
+        if covered.device.type != "cpu":
+            return carry_torch.carry(*given, self.stretch)
+        mask, z, across, K, c2w = (np.ascontiguousarray(part.detach().numpy()) for part in given)
+        return torch.from_numpy(carry_numba.carry(mask, z, across, K, c2w, self.stretch))
 
 
 def nearest_true(mask: Bool[Tensor, "t h w"]) -> Int[Tensor, "t h w"]:
     """Flat index ``y * w + x`` of the True pixel nearest to each pixel, -1 in images without one.
 
-    Jump flooding (Rong and Tan, I3D 2006, section 3) with a last round of step 1: nearest but for rare ties by a
-    fraction of a pixel.
+    Exact on the CPU; elsewhere by jump flooding, which misses it rarely, by a fraction of a pixel.
 
     Example:
         >>> nearest_true(torch.tensor([[[True, False, False, False, True]]]))
         tensor([[[0, 0, 0, 4, 4]]])
     """
-    h, w = mask.shape[1:]
-    here = torch.stack(
-        torch.meshgrid(
-            torch.arange(h, device=mask.device), torch.arange(w, device=mask.device), indexing="ij"
-        )
-    ).float()
-    nowhere = torch.inf
-    best = torch.where(
-        mask[:, None], here, nowhere
-    )  # [t, 2, h, w]: row and column of the nearest so far
-    square = (best - here).square().sum(1)
-    longest = 1 << max(max(h, w) - 1, 1).bit_length() - 1
-    for step in [*(longest >> i for i in range(longest.bit_length())), 1]:
-        around = torch.nn.functional.pad(best, (step, step, step, step), value=nowhere)
-        for dy in (0, step, 2 * step):
-            for dx in (0, step, 2 * step):
-                other = around[..., dy : dy + h, dx : dx + w]
-                distance = (other - here).square().sum(1)
-                nearer = distance < square
-                square = torch.where(nearer, distance, square)
-                best = torch.where(nearer[:, None], other, best)
-    found = square < nowhere
-    return torch.where(found, best[:, 0] * w + best[:, 1], -1).long()
-
-
-def _plane_depth(known: Projection, at: Int[Tensor, "t h w"]) -> Float[Tensor, "t h w"]:
-    """Depth at which each pixel's ray meets the plane of the pixel ``at``; infinite where it runs along it."""
-    index = at.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)
-    rays = known.cameras.rays()
-    normal = known.normal.flatten(1, 2).gather(1, index).view_as(rays)
-    anchor_ray = rays.flatten(1, 2).gather(1, index).view_as(rays)
-    anchor = known.depth.flatten(1).gather(1, index[..., 0]).view_as(at)
-    across, along = (normal * anchor_ray).sum(-1) * anchor, (normal * rays).sum(-1)
-    return torch.where(along.abs() > 1e-6, across / along, torch.inf)
+    if mask.device.type != "cpu":
+        return torch.stack([carry_torch.nearest(image) for image in mask])
+    found = [carry_numba.nearest(np.ascontiguousarray(image.numpy())) for image in mask]
+    return torch.from_numpy(np.stack(found)).long() if found else torch.zeros(mask.shape).long()

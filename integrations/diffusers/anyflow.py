@@ -12,7 +12,7 @@ from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.history import history, in_time
 from spmem.integrations.diffusers.pipeline import PipelineGenerator, Watch
-from spmem.integrations.diffusers.pixels import remembered, tail, video
+from spmem.integrations.diffusers.pixels import fill_unknown, tail, video
 from spmem.types import Retrieval
 
 
@@ -30,11 +30,11 @@ class AnyFlow(PipelineGenerator):
         pipe: The pipeline.
         tail: Last frames to go on from, 4n + 1 of them; 13 fill the chunks that a released model sees in full.
         keyframes: Retrieved ones to show before them.
-        settings: Of every call. ``use_kv_cache=False`` fails in diffusers 0.42.
+        settings: Keyword arguments for every pipeline call. ``use_kv_cache=False`` fails in diffusers 0.42.
     """
 
     fills = frozenset({"video", "video_latents", "chunk_partition"})
-    wanted = "AnyFlowFARPipeline"
+    expected_pipeline = "AnyFlowFARPipeline"
 
     def __init__(self, pipe: Any, *, tail: int = 13, keyframes: int = 3, **settings: Any) -> None:
         super().__init__(pipe, settings)
@@ -56,7 +56,7 @@ class AnyFlow(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``video`` and ``chunk_partition`` of the call; ``before``: frames that stand before the last ones."""
-        known, stride = remembered(context.projection), self.spec.frames.stride
+        known, stride = fill_unknown(context.projection), self.spec.frames.stride
         last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
         if not len(last):
             latents = (len(known) - 1) // stride

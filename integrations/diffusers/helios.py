@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
-from spmem.integrations.diffusers.history import in_time, whole
+from spmem.integrations.diffusers.history import in_time, round_up_latents
 from spmem.integrations.diffusers.latent_blend import encoded
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
 from spmem.integrations.diffusers.pixels import tail
@@ -34,8 +34,8 @@ class Helios(PipelineGenerator):
         tail: Last frames, 4n + 1 of them.
         history_sizes: Slots in latents: long, middle, short.
         window: Latents that it generates at once; 9 are 33 frames. Take those for ``chunk`` too.
-        keep: Keyframes whose latents are kept, so that they need not be encoded anew in each chunk.
-        settings: Of every call.
+        keep: Keyframes whose latents are kept, so that they need not be encoded again in each chunk.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset(
@@ -43,7 +43,7 @@ class Helios(PipelineGenerator):
         | {"image", "image_latents", "fake_image_latents", "add_noise_to_image_latents"}
         | {"num_latent_frames_per_chunk", "keep_first_frame"}
     )
-    wanted = "HeliosPipeline"
+    expected_pipeline = "HeliosPipeline"
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class HeliosHistory:
         sizes: Slots in latents: long, middle, short.
         keep: Keyframes whose latents are kept.
         stride: Frames that a latent stands for.
-        held: Latents that one token of the long slots stands for: its patch is four times as long as others.
+        span: Latents that one token of the long slots stands for: its patch is four times as long as others.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class HeliosHistory:
         self, pipe: Any, context: Retrieval
     ) -> tuple[Float[Tensor, "1 c 1 h w"] | None, Float[Tensor, "1 c t h w"] | None]:
         """The first frame's latent, and the whole history, oldest first, 0 where it is empty; None for nothing at all."""
-        count = whole(min(len(context.recent), self.tail), self.stride)
+        count = round_up_latents(min(len(context.recent), self.tail), self.stride)
         last = tail(context.recent, count, context.projection.rgb)
-        anchor = [self.still(pipe, keyframe) for keyframe in context.keyframes[:1]]
+        anchor = [self.encode_still(pipe, keyframe) for keyframe in context.keyframes[:1]]
         shown = in_time(context.keyframes[1:], self.room)
-        stills = [self.still(pipe, keyframe) for keyframe in shown]
+        stills = [self.encode_still(pipe, keyframe) for keyframe in shown]
         newest = [encoded(pipe, last)] if len(last) else []
         if not (anchor or newest):
             return None, None
@@ -129,7 +129,7 @@ class HeliosHistory:
             slots[:, :, -latents.shape[2] :] = latents
         return (anchor[0] if anchor else None), slots
 
-    def still(self, pipe: Any, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
+    def encode_still(self, pipe: Any, keyframe: Keyframe) -> Float[Tensor, "1 c 1 h w"]:
         """A keyframe's latent, encoded once; ids of two memories may be the same, so it is known by its pixels."""
         rgb = keyframe.frame.rgb_uint8().cpu().contiguous()
         name = hashlib.blake2b(

@@ -16,11 +16,11 @@ def in_time(keyframes: Sequence[Keyframe], count: int) -> list[Keyframe]:
     return sorted(keyframes[:count], key=lambda keyframe: keyframe.time)
 
 
-def whole(frames: int, stride: int) -> int:
+def round_up_latents(frames: int, stride: int) -> int:
     """The most frames, not more than these, that fill latents of a causal video autoencoder: ``stride * n + 1``, or 0.
 
     Example:
-        >>> [whole(frames, 4) for frames in (0, 1, 4, 5, 8)]
+        >>> [round_up_latents(frames, 4) for frames in (0, 1, 4, 5, 8)]
         [0, 1, 1, 5, 5]
     """
     return frames - (frames - 1) % stride if frames else 0
@@ -41,7 +41,7 @@ def history(
 
     Args:
         tail: The last frames, ``stride * n + 1`` of them.
-        stills: Of the same size.
+        stills: Images of the same size.
         stride: Frames a latent stands for.
         block: Latents that the model takes at once.
 
@@ -53,8 +53,8 @@ def history(
         >>> history(tail, [torch.tensor([[[9.0]]])], stride=4).flatten().int().tolist()
         [9, 0, 0, 0, 0, 1, 2, 3, 4]
     """
-    frames_ = [*stills, tail[0]]
-    latents = len(frames_) + (len(tail) - 1) // stride
-    frames_ = [frames_[0]] * (-latents % block) + frames_
-    first = [frames_[0], *(frame for frame in frames_[1:] for _ in range(stride))]
+    shown = [*stills, tail[0]]
+    latents = len(shown) + (len(tail) - 1) // stride
+    shown = [shown[0]] * (-latents % block) + shown
+    first = [shown[0], *(frame for frame in shown[1:] for _ in range(stride))]
     return torch.cat([torch.stack(first), tail[1:]])

@@ -14,12 +14,12 @@ from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.generating import Generated
 from spmem.integrations.diffusers.pipeline import PipelineGenerator, Watch
-from spmem.integrations.diffusers.pixels import remembered, tail
+from spmem.integrations.diffusers.pixels import fill_unknown, tail
 from spmem.types import Retrieval
 
 
 @dataclass(frozen=True, eq=False)
-class Remembered:
+class BlendCondition:
     """What the pipeline is called with, and the video that memory knows: ``[T, H, W, 3]``, where ``known`` ``[T, H, W]``."""
 
     call: dict[str, Any]
@@ -59,17 +59,19 @@ class LatentBlend:
         slots = generator.spec.slots | {"projection", "recent", "latents"}
         self.spec = replace(generator.spec, slots=slots)
 
-    def condition(self, context: Retrieval, prompt: str | None = None) -> Remembered:
+    def condition(self, context: Retrieval, prompt: str | None = None) -> BlendCondition:
         """What the adapter takes, and the last frames with the projection after them."""
-        rgb = remembered(context.projection)
+        rgb = fill_unknown(context.projection)
         last = tail(context.recent, self.spec.echoes(len(context.recent)), rgb)
         kept = torch.ones(last.shape[:-1], dtype=torch.bool, device=last.device)
         known = torch.cat([kept, context.projection.mask])
-        return Remembered(self.generator.condition(context, prompt), torch.cat([last, rgb]), known)
+        return BlendCondition(
+            self.generator.condition(context, prompt), torch.cat([last, rgb]), known
+        )
 
     def generate(
         self,
-        conditioning: Remembered,
+        conditioning: BlendCondition,
         cameras: Camera,
         *,
         seed: int = 0,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import image, remembered, tail, video
+from spmem.integrations.diffusers.pixels import fill_unknown, image, tail, video
 from spmem.integrations.diffusers.text_to_video import strides
 from spmem.retrieval.rules.pose_nearest import turns
 from spmem.types import Retrieval
@@ -25,14 +25,14 @@ class LtxCondition(PipelineGenerator):
     Args:
         pipe: The pipeline.
         tail: Last frames to go on from, 8n + 1 of them.
-        strength: Of the stills, in (0, 1]; 1 wants exactly their pixels.
+        strength: Strength of the stills, in (0, 1]; 1 asks for exactly their pixels.
         reach: How far a keyframe's camera may be from the frame's: ``shift / depth + turn``, with the median depth of
             what memory renders and the turn in radians.
-        settings: Of every call.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset({"image", "video", "frame_index", "strength", "conditions"})
-    wanted = "LTXConditionPipeline"
+    expected_pipeline = "LTXConditionPipeline"
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class LtxCondition(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``video`` and ``image`` with their ``frame_index`` and ``strength``."""
-        known = remembered(context.projection)
+        known = fill_unknown(context.projection)
         last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
         call = self.call(context, prompt, len(last) + len(known))
-        placed = places(context, self.reach)
+        placed = frame_slots(context, self.reach)
         stills = [image(context.keyframes[row].frame.rgb_float()) for row in placed.values()]
         clips = [video(last)] if len(last) else []
         if not clips and not stills:
@@ -81,7 +81,7 @@ class LtxCondition(PipelineGenerator):
         }
 
 
-def places(context: Retrieval, reach: float) -> dict[int, int]:
+def frame_slots(context: Retrieval, reach: float) -> dict[int, int]:
     """Frames of the chunk at which a keyframe's camera is within reach, in order, each with the best keyframe's row."""
     if not context.keyframes:
         return {}

@@ -66,7 +66,7 @@ class RetrieveBlock(ModularPipelineBlocks):
 
     @property
     def inputs(self) -> list[InputParam]:
-        """Of the pipeline, by name."""
+        """Inputs of the pipeline, by name."""
         tail = InputParam("tail", type_hint=int, default=5, description="Last frames to go on from")
         return [*INPUTS, tail]
 
@@ -118,7 +118,7 @@ class HeliosRetrieveBlock(ModularPipelineBlocks):
 
     @property
     def inputs(self) -> list[InputParam]:
-        """Of the pipeline, by name."""
+        """Inputs of the pipeline, by name."""
         return [
             *INPUTS,
             InputParam("tail", type_hint=int, default=9, description="Last frames to go on from"),
@@ -174,7 +174,7 @@ def retrieve_for_block(block: Any, spec: GeneratorSpec) -> tuple[Retrieval, int]
 
 
 def write_outputs(block: Any, context: Retrieval, echoed: int, **more: Any) -> None:
-    """Writes what every block tells into its state, and what one tells beyond."""
+    """Write what every block reports, and what this one adds, into the block's state."""
     facts = {
         "height": context.cameras.height,
         "width": context.cameras.width,

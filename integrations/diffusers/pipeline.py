@@ -43,7 +43,7 @@ class PipelineGenerator(ABC):
 
     fills: ClassVar[frozenset[str]]
     """Arguments of the pipeline's call that memory fills."""
-    wanted: ClassVar[str]
+    expected_pipeline: ClassVar[str]
     """The pipeline class that it was written for."""
     spec: GeneratorSpec
 
@@ -52,7 +52,7 @@ class PipelineGenerator(ABC):
         who = type(self).__name__
         if missing := self.fills - takes:
             raise InputError(
-                f"{who} wants a diffusers.{self.wanted}, got {type(pipe).__name__}, which takes no {sorted(missing)}"
+                f"{who} wants a diffusers.{self.expected_pipeline}, got {type(pipe).__name__}, which takes no {sorted(missing)}"
             )
         if filled := (self.fills | OURS) & set(settings):
             raise InputError(
@@ -89,14 +89,14 @@ class PipelineGenerator(ABC):
                 generator=torch.Generator().manual_seed(seed),
                 output_type="pt",
             )
-        return self.new(made.frames).to(cameras.device, torch.float32)
+        return self.new_frames(made.frames).to(cameras.device, torch.float32)
 
     def pipeline(self, conditioning: Mapping[str, Any]) -> Any:
         """The pipeline to call with this conditioning."""
         return self.pipe
 
-    def new(self, frames: Tensor) -> Tensor:
-        """Of what the pipeline returned the frames that ``spec`` speaks of, ``[T, 3, H, W]``."""
+    def new_frames(self, frames: Tensor) -> Tensor:
+        """The frames ``[T, 3, H, W]`` that ``spec`` describes, from what the pipeline returned."""
         return frames[0]
 
     def call(self, context: Retrieval, prompt: str | None, frames: int) -> dict[str, Any]:

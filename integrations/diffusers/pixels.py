@@ -18,7 +18,7 @@ def tail(recent: Sequence[Frame], count: int, like: Tensor) -> Float[Tensor, "n 
     return torch.stack(last) if last else like[:0]
 
 
-def remembered(projection: Projection, fill: float = 0.5) -> Float[Tensor, "t h w 3"]:
+def fill_unknown(projection: Projection, fill: float = 0.5) -> Float[Tensor, "t h w 3"]:
     """What memory renders, and ``fill`` where it renders nothing."""
     return torch.where(projection.mask[..., None], projection.rgb, fill)
 

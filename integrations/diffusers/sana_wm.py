@@ -11,7 +11,7 @@ from spmem.camera import Camera
 from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import image, remembered, tail
+from spmem.integrations.diffusers.pixels import fill_unknown, image, tail
 from spmem.types import Retrieval
 
 
@@ -26,11 +26,11 @@ class SanaWm(PipelineGenerator):
     Args:
         pipe: The pipeline.
         scale: What one unit of the world is in units of the model; in those, its authors' walking pace is 0.05 a frame.
-        settings: Of every call; ``num_inference_steps``, ``negative_prompt``, ….
+        settings: Keyword arguments for every pipeline call: ``num_inference_steps``, ``negative_prompt``, ….
     """
 
     fills = frozenset({"image", "c2w", "action", "intrinsics"})
-    wanted = "SanaWMPipeline"
+    expected_pipeline = "SanaWMPipeline"
 
     def __init__(self, pipe: Any, *, scale: float = 1.0, **settings: Any) -> None:
         super().__init__(pipe, settings)
@@ -51,7 +51,7 @@ class SanaWm(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``image``, ``c2w`` and ``intrinsics`` of the call, a camera for each frame, the image's included."""
-        cameras, known = context.cameras, remembered(context.projection)
+        cameras, known = context.cameras, fill_unknown(context.projection)
         first = tail(context.recent, 1, known)
         if len(first):
             last = context.recent[-1].camera.to(cameras.device)
@@ -66,6 +66,6 @@ class SanaWm(PipelineGenerator):
             "intrinsics": cameras.K.cpu().numpy(),
         }
 
-    def new(self, frames: Tensor) -> Tensor:
+    def new_frames(self, frames: Tensor) -> Tensor:
         """All: this pipeline returns no batch."""
         return torch.as_tensor(frames)

@@ -13,7 +13,7 @@ from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.history import history, in_time
 from spmem.integrations.diffusers.pipeline import PipelineGenerator, Watch
-from spmem.integrations.diffusers.pixels import remembered, tail, video
+from spmem.integrations.diffusers.pixels import fill_unknown, tail, video
 from spmem.types import Retrieval
 
 
@@ -30,11 +30,12 @@ class SkyReels(PipelineGenerator):
         tail: Last frames to go on from, 4n + 1 of them; the model's authors recommend 17 or 37.
         keyframes: Retrieved ones to show before them, a latent each, as if the video had begun with them. The model
             attends to them as to all history, but it was trained on videos without such cuts.
-        settings: Of every call; ``addnoise_condition`` (20 is recommended), ``ar_step``, ``causal_block_size``, ``fps``, ….
+        settings: Keyword arguments for every pipeline call: ``addnoise_condition`` (20 is
+            recommended), ``ar_step``, ``causal_block_size``, ``fps``, ….
     """
 
     fills = frozenset({"video", "overlap_history", "base_num_frames"})
-    wanted = "SkyReelsV2DiffusionForcingVideoToVideoPipeline"
+    expected_pipeline = "SkyReelsV2DiffusionForcingVideoToVideoPipeline"
 
     def __init__(self, pipe: Any, *, tail: int = 17, keyframes: int = 0, **settings: Any) -> None:
         super().__init__(pipe, settings)
@@ -61,13 +62,13 @@ class SkyReels(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``video`` and ``overlap_history`` of the call; ``kept``: which of the frames it returns are ours."""
-        known = remembered(context.projection)
+        known = fill_unknown(context.projection)
         last = tail(context.recent, self.spec.echoes(len(context.recent)), known)
-        wanted = len(last) + len(known)
+        visible = len(last) + len(known)
         if not len(last):
-            count = self._round_up_frames(wanted)
+            count = self._round_up_frames(visible)
             call = self.call(context, prompt, count)
-            return {**call, "base_num_frames": count, "kept": (0, wanted)}
+            return {**call, "base_num_frames": count, "kept": (0, visible)}
         shown = in_time(context.keyframes, self.keyframes)
         stills = [keyframe.frame.rgb_float().to(known) for keyframe in shown]
         seen = history(last, stills, stride=self.spec.frames.stride, block=self.block)
@@ -78,7 +79,7 @@ class SkyReels(PipelineGenerator):
             "video": video(seen),
             "overlap_history": len(seen),
             "base_num_frames": count,  # one pass of the model
-            "kept": (start, start + wanted),
+            "kept": (start, start + visible),
         }
 
     def generate(

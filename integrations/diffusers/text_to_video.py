@@ -19,14 +19,14 @@ class TextToVideo(PipelineGenerator):
     Args:
         pipe: The pipeline, with a ``vae`` that makes ``stride * n`` latents of ``stride * n + 1`` frames.
         tail: Frames at the beginning that stand for the last ones there are; ``LatentBlend`` writes those there.
-        settings: Of every call.
+        settings: Keyword arguments for every pipeline call.
 
     Raises:
         InputError: The pipeline does not say how much its autoencoder shrinks time and space.
     """
 
     fills = frozenset()
-    wanted = "WanPipeline, or any other with num_frames"
+    expected_pipeline = "WanPipeline, or any other with num_frames"
 
     def __init__(self, pipe: Any, *, tail: int = 0, **settings: Any) -> None:
         super().__init__(pipe, settings)

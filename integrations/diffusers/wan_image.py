@@ -7,7 +7,7 @@ from typing import Any
 from spmem.errors import InputError
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import image, remembered, tail
+from spmem.integrations.diffusers.pixels import fill_unknown, image, tail
 from spmem.integrations.diffusers.text_to_video import patch, strides
 from spmem.types import Retrieval
 
@@ -22,11 +22,11 @@ class WanImage(PipelineGenerator):
     Args:
         pipe: The pipeline. Wan 2.2 5B (``expand_timesteps``) takes no last image, and is given none.
         least: Share of the last camera's pixels that memory must cover to show it as ``last_image``.
-        settings: Of every call.
+        settings: Keyword arguments for every pipeline call.
     """
 
     fills = frozenset({"image", "last_image"})
-    wanted = "WanImageToVideoPipeline"
+    expected_pipeline = "WanImageToVideoPipeline"
 
     def __init__(self, pipe: Any, *, least: float = 0.95, **settings: Any) -> None:
         super().__init__(pipe, settings)
@@ -47,7 +47,7 @@ class WanImage(PipelineGenerator):
 
     def condition(self, context: Retrieval, prompt: str | None = None) -> dict[str, Any]:
         """``image`` and ``last_image`` of the call."""
-        known = remembered(context.projection)
+        known = fill_unknown(context.projection)
         last = tail(context.recent, 1, known)
         first = last[0] if len(last) else known[0]
         enough = bool(context.coverage[-1] >= self.least)

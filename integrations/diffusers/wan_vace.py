@@ -8,7 +8,7 @@ import torch
 
 from spmem.generating import FrameCount, GeneratorSpec
 from spmem.integrations.diffusers.pipeline import PipelineGenerator
-from spmem.integrations.diffusers.pixels import image, remembered, tail, video
+from spmem.integrations.diffusers.pixels import fill_unknown, image, tail, video
 from spmem.types import Retrieval
 
 
@@ -22,11 +22,12 @@ class WanVace(PipelineGenerator):
     Args:
         pipe: The pipeline.
         tail: Last frames to go on from, 4n + 1 of them, so that the latents of what is kept hold nothing else.
-        settings: Of every call; ``conditioning_scale``, ``num_inference_steps``, ``guidance_scale``, ….
+        settings: Keyword arguments for every pipeline call: ``conditioning_scale``,
+            ``num_inference_steps``, ``guidance_scale``, ….
     """
 
     fills = frozenset({"video", "mask", "reference_images"})
-    wanted = "WanVACEPipeline"
+    expected_pipeline = "WanVACEPipeline"
 
     def __init__(self, pipe: Any, *, tail: int = 5, **settings: Any) -> None:
         super().__init__(pipe, settings)
@@ -58,10 +59,10 @@ def controls(context: Retrieval, echoed: int, stride: int) -> dict[str, Any]:
 
     Args:
         context: For the cameras to generate.
-        echoed: Of the last frames, to be kept before them.
+        echoed: Number of the last frames to keep before them.
         stride: Frames that one latent stands for.
     """
-    known = remembered(context.projection)
+    known = fill_unknown(context.projection)
     last = tail(context.recent, echoed, known)
     references = context.keyframes[: -(-(len(last) + len(known)) // stride)]
     unknown = context.projection.uncovered()[..., None].expand_as(known).to(known)

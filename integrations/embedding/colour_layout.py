@@ -21,7 +21,7 @@ class ColourLayout:
     gradient orientation histograms, 8 bins over half a turn, weighted by gradient length (as HOG, Dalal and Triggs,
     CVPR 2005). Each half has equal weight.
 
-    It tells one room from another and finds near-identical views; it knows nothing of meaning, and a large change
+    It distinguishes one room from another and finds near-identical views; it knows nothing of meaning, and a large change
     of viewpoint or light defeats it.
 
     Example:

@@ -71,7 +71,8 @@ class Siglip:
 
     Args:
         model: A folder or a name on the hub of a ``SiglipModel``, or such a module.
-        tokenizer: Of transformers; None reads the one that lies beside the model, and a module needs one only for words.
+        tokenizer: Tokenizer of transformers; None reads the one beside the model. A module needs one
+            only for words.
         device: Where the model is to run; None leaves it where it is (the CPU, if it is read here).
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,6 @@ from spmem.integrations.readers.pixels import PIXELS, too_large
 
 _READ_ON = 32
 """So many frames ahead are reached by decoding on; a seek goes back to a keyframe and decodes as much."""
-
 
 _LIMITS = {"max_pixels": str(PIXELS)}
 _MAGIC = {b"\x1aE\xdf\xa3": "matroska,webm", b"RIFF": "avi"}
@@ -48,6 +48,7 @@ class VideoFile:
         self._path, self._broken = place, FFmpegError
         self._lock = threading.Lock()
         file = place.open()
+        weakref.finalize(self, file.close)
         try:
             options = {"format_whitelist": _demuxer(place, file), **_LIMITS}
             # Titles are read too, and nobody has promised that they are UTF-8.
@@ -65,6 +66,7 @@ class VideoFile:
             found = [p.pts for p in packets if p.pts is not None and not p.is_discard]
         except FFmpegError as error:
             raise FormatError(place, f"is not a readable video: {error}") from error
+        self._size = (self._stream.width, self._stream.height)
         if not found:
             raise FormatError(place, "holds no video frames")
         self._pts: NDArray[np.int64] = np.unique(np.array(found, np.int64))
@@ -78,7 +80,7 @@ class VideoFile:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        return self._stream.width, self._stream.height
+        return self._size
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -96,10 +98,10 @@ class VideoFile:
                 ) from error
             if frame is None:
                 raise FormatError(self._path, f"breaks off before frame {index}")
-            if (frame.width, frame.height) != self.size:
+            if (frame.width, frame.height) != self._size:
                 raise FormatError(
                     self._path,
-                    f"frame {index} is {frame.width}x{frame.height}, the video {self.size[0]}x{self.size[1]}",
+                    f"frame {index} is {frame.width}x{frame.height}, the video {self._size[0]}x{self._size[1]}",
                 )
             return torch.from_numpy(frame.to_ndarray(format="rgb24"))
 

@@ -98,11 +98,11 @@ def conditions(clip: Clip, scale: Float[Tensor, " b"]) -> Conditions:
         rays=_encode_rays(clip.K, origin @ clip.c2w, scale, height, width),
         projection=torch.cat([shown, mask], 2),
         references=torch.cat([references, torch.ones_like(references[:, :, :1])], 2) * there,
-        warped=warped(clip, scale),
+        warped=warp_keyframes(clip, scale),
     )
 
 
-def warped(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 8 h w"]:
+def warp_keyframes(clip: Clip, scale: Float[Tensor, " b"]) -> Float[Tensor, "b f 8 h w"]:
     """The keyframes' pixels at the new cameras, through the projection's depth: :class:`Conditions` says which channels.
 
     A pixel is the first keyframe's that saw its point, by depth within :data:`SEES`; 0 where none did.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from spmem.errors import InputError
 
@@ -20,9 +20,9 @@ class ModelConfig:
     history: Frames of a clip that are there already, at its beginning.
     chunk: Frames of a clip that are new.
     keyframes: References looked at, at most.
-    width: Of the tokens.
-    layers: Of the main stream.
-    heads: Of attention.
+    width: Token width.
+    layers: Layers of the main stream.
+    heads: Attention heads.
     branch: Layers of the branch that reads projection and warped pixels.
     window: Frames that a frame attends to, itself included.
     backbone: ``attention``, or ``state-space``: a state-space scan over time in every layer, beside attention in the
@@ -60,6 +60,13 @@ class ModelConfig:
     attention: str = "sdpa"
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not type(field.default):
+                kind = type(field.default).__name__
+                raise InputError(f"{field.name} must be of type {kind}, got {value!r}")
+            if isinstance(value, int) and not 0 <= value < 1 << 31:
+                raise InputError(f"{field.name} must be from 0 to 2,147,483,647, got {value}")
         for name, whole, part in (
             ("size", self.size, self.patch),
             ("width", self.width, self.heads),
@@ -81,12 +88,12 @@ class ModelConfig:
 
     @property
     def channels(self) -> int:
-        """Of a frame: colour, and depth where it is predicted."""
+        """Channels of a frame: colour, and depth if it is predicted."""
         return COLOURS + self.depth
 
     @property
     def frames(self) -> int:
-        """Of a clip."""
+        """Frames of a clip."""
         return self.history + self.chunk
 
 

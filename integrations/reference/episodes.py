@@ -25,7 +25,7 @@ from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return, walk
 
 FRAMES = 48
-"""Of an episode."""
+"""Frames of an episode."""
 CHUNK = 4
 """Frames that memory is asked about at once."""
 KEYFRAMES = 4
@@ -33,7 +33,7 @@ KEYFRAMES = 4
 HELD_OUT = 1000
 """Houses of lower seeds are never trained on."""
 MOVING = 1 / 6
-"""Of the houses that are drawn, how many have moving things."""
+"""Share of the drawn houses that have moving things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +59,13 @@ class TrainingEpisode:
 ARRAYS = tuple(field.name for field in fields(TrainingEpisode))
 
 
-def remembered(
+def record_episode(
     frames: Sequence[Frame], spoiled: Callable[[int, Frame], Frame] | None = None
 ) -> TrainingEpisode:
     """The episode of frames with depth: each chunk is asked about, then stored.
 
     Args:
-        frames: Of one size; what does not fill a chunk is left out.
+        frames: Frames of one size; what does not fill a chunk is left out.
         spoiled: What memory is given instead of frame i, so that the generator meets a memory that errs.
 
     Raises:
@@ -140,7 +140,7 @@ def in_house(
         frame = _perturb_frame(frame, rng) if spoils else frame
         return frame if still is None else frame.replace(confidence=still[i])
 
-    return remembered(list(house.frames(cameras, samples=3)), perturbed)
+    return record_episode(list(house.frames(cameras, samples=3)), perturbed)
 
 
 def _mask_static_pixels(house: House, cameras: Camera) -> torch.Tensor:
@@ -161,7 +161,7 @@ def in_walk(
         if i % stride == 0 and frame.depth is not None:
             stretch.append(square(frame, size))
         if len(stretch) == length:
-            yield remembered(stretch)
+            yield record_episode(stretch)
             stretch = []
 
 

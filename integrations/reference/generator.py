@@ -40,8 +40,8 @@ class ReferenceGenerator:
 
     Args:
         model: The network; put into evaluation mode.
-        steps: Of Euler's method from noise to frames.
-        forms: Of memory that it takes, of :data:`FORMS`; others are left out, as in the controls of the benchmark.
+        steps: Steps of Euler's method from noise to frames.
+        forms: Forms of memory that it takes, of :data:`FORMS`; others are left out, as in the controls of the benchmark.
 
     Raises:
         InputError: No steps, or an unknown form.
@@ -135,8 +135,8 @@ class ReferenceGenerator:
 
     def _encode_keyframes(self, context: Retrieval, device: torch.device) -> dict[str, Tensor]:
         """The first few keyframes; black ones where there are fewer."""
-        wanted = {"references", "warp"} & self.forms
-        frames = [frame.to(device) for frame in context.frames()] if wanted else []
+        used_forms = {"references", "warp"} & self.forms
+        frames = [frame.to(device) for frame in context.frames()] if used_forms else []
         count, size = self.model.config.keyframes, self.model.config.size
         frames = [frame for frame in frames if frame.camera.width == frame.camera.height == size]
         frames = frames[:count]
@@ -168,7 +168,7 @@ class ReferenceGenerator:
         Args:
             conditioning: What :meth:`condition` gave for the same cameras.
             cameras: ``[T]``.
-            seed: Of the noise.
+            seed: Seed of the noise.
             state: What the chunk before returned, for a model that scans.
             callback: ``callback(step, steps, frames)`` with the frames as they are ``[1, T, C, H, W]`` in -1..1; what
                 it returns takes their place.

@@ -112,7 +112,7 @@ class WorldModel(nn.Module):
             given: Rays and memory.
             state: What an earlier call kept, of the frames before this clip; None at the beginning, and always for the
                 attention backbone.
-            leaving: Of how many frames at the clip's beginning the state is kept.
+            leaving: Number of frames at the clip's beginning whose state is kept.
         """
         config = self.config
         frames = video_BFCHW.shape[1]

@@ -16,7 +16,7 @@ from spmem.integrations.reference.config import ModelConfig
 WEIGHT_FLOOR = 0.3
 """Errors at noise level s weigh 1 / max(s, this)^2: flow matching's, without its pole."""
 DEPTH_WEIGHT = 0.5
-"""Of the error of depth, beside colour's."""
+"""Weight of the depth error; colour's is 1."""
 
 
 def loss(drawn: Float[Tensor, "b f c h w"], one: Batch) -> Float[Tensor, ""]:
@@ -31,7 +31,7 @@ def loss(drawn: Float[Tensor, "b f c h w"], one: Batch) -> Float[Tensor, ""]:
     return mean
 
 
-class Handed(NamedTuple):
+class Handover(NamedTuple):
     """What goes from a chunk to the next: its frames ``[B, F, C, H, W]`` as the model made them, in units of its clips' scale
     ``[B]``, and what the scans keep of those that the next clip no longer holds.
     """
@@ -61,12 +61,12 @@ def descend(
 
     Args:
         model: The network, or what wraps it.
-        config: Of the network.
+        config: Configuration of the network.
         chunks: Batches of the same clips, each a chunk further on.
         through: Chunks in a row that gradients pass through.
         bf16: Autocast forward passes to bfloat16.
     """
-    told, handed = 0.0, None
+    total, handed = 0.0, None
     for first in range(0, len(chunks), through):
         part, stop = chunks[0].clean.new_zeros(()), min(first + through, len(chunks))
         for i in range(first, stop):
@@ -78,11 +78,11 @@ def descend(
                     with torch.set_grad_enabled(i + 1 < stop):
                         handed = hand_on(model, config, one, drawn, handed and handed.state)
         torch.autograd.backward(part)
-        told += float(part.detach())
-    return told
+        total += float(part.detach())
+    return total
 
 
-def going_on(one: Batch, handed: Handed, history: int) -> Batch:
+def going_on(one: Batch, handed: Handover, history: int) -> Batch:
     """A batch whose recent frames are those that were handed on, as noisy as its own were."""
     last = handed.frames[:, handed.frames.shape[1] - history :]
     own = rescaled(last, handed.scale, one.scale)
@@ -97,7 +97,7 @@ def hand_on(
     one: Batch,
     drawn: Float[Tensor, "b f c h w"],
     state: list[Tensor] | None,
-) -> Handed:
+) -> Handover:
     """What the next chunk goes on from: the answers, with memory's depth where it has any, as the generator returns them."""
     history, chunk = config.history, config.chunk
     frames, state_after = drawn.clamp(-1, 1), list[Tensor]()
@@ -108,4 +108,4 @@ def hand_on(
     if config.depth:
         depth, there = one.given.projection[:, :, 3:4], one.given.projection[:, :, 4:] > 0
         frames = torch.cat([frames[:, :, :3], torch.where(there, depth, frames[:, :, 3:])], 2)
-    return Handed(frames, one.scale, state_after)
+    return Handover(frames, one.scale, state_after)

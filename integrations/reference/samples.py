@@ -25,7 +25,7 @@ def sheet(
     Args:
         model: In evaluation mode.
         episodes: From which the clips are taken, evenly.
-        steps: Of sampling.
+        steps: Sampling steps.
         clips: How many.
 
     Returns:

@@ -31,7 +31,7 @@ def sample(
         video: Clips; the recent frames are read, the new ones are not.
         given: Rays and memory.
         steps: From noise to frames.
-        seed: Of the noise.
+        seed: Seed of the noise.
         missing: Recent frames, at the beginning, that are not there: noise takes their place, and says so.
         state: What the scans kept of earlier frames; None for the attention backbone.
         callback: ``callback(step, steps, frames)``; what it returns takes the frames' place.

@@ -49,8 +49,8 @@ class TrainConfig:
     lr: Learning rate, after ``warmup`` steps and before the last fifth of ``steps``, in which it falls to 0.
     warmup: Steps.
     decay: Weight decay.
-    ema: Of the running mean of the weights, which is what is kept.
-    seed: Of everything that is drawn.
+    ema: Decay of the running mean of the weights, which is what is kept.
+    seed: Seed of everything that is drawn.
     augment: Mirror clips and exchange their colours at random; not for a scene of one's own.
     bf16: Autocast to bfloat16.
     recompute: Recompute activations in the backward pass.
@@ -235,7 +235,7 @@ class Trainer:
         return path
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in the folder; False where there is none.
+        """Go on from the checkpoint in the folder; False if there is no checkpoint.
 
         With the same configuration and episodes, and as many processes, the run then is what it would have been, bit for
         bit on a CPU.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from spmem.errors import FormatError, MissingExtraError, UnknownNameError
@@ -39,6 +39,8 @@ def save(model: WorldModel, folder: str | Path) -> Path:
 def load(name: str | Path) -> WorldModel:
     """The model of a folder, or a shipped one by name, as float32.
 
+    No memory is taken for a network whose weights are not there: the file's shapes are compared first.
+
     Raises:
         FormatError: The weights are damaged, or not those of the configuration.
         UnknownNameError: Neither a folder nor a shipped name.
@@ -49,24 +51,48 @@ def load(name: str | Path) -> WorldModel:
         if str(name) not in shipped:
             raise UnknownNameError("model", str(name), shipped)
         folder = SHIPPED / str(name)
+    path = folder / WEIGHTS
+    for file in (folder / CONFIG, path):
+        if not file.is_file():
+            raise FormatError(folder, f"has no {file.name}")
     try:
         about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        config, wanted = ModelConfig(**about["model"]), about["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config, digest = ModelConfig(**about["model"]), about["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(folder / CONFIG, f"describes no model: {error}") from error
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise FormatError(folder, f"has no {WEIGHTS}")
-    if _hash_file(path) != wanted:
+    if _hash_file(path) != digest:
         raise FormatError(
             path, f"is not what {CONFIG} was written with: its SHA-256 is another; copy both again"
         )
-    model = WorldModel(config)
     try:
+        _require_weights(path, config)
+        model = WorldModel(config)
         model.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
+    except (RuntimeError, TypeError, OverflowError, SafetensorError) as error:
         raise FormatError(path, f"holds not the weights of {CONFIG}: {error}") from error
     return model.eval()
+
+
+def _require_weights(path: Path, config: ModelConfig) -> None:
+    """Raise FormatError unless the file has the weights of such a network, of their shapes."""
+    with safe_open(path, "pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    if config.layers + config.branch > len(found):
+        raise FormatError(
+            path, f"has {len(found)} tensors; {CONFIG} has {config.layers + config.branch} layers"
+        )
+    with torch.device("meta"):
+        model = WorldModel(config)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name in sorted(found.keys() ^ wanted.keys()):
+        raise FormatError(
+            path, f"{'lacks' if name in wanted else 'has the unknown'} tensor {name[:80]}"
+        )
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise FormatError(
+                path, f"{name} is {list(found[name])}; {CONFIG} makes it {list(shape)}"
+            )
 
 
 def upload(model: WorldModel, repository: str, **options: Any) -> str:

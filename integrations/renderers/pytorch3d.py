@@ -44,10 +44,10 @@ def surfels_from_pointclouds(
 
     Args:
         clouds: With normals (made unit here), and features ``[n, 3]`` that are colours in 0..1.
-        radius: Of the discs, in world units: point clouds do not know it. The distance to the nearest neighbour
+        radius: Radius of the discs, in world units: point clouds do not know it. The distance to the nearest neighbour
             leaves no holes.
         ids: The surfels' names; None counts them from 0.
-        confidence: Of every surfel, > 0.
+        confidence: Confidence of every surfel, > 0.
         time: Seconds at which the surfels were seen.
 
     Raises:
@@ -150,7 +150,7 @@ class PointRenderer:
     Where more than ``nearest`` circles lie over a pixel, those of the farthest centres are not looked at. On the CPU
     the rasteriser tries every point at every pixel.
 
-    Sources: PyTorch3D (arXiv 2007.08501); what is mixed is told by :mod:`spmem.kernels.raster_torch`.
+    Sources: PyTorch3D (arXiv 2007.08501); what is mixed follows :mod:`spmem.kernels.raster_torch`.
 
     Args:
         nearest: Points looked at for a pixel, by the depth of their centres.

@@ -37,7 +37,7 @@ class Sam2:
     Args:
         model: A folder or a name on the hub of a ``Sam2VideoModel``, or such a module.
         noticed: Any :class:`spmem.protocols.DynamicSegmenter`; None takes :class:`DepthChange`.
-        objects: Followed at most; the largest patches come first.
+        objects: Objects followed at most; the largest patches come first.
         smallest: Share of the image.
         patience: Frames.
         device: Where the model is to run; None leaves it where it is (the CPU, if it is read here).
@@ -149,7 +149,7 @@ class Sam2:
     def _begin_session(
         self, pixels: Float[Tensor, "1 3 e e"], masks: list[Bool[Tensor, "h w"]]
     ) -> None:
-        """A session anew, from this frame on, with these masks."""
+        """Start a new session from this frame on, with these masks."""
         self._session, self._count = None, 0
         if not masks:
             return

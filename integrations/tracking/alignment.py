@@ -19,19 +19,19 @@ from spmem.camera import Camera
 from spmem.types import Projection
 
 DAMPING = 1e-4
-"""Of the normal equations, relative to their mean diagonal: holds the motions that the view leaves open."""
+"""Damping of the normal equations, relative to their mean diagonal: holds the motions that the view leaves open."""
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 
 
-class Seen(NamedTuple):
+class FramePoints(NamedTuple):
     """What the frame's pixels with depth show; ``[n]`` each: points in the camera's axes, and their brightness."""
 
     points: Float[Tensor, "n 3"]
     brightness: Float[Tensor, " n"]
 
 
-class Rendered(NamedTuple):
+class RenderedMap(NamedTuple):
     """The map as one camera sees it: points and normals ``[h, w, 3]``, the mask, brightness, and its slope along x and y.
 
     The slope is 0 beside pixels that the map does not cover, and across depth steps.
@@ -69,7 +69,7 @@ def thin_out(
     guess: Camera,
     stride: int,
     pose: Float[Tensor, "4 4"],
-) -> tuple[Seen, Camera]:
+) -> tuple[FramePoints, Camera]:
     """The camera with every stride-th pixel alone, and what half of these show in each direction.
 
     Depth is not averaged, which would bridge edges; brightness is, over the pixels left out.
@@ -88,10 +88,10 @@ def thin_out(
     rays = geometry.rays(camera.K, camera.width, camera.height)[::2, ::2]
     even, small = even[first::stride, first::stride][::2, ::2], small[::2, ::2]
     there = small > 0
-    return Seen(rays[there] * small[there][:, None], even[there]), camera
+    return FramePoints(rays[there] * small[there][:, None], even[there]), camera
 
 
-def rendered(known: Projection) -> Rendered:
+def rendered(known: Projection) -> RenderedMap:
     """The first view of a projection, made ready."""
     mask, depth = known.mask[0], known.depth[0]
     brightness = _rgb_to_luma(known.rgb[0])
@@ -102,10 +102,12 @@ def rendered(known: Projection) -> Rendered:
         ],
         -1,
     )
-    return Rendered(known.cameras[0], known.points[0], known.normal[0], mask, brightness, slope)
+    return RenderedMap(known.cameras[0], known.points[0], known.normal[0], mask, brightness, slope)
 
 
-def associate(seen: Seen, pose: Float[Tensor, "4 4"], known: Rendered, gate: float) -> Pairs:
+def associate(
+    seen: FramePoints, pose: Float[Tensor, "4 4"], known: RenderedMap, gate: float
+) -> Pairs:
     """Each point with the map in the pixel that it falls into."""
     camera = known.camera
     x = geometry.transform(pose, seen.points)
@@ -125,7 +127,7 @@ def associate(seen: Seen, pose: Float[Tensor, "4 4"], known: Rendered, gate: flo
 
 
 def improve(
-    pairs: Pairs, pose: Float[Tensor, "4 4"], known: Rendered, width: float, colour: float
+    pairs: Pairs, pose: Float[Tensor, "4 4"], known: RenderedMap, width: float, colour: float
 ) -> tuple[Float[Tensor, "4 4"], float]:
     """The pose after one reweighted least-squares step, and how far it moved: relative to the depth, or in radians.
 

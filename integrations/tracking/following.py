@@ -31,7 +31,7 @@ CANDIDATES = 5
 SWINGS = (-0.3, -0.15, 0.0, 0.15, 0.3)
 """Radians that the camera may have turned otherwise than guessed, to the side and up or down."""
 TRIES = 3
-"""Of these turns, the most likely are tried."""
+"""How many of these turns, the most likely ones, are tried."""
 SMALL = 60
 """Height in pixels of the images that guesses are compared with."""
 
@@ -40,7 +40,7 @@ How = Literal["start", "followed", "found again", "lost"]
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
+class TrackedFrame:
     """What became of a frame.
 
     frame: At the pose that was found. A lost frame stands where it was guessed to be, which means nothing.
@@ -61,7 +61,7 @@ class Followed:
 
 def follow(
     frames: Iterable[Frame], memory: SpatialMemory, *, tracker: PoseTracker | None = None
-) -> Iterator[Followed]:
+) -> Iterator[TrackedFrame]:
     """Track frames of unknown poses against a memory, and store each where it was found.
 
     Each frame is guessed to move on as the last two did, then to stand where the last did, then to have turned from there
@@ -79,7 +79,7 @@ def follow(
         tracker: Confirms and corrects guesses; None takes :class:`ProjectiveIcp`.
 
     Yields:
-        A :class:`Followed` for every frame.
+        A :class:`TrackedFrame` for every frame.
 
     Raises:
         FrameError: A frame without depth.
@@ -107,19 +107,19 @@ def follow(
         if frame.depth is None:
             raise FrameError("follow aligns depth, and a frame has none; estimate it first")
         if not len(memory.keyframes):
-            yield Followed(frame, "start", memory.store(frame))
+            yield TrackedFrame(frame, "start", memory.store(frame))
             before = [frame.camera.c2w]
             continue
         near = _track_from_motion(tracker, frame, before, memory)
         camera = _track_from_keyframes(tracker, frame, memory) if near is None else near
         if camera is None:
-            yield Followed(frame.moved(before[-1]) if before else frame, "lost")
+            yield TrackedFrame(frame.moved(before[-1]) if before else frame, "lost")
             before = before[-1:]
             continue
         before = [*before[-1:], camera.c2w] if near is not None else [camera.c2w]
         found = frame.moved(camera.c2w)
         how: How = "found again" if near is None else "followed"
-        yield Followed(found, how, memory.store(found))
+        yield TrackedFrame(found, how, memory.store(found))
 
 
 def _track_from_motion(

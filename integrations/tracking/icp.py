@@ -28,7 +28,7 @@ class ProjectiveIcp:
 
     Gauss-Newton with Tukey's weights on two residuals with projective association: the distances to the map's planes,
     relative to depth, and the differences in brightness (:mod:`spmem.integrations.tracking.alignment` names the papers).
-    At each image size the map is rendered anew from the pose so far. In motions that neither holds, as along a wall of
+    At each image size the map is rendered again from the pose so far. In motions that neither holds, as along a wall of
     one colour, the pose keeps the guess.
 
     Args:

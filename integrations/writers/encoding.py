@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spmem.errors import InputError, MissingExtraError
 
 CRF = 16
-"""Of H.264. Frames of a procedural house, 320x240, came back off by 3.1 of 255 on average, the halved colour included."""
+"""Constant rate factor of H.264. Frames of a procedural house, 320x240, came back off by 3.1 of 255 on average, the halved colour included."""
 
 
 class Codec(NamedTuple):

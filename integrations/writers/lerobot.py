@@ -58,7 +58,7 @@ def write_lerobot(
 
     Args:
         folder: Appears whole or not at all.
-        episodes: Of frames of one size, in one video. Times become frame numbers over ``fps``, as the format has it.
+        episodes: Episodes of frames of one size, in one video. Times become frame numbers over ``fps``, as the format has it.
         fps: Whole frames a second.
         camera: The video's feature. Poses and intrinsics are the features ``observation.camera_pose`` (16 numbers,
             camera-to-world with OpenCV axes) and ``observation.camera_intrinsics`` (fx, fy, cx, cy): the format has none.
@@ -97,7 +97,7 @@ class _Rows:
         self.place, self.fps, self.depth_scale = place, fps, depth_scale
         self.columns: dict[str, list[NDArray[Any]]] = {}
         self.lengths: list[int] = []
-        self.named: list[str] = []
+        self.task_names: list[str] = []
         self.tasks: dict[str, int] = {}
         self.size = (0, 0)
         self.has_depth = False
@@ -154,12 +154,12 @@ class _Rows:
         for name, values in table.items():
             self.columns.setdefault(name, []).append(values)
         self.lengths.append(n)
-        self.named.append(episode.task)
+        self.task_names.append(episode.task)
 
     def statistics(self, camera: str, episode: int | None = None) -> dict[str, Any]:
         """Minimum, maximum, mean, deviation and count of every feature; colour in [0, 1] with channels first."""
         which = slice(None) if episode is None else slice(episode, episode + 1)
-        told: dict[str, dict[str, Any]] = {
+        statistics: dict[str, dict[str, Any]] = {
             name: _summarize_column(np.concatenate(parts[which]))
             for name, parts in self.columns.items()
         }
@@ -167,11 +167,11 @@ class _Rows:
         mean = colours[:, 2].mean(0)
         deviation = np.sqrt(np.maximum(colours[:, 3].mean(0) - mean**2, 0))
         values = (colours[:, 0].min(0), colours[:, 1].max(0), mean, deviation)
-        told[camera] = {
+        statistics[camera] = {
             name: [[[float(v)]] for v in value]
             for name, value in zip(("min", "max", "mean", "std"), values, strict=True)
         } | {"count": [len(colours)]}
-        return told
+        return statistics
 
 
 def _check_column(name: str, values: Any, n: int) -> NDArray[Any]:
@@ -213,7 +213,7 @@ def _write_episodes(place: Path, written: _Rows, camera: str) -> None:
     for number, n in enumerate(written.lengths):
         row: dict[str, Any] = {
             "episode_index": number,
-            "tasks": [written.named[number]],
+            "tasks": [written.task_names[number]],
             "length": n,
             "data/chunk_index": 0,
             "data/file_index": 0,

@@ -25,8 +25,8 @@ def write_realestate10k(
     Args:
         folder: Appears whole or not at all: ``NAME.txt`` and ``NAME/TIMESTAMP.png``. The format has no depth.
         frames: Frames or keyframes with times.
-        url: Of the video, the file's first line.
-        name: Of the clip.
+        url: Address of the video, the file's first line.
+        name: Name of the clip.
         overwrite: Replace all that is in the folder.
 
     Timestamps are whole microseconds; intrinsics are shares of the image's size, both they and the poses with 9 decimals.

@@ -31,7 +31,7 @@ def write_video(
             in the video's order) and, where frames have it, ``depth/`` of 16-bit PNG.
         frames: Frames or keyframes of one size. Those with depth must all have it.
         fps: Frames a second. The video is evenly spaced; each frame's own time is in the JSON.
-        name: Of the video.
+        name: Name of the video.
         lossless: H.264 without loss (4:4:4, RGB), which not every player reads; otherwise 4:2:0 at high quality, and an even
             width and height are wanted.
         depth_scale: World units of one step of the depth images, at most half of which is lost.

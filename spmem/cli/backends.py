@@ -1,4 +1,4 @@
-"""The backends that spmem can use, each with a tiny piece of real work that tells whether it works here."""
+"""The backends that spmem can use, each with a tiny piece of real work that checks whether it works here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Check(NamedTuple):
-    """A backend: what it is for, how it is installed, and a tiny piece of its work that tells what it found."""
+    """A backend: what it is for, how it is installed, and a tiny piece of its work that reports what it found."""
 
     name: str
     distributions: tuple[str, ...]
@@ -17,7 +17,7 @@ class Check(NamedTuple):
     work: Callable[[], str]
 
 
-class NotHere(Exception):
+class BackendUnavailable(Exception):
     """The package is installed, and this machine or build lacks what it needs."""
 
 
@@ -32,7 +32,7 @@ def _check_cuda() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise NotHere("no CUDA device" if torch.version.cuda else "torch is a CPU build")
+        raise BackendUnavailable("no CUDA device" if torch.version.cuda else "torch is a CPU build")
     assert float(torch.eye(3, device="cuda").inverse().sum()) == 3
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
@@ -62,7 +62,7 @@ def _faiss_gpu() -> str:
     import numpy as np
 
     if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
-        raise NotHere("this build of faiss has no GPU, or the machine has none")
+        raise BackendUnavailable("this build of faiss has no GPU, or the machine has none")
     index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, faiss.IndexFlatIP(8))
     index.add(np.eye(8, dtype=np.float32))
     assert index.search(np.eye(8, dtype=np.float32), 1)[1].ravel().tolist() == list(range(8))

@@ -86,6 +86,6 @@ def consistency(
     rows, shown = consistency(generator, scope)
     strips(shown, out)
     curves(rows, out)
-    told = [*summary(rows), *drift(rows)]
-    (out / "consistency.md").write_text(markdown([*told, *aims(rows)]), encoding="utf-8")
-    print_report(told + (rows if as_json else []), aims(rows), as_json=as_json)
+    summaries = [*summary(rows), *drift(rows)]
+    (out / "consistency.md").write_text(markdown([*summaries, *aims(rows)]), encoding="utf-8")
+    print_report(summaries + (rows if as_json else []), aims(rows), as_json=as_json)

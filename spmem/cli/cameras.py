@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spmem.memory import SpatialMemory
 
 
-def like(memory: SpatialMemory, width: int | None = None, height: int | None = None) -> Camera:
+def lens_like(memory: SpatialMemory, width: int | None = None, height: int | None = None) -> Camera:
     """A camera as the memory's first keyframe has it, in other pixels where they are given.
 
     One given side keeps the proportions.
@@ -47,7 +47,7 @@ def along_keyframes(memory: SpatialMemory, lens: Camera, count: int) -> Camera:
     return Camera(lens.K, geometry.interpolate(poses, at), width=lens.width, height=lens.height)
 
 
-def around(memory: SpatialMemory, lens: Camera, count: int) -> Camera:
+def circle_scene(memory: SpatialMemory, lens: Camera, count: int) -> Camera:
     """Cameras ``[count]`` on a circle, looking at its middle: the point nearest to all keyframes' optical axes.
 
     The circle has the keyframes' median distance from that point and their median height, and stands upright by the
@@ -61,8 +61,8 @@ def around(memory: SpatialMemory, lens: Camera, count: int) -> Camera:
     # intersection); the second term keeps parallel axes solvable.
     across = torch.eye(3) - ahead[:, :, None] * ahead[:, None, :]
     system = across.sum(0) + 1e-3 * len(cameras) * torch.eye(3)
-    wanted = (across @ position[:, :, None]).sum(0)[:, 0] + 1e-3 * position.sum(0)
-    middle = torch.linalg.solve(system, wanted)
+    right_side = (across @ position[:, :, None]).sum(0)[:, 0] + 1e-3 * position.sum(0)
+    middle = torch.linalg.solve(system, right_side)
     down = torch.nn.functional.normalize(cameras.c2w[:, :3, 1].mean(0), dim=0)
     offset = position - middle
     low = (offset @ down).median()

@@ -17,7 +17,7 @@ from spmem.worlds.house import FRAME_RATE
 
 ROOMS = 3
 HELD = 10
-"""Of the way out each tenth frame is held back, to be asked about."""
+"""Every tenth frame of the way out is held back, to be asked about."""
 OUT = 0.6
 """Share of a data set that is the way out."""
 

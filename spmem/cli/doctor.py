@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from spmem.cli.backends import CHECKS, Check, NotHere
+from spmem.cli.backends import CHECKS, BackendUnavailable, Check
 from spmem.cli.shell import Json
 from spmem.evaluation.printing import print_json
 
@@ -37,9 +37,9 @@ def _examine_backend(check: Check) -> dict[str, Any]:
     report["version"] = _find_version(check)
     try:
         return report | {"works": True, "detail": check.work(), "install": None}
-    except NotHere as error:
+    except BackendUnavailable as error:
         detail = str(error)
-    except Exception as error:  # whatever a broken installation does, it is told and not raised
+    except Exception as error:  # whatever a broken installation does, it is reported and not raised
         detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return report | {"detail": detail, "install": check.install}
 

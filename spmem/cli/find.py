@@ -40,9 +40,9 @@ def find(
     from spmem.opening import open as open_memory
 
     where = _parse_where(time, region)
-    asked = None if image is None else _read_image(image)
+    example = None if image is None else _read_image(image)
     with open_memory(memory, mode="r", embedder=embedder) as opened:
-        found = opened.find(image=asked, text=text, where=where, k=k)
+        found = opened.find(image=example, text=text, where=where, k=k)
         if out is not None:
             from spmem.pictures import found_sheet, save
 
@@ -97,10 +97,10 @@ def _print_matches(found: list[Match], out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    things: list[Any] = list(found[0].by) if found else []
-    table = Table("keyframe", "time", "score", *things)
+    parts: list[Any] = list(found[0].by) if found else []
+    table = Table("keyframe", "time", "score", *parts)
     for one in found:
-        by = [f"{one.by[thing]:.3f}" for thing in things]
+        by = [f"{one.by[thing]:.3f}" for thing in parts]
         table.add_row(str(one.keyframe.id), f"{one.keyframe.time:.2f} s", f"{one.score:.3f}", *by)
     console = Console()
     console.print(table)

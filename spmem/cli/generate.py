@@ -36,7 +36,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate video side by side: the truth, with memory, without memory."""
-    from spmem.evaluation.consistency import FULL, measured, play
+    from spmem.evaluation.consistency import FULL, measure_play, play
     from spmem.evaluation.journeys import FAMILIES, journey
     from spmem.integrations.reference.generator import ReferenceGenerator
     from spmem.pictures import rgb_image, write_video
@@ -64,16 +64,16 @@ def generate(
     video = write_video(out, images(), fps=fps)
     psnr = {}
     for one in played:
-        values = [row["psnr_revisited"] for row in measured(one)]
+        values = [row["psnr_revisited"] for row in measure_play(one)]
         known = [value for value in values if value == value]
         psnr[one.control] = sum(known) / len(known) if known else float("nan")
     if as_json:
         print_json({"video": str(video), "psnr_revisited": psnr})
     else:
-        told = {
+        lines = {
             f"PSNR, revisited pixels, {name}": f"{value:.1f} dB" for name, value in psnr.items()
         }
         print_table(
             f"{path}, house {seed}: truth | memory | recent frames alone",
-            told | {"video": str(video)},
+            lines | {"video": str(video)},
         )

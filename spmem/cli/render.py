@@ -55,11 +55,11 @@ def render(
         if name not in PANELS:
             raise UnknownNameError("panel", name, PANELS)
     with open_memory(memory, mode="r") as opened:
-        lens = cameras.like(opened, width, height)
+        lens = cameras.lens_like(opened, width, height)
         if path == "keyframes":
             way = cameras.along_keyframes(opened, lens, frames)
         elif path == "orbit":
-            way = cameras.around(opened, lens, frames)
+            way = cameras.circle_scene(opened, lens, frames)
         else:
             way = cameras.read_path(Path(path), lens)
         coverage: list[float] = []

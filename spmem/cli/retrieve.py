@@ -34,7 +34,7 @@ def retrieve(
     as_json: Json = False,
 ) -> None:
     """Find the keyframes to look at for cameras, and how much of their view memory covers."""
-    from spmem.cli.cameras import like, read_path
+    from spmem.cli.cameras import lens_like, read_path
     from spmem.opening import open as open_memory
     from spmem.where import Where
 
@@ -43,11 +43,11 @@ def retrieve(
     with open_memory(memory, mode="r") as opened:
         if camera is None:
             assert frame is not None
-            asked, where = opened.keyframes[frame].camera[None], Where(exclude=[frame])
+            cameras, where = opened.keyframes[frame].camera[None], Where(exclude=[frame])
         else:
-            asked, where = read_path(camera, like(opened)), None
+            cameras, where = read_path(camera, lens_like(opened)), None
         # What the last session happened to look at last is of no concern to who asks here.
-        found = opened.retrieve(asked, k=k, method=method, where=where, given=())
+        found = opened.retrieve(cameras, k=k, method=method, where=where, given=())
         if out is not None:
             from spmem.pictures import contact_sheet, save
 

@@ -26,8 +26,8 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring ``--debug`` to the front."""
-        wanted = ["--debug"] if "--debug" in args else []
-        return super().parse_args(ctx, wanted + [arg for arg in args if arg != "--debug"])
+        requested = ["--debug"] if "--debug" in args else []
+        return super().parse_args(ctx, requested + [arg for arg in args if arg != "--debug"])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -44,8 +44,8 @@ class Commands(TyperGroup):
                 raise typer.Exit(1) from None
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"spmem {__version__}")
         raise typer.Exit
 

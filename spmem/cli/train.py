@@ -88,7 +88,7 @@ def train(
         path = out / "episodes.zarr"
         if rank == 0 and not path.exists():
             pixels = model.config.size
-            _write_episodes(
+            _write_training_episodes(
                 path,
                 _iterate_walk_episodes(walk, stride, pixels)
                 if walk
@@ -177,7 +177,7 @@ def _iterate_walk_episodes(walks: list[Path], stride: int, size: int) -> Iterato
         yield from in_walk(frames, size=size, stride=stride)
 
 
-def _write_episodes(path: Path, episodes: Iterator[TrainingEpisode]) -> None:
+def _write_training_episodes(path: Path, episodes: Iterator[TrainingEpisode]) -> None:
     """The episodes to train on, written whole or not at all."""
     import os
     import shutil

@@ -30,7 +30,7 @@ MET, LEFT = 0.25, 0.05
 class Answer:
     """What memory answered about one frame. Shares are of pixels; true ones come from exact depth alone.
 
-    row: Of the course.
+    row: Row of the course.
     revisit: The way out saw it, the view was left, and came again.
     away: Seconds since a stored frame last met the place; NaN where none did.
     seen: Share that stored frames really saw.
@@ -133,12 +133,12 @@ class Trial:
 
 def summary(answers: list[Answer]) -> dict[str, Any]:
     """How many, the means of their shares and the medians of their errors; None where there are none."""
-    told: dict[str, Any] = {"frames": len(answers)}
+    figures: dict[str, Any] = {"frames": len(answers)}
     for name in ("seen", "coverage", "recalled", "shown"):
-        told[name] = _reduce_known([getattr(answer, name) for answer in answers], np.mean)
+        figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.mean)
     for name in ("depth_error", "psnr", "seconds"):
-        told[name] = _reduce_known([getattr(answer, name) for answer in answers], np.median)
-    return told
+        figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.median)
+    return figures
 
 
 def _reduce_known(values: list[float], how: Callable[[list[float]], Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: is a memory whole, its map anew, its commits."""
+"""``spmem verify``, ``spmem rebuild`` and ``spmem history``: checks a memory, rebuilds its map, lists its commits."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ Branch = Annotated[str, typer.Option(help="The line of history.")]
 def verify(
     memory: Memory,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Make anew what can be made from the keyframes.")
+        bool, typer.Option("--repair", help="Rebuild what can be made from the keyframes.")
     ] = False,
     branch: Branch = "main",
     as_json: Json = False,
 ) -> None:
     """Read everything that a memory holds and say what is wrong; the exit code is 1 where something stays wrong."""
+    from contextlib import closing
+
     from rich.progress import track
 
     from spmem import verification
     from spmem.opening import open_store
     from spmem.protocols import CommittingStore
 
-    bank = open_store(memory, "a" if repair else "r", branch=branch)
-    parts = len(bank) + 7
-    checks = verification.flaws(bank)
-    steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
-    found = [flaw for flaw in steps if flaw is not None]
-    left = verification.repair(bank, found) if repair else found
-    if repair and len(left) < len(found) and isinstance(bank, CommittingStore):
-        bank.commit("made again what was damaged")
-    keyframes = len(bank)
-    bank.close()
+    with closing(open_store(memory, "a" if repair else "r", branch=branch)) as bank:
+        parts = len(bank) + 7
+        checks = verification.flaws(bank)
+        steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
+        found = [flaw for flaw in steps if flaw is not None]
+        left = verification.repair(bank, found) if repair else found
+        if repair and len(left) < len(found) and isinstance(bank, CommittingStore):
+            bank.commit("made again what was damaged")
+        keyframes = len(bank)
     answer = {
         "memory": str(memory),
         "keyframes": keyframes,
@@ -61,7 +62,7 @@ def verify(
 
 
 def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
-    """Fuse the map anew from the keyframes; frames that did not become keyframes are not in it then."""
+    """Fuse the map again from the keyframes alone: other frames are no longer in it."""
     from spmem.opening import open as open_memory
 
     with open_memory(memory, branch=branch) as opened:
@@ -88,8 +89,8 @@ def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
     commits, branches, tags = bank.snapshots(), list(bank.branches()), bank.tags()
     bank.close()
     if as_json:
-        told: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
-        print_json(told | {"tags": tags, "snapshots": [vars(one) for one in commits]})
+        listing: dict[str, Any] = {"memory": str(memory), "branch": branch, "branches": branches}
+        print_json(listing | {"tags": tags, "snapshots": [vars(one) for one in commits]})
         return
     names = {id: name for name, id in tags.items()}
     rows = {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.config import MemoryConfig
-from spmem.evaluation.sight import seen, sight_of
+from spmem.evaluation.sight import seen_masks, sight_of
 from spmem.opening import open as open_memory
 from spmem.worlds import House, walk
 from spmem.worlds.freespace import WalkableSpace, free_space
@@ -48,9 +48,9 @@ def calibration(
         seeds: One house each.
         stored: Frames stored of a walk.
         queries: Cameras asked about, in each house.
-        width: Of all images, in pixels.
-        height: Of all images, in pixels.
-        config: Of the memory; None takes the defaults.
+        width: Width of all images, in pixels.
+        height: Height of all images, in pixels.
+        config: Configuration of the memory; None takes the defaults.
 
     Returns:
         Rows of ``world`` (the seed), ``where`` (``walked`` or ``other`` rooms), ``coverage`` as memory says, and
@@ -73,8 +73,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Example:
         >>> rows = [{"world": w, "where": "other", "coverage": 0.5, "seen": s} for w, s in ((0, 0.4), (1, 0.6))]
-        >>> told = summary(rows)
-        >>> round(told["mean absolute error"], 3), round(told["bias"], 3)
+        >>> errors = summary(rows)
+        >>> round(errors["mean absolute error"], 3), round(errors["bias"], 3)
         (0.1, 0.0)
     """
     off = np.array([row["coverage"] - row["seen"] for row in rows])
@@ -94,7 +94,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def reliability(rows: Sequence[dict[str, Any]], bins: int = 10) -> list[dict[str, Any]]:
-    """Of the queries whose claimed coverage falls into each bin: how many, mean claim, mean truth.
+    """The queries whose claimed coverage falls into each bin: how many, mean claim, mean truth.
 
     Example:
         >>> rows = [{"coverage": 0.05, "seen": 0.1}, {"coverage": 1.0, "seen": 0.9}]
@@ -127,7 +127,7 @@ def _measure_world(
         for frame in house.frames(way):
             memory.store(frame)
         claimed = memory.retrieve(cameras, k=0, method="none", given=()).coverage
-    masks = seen(sight_of(house, cameras), sight_of(house, way)).any(1)
+    masks = seen_masks(sight_of(house, cameras), sight_of(house, way)).any(1)
     true = masks.float().mean((1, 2))
     return [
         {"world": seed, "where": where[i], "coverage": float(claimed[i]), "seen": float(true[i])}
@@ -169,8 +169,8 @@ def _sample_eye(
 
 
 if __name__ == "__main__":
-    told = [int(word) for word in sys.argv[1:]]
-    worlds, first = told[0] if told else 60, told[1] if len(told) > 1 else 0
+    numbers = [int(word) for word in sys.argv[1:]]
+    worlds, first = numbers[0] if numbers else 60, numbers[1] if len(numbers) > 1 else 0
     rows = calibration(range(first, first + worlds))
     for line in (summary(rows), *reliability(rows)):
         sys.stdout.write(f"{line}\n")

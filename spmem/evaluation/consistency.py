@@ -51,11 +51,11 @@ FEW = 0.005
 class Scope:
     """How much is measured.
 
-    families: Of journeys.
-    seeds: Of held-out houses, as many for each family; no two families share one.
+    families: Families of journeys.
+    seeds: Seeds of held-out houses, as many for each family; no two families share one.
     chunks: Generated, of four frames.
     controls: Names of :data:`CONTROLS`, and of :data:`AMONG_MOVERS` where things move.
-    rules: Of retrieval, each as one more control with full memory.
+    rules: Rules of retrieval, each as one more control with full memory.
     moving: Things that move in each house.
     rewrite: Whether memory takes all that is generated, as ``rollout(rewrite=True)``.
     matches: Whether keypoints are matched (needs OpenCV).
@@ -106,7 +106,7 @@ class Scope:
 
 
 @dataclass(frozen=True, eq=False)
-class Played:
+class PlayedJourney:
     """A journey as it was generated under a control."""
 
     journey: Journey
@@ -114,7 +114,7 @@ class Played:
     rgb: Float[Tensor, "a h w 3"]
     depth: Float[Tensor, "a h w"]
     memory_share: float
-    """Of the time, what storing and retrieving took."""
+    """Share of the time that storing and retrieving took."""
 
 
 def play(
@@ -125,12 +125,12 @@ def play(
     method: str | None = None,
     wrong: Journey | None = None,
     rewrite: bool = False,
-) -> Played:
+) -> PlayedJourney:
     """Give a memory the journey's first frames (another's, but for the last ones, if ``wrong``), and generate on.
 
     ``method`` and ``rewrite`` are those of :func:`spmem.rollout`.
     """
-    watched = _Watched(generator)
+    watched = _TimedGenerator(generator)
     history = generator.model.config.history
     segmenter = "depth-change" if control == FOUND else None
     with open_memory(config=MemoryConfig(check_poses=False), segmenter=segmenter) as memory:
@@ -158,10 +158,10 @@ def play(
     frames = [frame for chunk in made for frame in chunk.frames]
     depth = torch.stack([frame.depth for frame in frames if frame.depth is not None])
     share = 1 - watched.seconds / took
-    return Played(trip, control, torch.stack([f.rgb_float() for f in frames]), depth, share)
+    return PlayedJourney(trip, control, torch.stack([f.rgb_float() for f in frames]), depth, share)
 
 
-class _Watched:
+class _TimedGenerator:
     """Counts the seconds in which the generator works."""
 
     def __init__(self, generator: ReferenceGenerator) -> None:
@@ -180,8 +180,8 @@ class _Watched:
         return made
 
 
-def measured(
-    played: Played,
+def measure_play(
+    played: PlayedJourney,
     *,
     structure: bool = False,
     matcher: Matcher | None = None,
@@ -231,17 +231,17 @@ def measured(
 
 def consistency(
     generator: ReferenceGenerator, scope: Scope | None = None
-) -> tuple[list[dict[str, Any]], list[list[Played]]]:
+) -> tuple[list[dict[str, Any]], list[list[PlayedJourney]]]:
     """Play every journey under every control.
 
     Returns:
-        The rows of :func:`measured`, and what was played of the first two journeys of each family.
+        The rows of :func:`measure_play`, and what was played of the first two journeys of each family.
     """
     scope = scope or Scope()
     matcher = Matcher() if scope.matches else None
     lpips = load(scope.lpips) if scope.lpips else None
     rows: list[dict[str, Any]] = []
-    shown: list[list[Played]] = []
+    shown: list[list[PlayedJourney]] = []
     apart = len(scope.families)  # no two families share a house
     houses = {
         family: [apart * seed + i for seed in scope.seeds]
@@ -261,7 +261,7 @@ def consistency(
         for rule in scope.rules:
             name = RULE + rule
             played.append(play(generator, trip, name, method=rule, rewrite=scope.rewrite))
-        looks = partial(measured, structure=True, matcher=matcher, lpips=lpips)
+        looks = partial(measure_play, structure=True, matcher=matcher, lpips=lpips)
         rows += [row for one in played for row in looks(one)]
         if seed in houses[family][:2]:
             shown.append(played)

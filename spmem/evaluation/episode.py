@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.evaluation.sight import Sight, seen, warped
+from spmem.evaluation.sight import Sight, seen_masks, warp_colours
 from spmem.types import Frame
 from spmem.worlds.house import FRAME_RATE
 
@@ -31,8 +31,8 @@ class Size:
 
     frames: Stored.
     targets: At most.
-    width: Of the images, in pixels.
-    height: Of the images, in pixels.
+    width: Width of the images, in pixels.
+    height: Height of the images, in pixels.
     """
 
     frames: int = 120
@@ -47,7 +47,7 @@ class Target:
 
     sight: What they will see, thinned by ``THIN``.
     saw: ``[N, P]``, which of the target's P revisitable pixels each of the episode's N frames truly saw.
-    again: ``[T * H * W]``, which of all pixels of ``sight`` those are.
+    revisitable: ``[T * H * W]``, which of all pixels of ``sight`` those are.
     time: Seconds of the first camera.
     gap: Frames since one last saw the place.
     """
@@ -55,14 +55,14 @@ class Target:
     cameras: Camera
     sight: Sight
     saw: Bool[Tensor, "n p"]
-    again: Bool[Tensor, " q"]
+    revisitable: Bool[Tensor, " q"]
     time: float
     gap: int
 
     def known(self, mask: Bool[Tensor, "t h w"]) -> tuple[float, float]:
-        """Of its pixels that have depth: the share that a mask of its cameras' images claims, and that some frame saw."""
+        """Shares of its pixels with depth: claimed by a mask of its cameras' images, and seen by some frame."""
         claimed, has = mask[:, THIN // 2 :: THIN, THIN // 2 :: THIN], self.sight.depth > 0
-        seen = self.again.view_as(has)[has]
+        seen = self.revisitable.view_as(has)[has]
         return float(claimed[has].float().mean()), float(seen.float().mean())
 
     @property
@@ -70,11 +70,15 @@ class Target:
         """The revisitable pixels' colours, 0..1."""
         if self.sight.rgb is None:
             raise ValueError("the episode has no colours")
-        return self.sight.rgb.flatten(0, 2)[self.again]
+        return self.sight.rgb.flatten(0, 2)[self.revisitable]
 
     def colours(self, sight: Sight, rows: Sequence[int]) -> dict[int, Float[Tensor, "p 3"]]:
         """The revisitable pixels' colours as some rows of ``sight``, of the stored frames, have them; 0..1."""
-        shown = warped(self.sight, sight.part(rows)).movedim(1, 0).flatten(1, 3)[:, self.again]
+        shown = (
+            warp_colours(self.sight, sight.part(rows))
+            .movedim(1, 0)
+            .flatten(1, 3)[:, self.revisitable]
+        )
         return dict(zip(rows, shown, strict=True))
 
 
@@ -102,23 +106,23 @@ def episode(
     Single cameras and runs of :data:`LONG` take turns.
     """
     thin = later.thinned(THIN)
-    saw, valid = seen(thin, sight).flatten(2), (thin.depth > 0).flatten(1)
-    again = saw.any(1)
-    share = again.sum(1) / valid.sum(1).clamp(min=1)
+    saw, valid = seen_masks(thin, sight).flatten(2), (thin.depth > 0).flatten(1)
+    revisitable = saw.any(1)
+    share = revisitable.sum(1) / valid.sum(1).clamp(min=1)
     targets: list[Target] = []
     starts = torch.nonzero(share >= REVISIT)[:, 0].tolist()
     picked = np.linspace(0, len(starts), count, endpoint=False).astype(int).tolist()
     for start in dict.fromkeys(starts[i] for i in picked if starts):
         length = LONG if len(targets) % 2 else 1
         run = torch.arange(start, min(start + length, len(later)))
-        there = torch.cat([saw[i][:, again[i]] for i in run.tolist()], 1)
+        there = torch.cat([saw[i][:, revisitable[i]] for i in run.tolist()], 1)
         when = len(frames) + start
         targets.append(
             Target(
                 later.cameras[run],
                 thin.part(run),
                 there,
-                again[run].flatten(),
+                revisitable[run].flatten(),
                 when / FRAME_RATE,
                 when - _find_last_visit(there),
             )

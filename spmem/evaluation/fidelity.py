@@ -21,8 +21,8 @@ def psnr(error: Float[Tensor, "t h w"], mask: Bool[Tensor, "t h w"], least: floa
     """dB, the mean over frames that have at least this share of their pixels in the mask; NaN where none has."""
     count = mask.flatten(1).sum(1)
     mean = (error * mask).flatten(1).sum(1) / count.clamp(min=1)
-    told = (-10 * torch.log10(mean.clamp(min=1e-6)))[count >= least * mask[0].numel()]
-    return float(told.mean()) if len(told) else float("nan")
+    decibels = (-10 * torch.log10(mean.clamp(min=1e-6)))[count >= least * mask[0].numel()]
+    return float(decibels.mean()) if len(decibels) else float("nan")
 
 
 def ssim(a: Float[Tensor, "t h w 3"], b: Float[Tensor, "t h w 3"]) -> Float[Tensor, ""]:

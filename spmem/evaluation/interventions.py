@@ -14,7 +14,7 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.evaluation.episode import BenchEpisode, Target
 from spmem.evaluation.measures import coverage
-from spmem.evaluation.sight import Sight, seen
+from spmem.evaluation.sight import Sight, seen_masks
 from spmem.opening import open as open_memory
 from spmem.types import Frame
 from spmem.worlds import DepthNoise
@@ -32,7 +32,7 @@ SCALES = (0.95, 0.98, 1.02, 1.05)
 def interventions(
     made: BenchEpisode, other: BenchEpisode, methods: Sequence[str] = METHODS
 ) -> list[dict[str, Any]]:
-    """Ask for the episode's targets, of memories of :func:`tampered` frames.
+    """Ask for the targets of the episode, from each of the memories of :func:`tampered_memories`.
 
     Answers are judged by what the frames chosen truly show from where they truly were. Where the memory is of another
     world, that is what its geometry happens to have in common with this one: all floors lie at one height.
@@ -41,8 +41,8 @@ def interventions(
         A row for each memory, target and rule: ``coverage`` of the revisitable pixels by four keyframes, and
         ``claimed``, the share of the target's pixels that the memory says it knows (the same for all rules).
     """
-    told: list[dict[str, Any]] = []
-    for name, frames in tampered(made, other):
+    results: list[dict[str, Any]] = []
+    for name, frames in tampered_memories(made, other):
         truth = other.sight if frames is other.frames else None
         with open_memory() as memory:
             ids = [memory.store(frame) for frame in frames]
@@ -54,7 +54,7 @@ def interventions(
                         target.cameras, k=K, method=method, given=(), time=target.time, seed=number
                     )
                     chosen = [rows[keyframe.id] for keyframe in found.keyframes]
-                    told.append(
+                    results.append(
                         {
                             "scenes": made.family,
                             "seed": made.seed,
@@ -65,10 +65,12 @@ def interventions(
                             "claimed": float(found.coverage.mean()),
                         }
                     )
-    return told
+    return results
 
 
-def tampered(made: BenchEpisode, other: BenchEpisode) -> Iterator[tuple[str, Sequence[Frame]]]:
+def tampered_memories(
+    made: BenchEpisode, other: BenchEpisode
+) -> Iterator[tuple[str, Sequence[Frame]]]:
     """What each memory is called, and the frames that it is given; ``other`` is an episode in another world."""
     rng, scale = np.random.default_rng([made.seed, 9]), made.scale
     yield CORRECT, made.frames
@@ -89,7 +91,7 @@ def tampered(made: BenchEpisode, other: BenchEpisode) -> Iterator[tuple[str, Seq
 
 def _seen_from_elsewhere(target: Target, other: Sight) -> Bool[Tensor, "n p"]:
     """Which of the target's revisitable pixels the frames of another world would show, judged by depth alone."""
-    return seen(target.sight, other).transpose(0, 1).flatten(1)[:, target.again]
+    return seen_masks(target.sight, other).transpose(0, 1).flatten(1)[:, target.revisitable]
 
 
 def _jitter_pose(rng: np.random.Generator, frame: Frame, distance: float, angle: float) -> Frame:

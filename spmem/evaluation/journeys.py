@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from spmem.camera import Camera
-from spmem.evaluation.sight import Sight, seen
+from spmem.evaluation.sight import Sight, seen_masks
 from spmem.types import Frame
 from spmem.worlds import House, loop, reverse, rotate_and_return
 
@@ -67,19 +67,21 @@ def journey(
     )
     sight = Sight(way, view.depth, view.normal)
     ahead = sight.part(slice(given, None))
-    revisited = seen(ahead, sight.part(slice(given))).any(1)
+    revisited = seen_masks(ahead, sight.part(slice(given))).any(1)
     beyond = revisited.clone()
     for start in range(0, len(ahead), CHUNK):
         some = slice(start, start + CHUNK)
         recent = sight.part(slice(given + start - window, given + start))
-        beyond[some] &= ~seen(ahead.part(some), recent).any(1)
+        beyond[some] &= ~seen_masks(ahead.part(some), recent).any(1)
     moves = torch.isin(view.instance, torch.tensor(list(house.movers), dtype=torch.int32))
     movers = F.max_pool2d(moves.float()[:, None], 3, 1, 1)[:, 0] > 0
     covered = torch.zeros_like(revisited)
     if moving:
         still = house.hide(house.movers).render(way[:given])
         shown = Sight(way[:given], view.depth[:given] * ~movers[:given])
-        covered = (seen(ahead, Sight(way[:given], still.depth)) & ~seen(ahead, shown)).any(1)
+        covered = (
+            seen_masks(ahead, Sight(way[:given], still.depth)) & ~seen_masks(ahead, shown)
+        ).any(1)
     return Journey(family, seed, frames, given, revisited, beyond, movers, covered)
 
 

@@ -26,7 +26,7 @@ CONVOLUTIONS = {
 POOLED = (3, 6)
 """Before these, every second pixel is left, the largest of 3x3."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of the channels, in -1..1, that AlexNet was trained on."""
+"""Mean and deviation of the channels, in -1..1, that AlexNet was trained on."""
 HOW = 'safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors") makes it of a .pth'
 SMALLEST = 31
 """Pixels a side, for one pixel to be left at the end."""
@@ -63,13 +63,13 @@ class Lpips(nn.Module):
             )
         total = torch.zeros(len(a))
         for weight, p, q in zip(
-            self.weights, self._activations(a), self._activations(b), strict=True
+            self.weights, self._compute_activations(a), self._compute_activations(b), strict=True
         ):
             difference = (_normalize_channels(p) - _normalize_channels(q)) ** 2
             total += torch.einsum("tchw,c->thw", difference, weight).mean((1, 2))
         return total
 
-    def _activations(self, rgb: Float[Tensor, "t h w 3"]) -> list[Tensor]:
+    def _compute_activations(self, rgb: Float[Tensor, "t h w 3"]) -> list[Tensor]:
         """What each convolution answers, negative values cut off."""
         x = (2 * rgb.movedim(-1, 1) - 1 - self.shift) / self.scale
         answers = []
@@ -87,7 +87,7 @@ def load(files: Sequence[str | Path]) -> Lpips:
     Either way of publishing them is read: the two files of torchvision's AlexNet (``features.0.weight``, …) and of the
     authors' linear weights (``lin0.model.1.weight``, …), or one of the authors' whole network (``net.slice1.0.weight``, …,
     ``lin0.model.1.weight``, …), as safetensors. They are published as pickles, which spmem does not read:
-    ``safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors")`` writes one anew.
+    ``safetensors.torch.save_file(torch.load("alex.pth", weights_only=True), "alex.safetensors")`` writes one.
 
     Raises:
         FormatError: A file that holds no tensors, or weights that are missing or of another shape: another network's.
@@ -98,8 +98,8 @@ def load(files: Sequence[str | Path]) -> Lpips:
             _to_metric_key(key): value.float() for key, value in _read_tensors(Path(file)).items()
         }
     metric = Lpips()
-    wanted = metric.state_dict()
-    for name, old in wanted.items():
+    state = metric.state_dict()
+    for name, old in state.items():
         got = found.get(name)
         if got is not None and name.startswith("weights."):
             got = got.flatten()
@@ -111,8 +111,8 @@ def load(files: Sequence[str | Path]) -> Lpips:
                 f"{len(found)} tensors are {', '.join(sorted(found)[:3]) or 'none'}. Give AlexNet's weights and the linear "
                 "weights, in one file or two",
             )
-        wanted[name] = got
-    metric.load_state_dict(wanted)
+        state[name] = got
+    metric.load_state_dict(state)
     return metric.eval()
 
 

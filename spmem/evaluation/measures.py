@@ -28,16 +28,6 @@ class Gaps(NamedTuple):
     """Lost by the choice among the kept ones; below 0 where the choice beat the greedy one."""
 
 
-def revisitable(saw: Saw) -> Saw:
-    """Without the pixels that no frame saw.
-
-    Example:
-        >>> revisitable(torch.tensor([[1, 1, 0], [0, 1, 0]]).bool()).int().tolist()
-        [[1, 1], [0, 1]]
-    """
-    return saw[:, saw.any(0)]
-
-
 def coverage(saw: Saw, chosen: Sequence[int]) -> float:
     """Share of the pixels that the chosen frames saw; 0 where there are no pixels.
 
@@ -107,10 +97,10 @@ def recall(saw: Saw, chosen: Sequence[int], k: int, kept: Sequence[int]) -> floa
     """
     sees: list[int] = saw.sum(1).tolist()
     ranked = sorted((sees[row] for row in kept), reverse=True)[:k]
-    wanted = [count for count in ranked if count]
-    if not wanted:
+    counts = [count for count in ranked if count]
+    if not counts:
         return 1.0
-    return min(sum(sees[row] >= wanted[-1] for row in set(chosen)) / len(wanted), 1.0)
+    return min(sum(sees[row] >= counts[-1] for row in set(chosen)) / len(counts), 1.0)
 
 
 def any_hit(saw: Saw, chosen: Sequence[int], overlap: float = 0.25) -> float:
@@ -121,8 +111,8 @@ def any_hit(saw: Saw, chosen: Sequence[int], overlap: float = 0.25) -> float:
         >>> any_hit(saw, [0], 0.5), any_hit(saw, [0, 1], 0.5)
         (0.0, 1.0)
     """
-    wanted = max(overlap * saw.shape[1], 1)
-    return 1.0 if bool((saw[list(chosen)].sum(1) >= wanted).any()) else 0.0
+    least = max(overlap * saw.shape[1], 1)
+    return 1.0 if bool((saw[list(chosen)].sum(1) >= least).any()) else 0.0
 
 
 def redundancy(saw: Saw, chosen: Sequence[int]) -> float:

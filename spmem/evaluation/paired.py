@@ -45,13 +45,13 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     if any(control.startswith(RULE) for control in controls):
         return by_rule(rows)
     numbers = _present_measures(rows, (*PIXELS, "depth_error"))
-    told: list[Row] = []
+    table: list[Row] = []
     for family in families:
         for control in controls:
             means = _format_means(rows, control, numbers, family=family)
-            told.append({"family": family, "memory": control} | means)
+            table.append({"family": family, "memory": control} | means)
     for control in controls:
-        told.append(
+        table.append(
             {"all worlds": control} | _format_means(rows, control, _present_measures(rows, LOOKS))
         )
     for control in controls[1:]:
@@ -60,19 +60,23 @@ def summary(rows: Sequence[Row]) -> list[Row]:
             measure + UNITS.get(measure, ""): _format_gain(rows, control, measure, worlds)
             for measure in _present_measures(rows, GAINS)
         }
-        told.append({f"{FULL} less": control} | gains | {"worlds": str(worlds)})
-    return told
+        table.append({f"{FULL} less": control} | gains | {"worlds": str(worlds)})
+    return table
 
 
 def by_rule(rows: Sequence[Row]) -> list[Row]:
     """A row for each rule, the best first: means over all worlds, and by how much the default is better, in pairs."""
     measures = _present_measures(rows, (*PIXELS[1:], *LOOKS[1:]))
-    told = {c: _format_means(rows, c, measures) for c in _distinct_values(rows, "control")}
-    order = sorted(told, key=lambda c: -np.mean(list(per_world(rows, c, PIXELS[1]).values())))
+    means_by_control = {
+        c: _format_means(rows, c, measures) for c in _distinct_values(rows, "control")
+    }
+    order = sorted(
+        means_by_control, key=lambda c: -np.mean(list(per_world(rows, c, PIXELS[1]).values()))
+    )
     worlds = len(per_world(rows, FULL, PIXELS[1]))
     return [
         {"rule": DEFAULT if control == FULL else control.removeprefix(RULE)}
-        | told[control]
+        | means_by_control[control]
         | {
             f"{DEFAULT} less this, {measure.removeprefix('psnr_')}": ""
             if control == FULL
@@ -86,28 +90,28 @@ def by_rule(rows: Sequence[Row]) -> list[Row]:
 def drift(rows: Sequence[Row], measure: str = "psnr_revisited") -> list[Row]:
     """A row for each control: the measure by chunk, means and standard errors over worlds."""
     chunks = sorted({row["chunk"] for row in rows})
-    told = []
+    table = []
     for control in _distinct_values(rows, "control"):
         row = {f"{measure} by chunk": control}
         for chunk in chunks:
             row[str(chunk)] = _format_means(rows, control, (measure,), chunk=chunk)[measure]
-        told.append(row)
-    return told
+        table.append(row)
+    return table
 
 
 def aims(rows: Sequence[Row]) -> list[Row]:
     """The figures that were asked for, as far as their controls were played."""
     played = {row["control"] for row in rows}
-    told = []
+    figures = []
     if {FULL, NONE} <= played:
         gain = paired(rows, FULL, NONE, "psnr_beyond")
         if gain:
-            told.append(
+            figures.append(
                 aim("full over none, beyond context", _rounded_mean(gain), 6.0, "dB", "higher")
             )
     for control in ("projection only", "references only", "warped pixels only"):
         if control in played and (gain := paired(rows, FULL, control, "psnr_revisited")):
-            told.append(
+            figures.append(
                 aim(f"full over {control}, revisited", _rounded_mean(gain), 0.0, "dB", "higher")
             )
     for control, better in ((FULL, "higher"), ("recent only", "lower")):
@@ -117,14 +121,14 @@ def aims(rows: Sequence[Row]) -> list[Row]:
         )
         fell = [late[key] - early[key] for key in late if key in early]
         if fell:
-            told.append(
+            figures.append(
                 aim(f"last chunk less second, {control}", _rounded_mean(fell), -1.0, "dB", better)
             )
     shares = [row["memory_share"] for row in rows if row["control"] == FULL]
     if shares:
         ratio = float(np.mean([share / (1 - share) for share in shares]))
-        told.append(aim("store and retrieve, of a generation step", ratio, 0.1, "", "lower"))
-    return told
+        figures.append(aim("store and retrieve, of a generation step", ratio, 0.1, "", "lower"))
+    return figures
 
 
 def _format_means(rows: Sequence[Row], control: str, measures: Sequence[str], **kept: Any) -> Row:

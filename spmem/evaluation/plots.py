@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from spmem.evaluation import calibration
 from spmem.evaluation.report import error_of_mean
 from spmem.evaluation.retrieval import ORACLE
-from spmem.evaluation.tables import ALL, OURS, K, grouped, per_scene, rules
+from spmem.evaluation.tables import ALL, OURS, K, group_by_family, per_scene, rule_names
 from spmem.pictures.canvas import FAINT, PAPER, PATH, TEXT
 
 GRID = "#e5e7eb"
@@ -35,8 +35,8 @@ GAPS = (0, 10, 25, 50, 100, 150, 100_000)
 
 def bars(answers: Sequence[dict[str, Any]]) -> Figure:
     """Coverage@4 of every rule, a panel for each family; whiskers are standard errors over scenes."""
-    names = rules(answers)[::-1]
-    values = {rule: grouped(per_scene(answers, rule, "coverage", K)) for rule in names}
+    names = rule_names(answers)[::-1]
+    values = {rule: group_by_family(per_scene(answers, rule, "coverage", K)) for rule in names}
     families = [ALL, *(name for name in values[OURS] if name != ALL)]
     figure = Figure(figsize=(1.9 + 1.45 * len(families), 1.1 + 0.24 * len(names)), facecolor=PAPER)
     panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
@@ -63,8 +63,8 @@ def bars(answers: Sequence[dict[str, Any]]) -> Figure:
 
 def absence(answers: Sequence[dict[str, Any]]) -> Figure:
     """Coverage@4 and recall@4 against the frames since the place was last seen; errors over targets."""
-    asked = [row for row in answers if row["k"] == K]
-    names = [name for name in LINES if any(row["rule"] == name for row in asked)]
+    at_k = [row for row in answers if row["k"] == K]
+    names = [name for name in LINES if any(row["rule"] == name for row in at_k)]
     figure = Figure(figsize=(9.5, 3.6), facecolor=PAPER)
     panels = figure.subplots(1, 2)
     for axes, measure in zip(panels, ("coverage", "recall"), strict=True):
@@ -72,9 +72,7 @@ def absence(answers: Sequence[dict[str, Any]]) -> Figure:
             points: list[tuple[int, float, float]] = []
             for place, (low, high) in enumerate(pairwise(GAPS)):
                 part = [
-                    row[measure]
-                    for row in asked
-                    if row["rule"] == rule and low < row["gap"] <= high
+                    row[measure] for row in at_k if row["rule"] == rule and low < row["gap"] <= high
                 ]
                 if len(part) > 1:
                     points.append((place, float(np.mean(part)), error_of_mean(part)))
@@ -111,8 +109,8 @@ def reliability(claims: Sequence[dict[str, Any]]) -> Figure:
         [row["coverage"] for row in bins], [row["seen"] for row in bins],
         color=TEXT, marker="o", markersize=5, linewidth=1.4, label="means of tenths",
     )  # fmt: skip
-    told = calibration.summary(claims)
-    title = f"{told['queries']} cameras in {told['worlds']} houses: off by {told['mean absolute error']:.3f} on average"
+    errors = calibration.summary(claims)
+    title = f"{errors['queries']} cameras in {errors['worlds']} houses: off by {errors['mean absolute error']:.3f} on average"
     axes.set_title(title, fontsize=9.5, color=TEXT)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_xlabel("coverage that memory claims", fontsize=8.5, color=FAINT)

@@ -36,7 +36,7 @@ class Scope:
     methods: Rules by name, beside the oracle.
     changed: Scenes of each family, of which memory is tampered with.
     worlds: In which the claimed coverage is compared with the true one.
-    size: Of the scenes.
+    size: Size of the scenes.
     """
 
     seeds: int = 5
@@ -57,10 +57,10 @@ class Scope:
 class Findings:
     """All that was measured, one row a fact.
 
-    answers: Of each target, rule and k: the scene (``scenes``, ``seed``), ``gap``, the measures, and the target's ``claimed``
+    answers: One row for each target, rule and k: the scene (``scenes``, ``seed``), ``gap``, the measures, and the target's ``claimed``
         and ``seen``, see :meth:`spmem.evaluation.episode.Target.known`.
-    stores: Of each scene: frames, keyframes, bytes.
-    changes: Of each target of a tampered memory; see :func:`spmem.evaluation.interventions.interventions`.
+    stores: One row for each scene: frames, keyframes, bytes.
+    changes: One row for each target of a tampered memory; see :func:`spmem.evaluation.interventions.interventions`.
     claims: See :func:`spmem.evaluation.calibration.calibration`.
     """
 
@@ -135,8 +135,8 @@ def ask(
                     for row in _score_answers(memory, rows, target, colours, number, methods, ks)
                 ]
             stored = _describe_storage(memory, made)
-        held = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return answers, stored | {"kB on disk a keyframe": held / 1000 / stored["keyframes"]}
+        on_disk = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return answers, stored | {"kB on disk a keyframe": on_disk / 1000 / stored["keyframes"]}
 
 
 def store(memory: SpatialMemory, made: BenchEpisode) -> dict[int, int]:
@@ -166,15 +166,15 @@ def _score_answers(
             )
             seconds = perf_counter() - start
             chosen = [rows[keyframe.id] for keyframe in found.keyframes]
-            yield {"rule": method, "k": k, "ms": 1000 * seconds} | judged(
+            yield {"rule": method, "k": k, "ms": 1000 * seconds} | judge_answer(
                 target, chosen, k, kept, best, best_kept, colours
             )
-        yield {"rule": ORACLE, "k": k, "ms": float("nan")} | judged(
+        yield {"rule": ORACLE, "k": k, "ms": float("nan")} | judge_answer(
             target, best_kept, k, kept, best, best_kept, colours
         )
 
 
-def judged(
+def judge_answer(
     target: Target,
     chosen: list[int],
     k: int,

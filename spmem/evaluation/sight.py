@@ -67,14 +67,14 @@ def sight_of(house: House, cameras: Camera) -> Sight:
     return Sight(cameras, view.depth, view.normal, view.rgb.float() / 255)
 
 
-def seen(asked: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n h w"]:
+def seen_masks(targets: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n h w"]:
     """Which pixels of each of T sights each of N others saw too, occlusion included.
 
-    Depth is reprojected (:func:`spmem.testing.truth.covisibility`). Where the asked sights know their normals, a view
+    Depth is reprojected (:func:`spmem.testing.truth.covisibility`). Where the targets know their normals, a view
     from behind a surface did not see it: a wall may be thinner than ``tolerance`` is at a distance.
 
     Args:
-        asked: T sights.
+        targets: T sights.
         by: N sights.
         tolerance: Share of the depth.
 
@@ -82,34 +82,34 @@ def seen(asked: Sight, by: Sight, tolerance: float = 0.03) -> Bool[Tensor, "t n 
         >>> camera = Camera.from_fov(1.2, torch.eye(4), width=8, height=6)
         >>> wall = Sight(camera[None], torch.full((1, 6, 8), 2.0))
         >>> nearer = Sight(camera[None], torch.full((1, 6, 8), 1.0))
-        >>> [float(seen(wall, other).float().mean()) for other in (wall, nearer)]
+        >>> [float(seen_masks(wall, other).float().mean()) for other in (wall, nearer)]
         [1.0, 0.0]
     """
     masks = [
         covisibility(depth, camera, by.depth, by.cameras, tolerance).masks
-        for depth, camera in zip(asked.depth, asked.cameras, strict=True)
+        for depth, camera in zip(targets.depth, targets.cameras, strict=True)
     ]
     saw = torch.stack(masks)
-    if asked.normal is not None:
-        points = asked.cameras.unproject(asked.depth)
-        plane = (points * asked.normal).sum(-1)
-        side = torch.einsum("thwc,nc->tnhw", asked.normal, by.cameras.position)
+    if targets.normal is not None:
+        points = targets.cameras.unproject(targets.depth)
+        plane = (points * targets.normal).sum(-1)
+        side = torch.einsum("thwc,nc->tnhw", targets.normal, by.cameras.position)
         saw &= side > plane[:, None]
     return saw
 
 
-def warped(asked: Sight, by: Sight) -> Float[Tensor, "t n h w 3"]:
-    """The colour that each of N others has of each pixel of T asked sights, between its pixels bilinear.
+def warp_colours(targets: Sight, by: Sight) -> Float[Tensor, "t n h w 3"]:
+    """The colour that each of N others has of each pixel of T targets, between its pixels bilinear.
 
-    Pixels that :func:`seen` says it did not see have some colour too.
+    Pixels that :func:`seen_masks` says it did not see have some colour too.
 
     Args:
-        asked: T sights.
+        targets: T sights.
         by: N sights, with colours.
     """
     if by.rgb is None:
         raise ValueError("these sights have no colours")
-    points = asked.cameras.unproject(asked.depth)  # [t, h, w, 3]
+    points = targets.cameras.unproject(targets.depth)  # [t, h, w, 3]
     w2c, K = torch.linalg.inv(by.cameras.c2w), by.cameras.K
     there = (
         torch.einsum("nij,thwj->nthwi", w2c[:, :3, :3], points) + w2c[:, None, None, None, :3, 3]

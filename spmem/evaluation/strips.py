@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spmem.evaluation.consistency import Played
+from spmem.evaluation.consistency import PlayedJourney
 from spmem.evaluation.paired import per_world
 from spmem.evaluation.report import error_of_mean
 from spmem.pictures.canvas import FAINT, PAPER, Page, save
@@ -20,10 +20,10 @@ from spmem.pictures.canvas import FAINT, PAPER, Page, save
 CELL = 0.8
 """Inches."""
 COLOURS = 10
-"""Of matplotlib's cycle; lines beyond them are dashed."""
+"""Colours of matplotlib's cycle; lines beyond them are dashed."""
 
 
-def strip(played: Sequence[Played], columns: int = 12) -> Figure:
+def strip(played: Sequence[PlayedJourney], columns: int = 12) -> Figure:
     """One journey under all its controls; evenly spread frames, and how many dB each has on the pixels that come again."""
     trip = played[0].journey
     count = len(trip.revisited)
@@ -47,12 +47,12 @@ def strip(played: Sequence[Played], columns: int = 12) -> Figure:
             mask = trip.revisited[i]
             error = ((rgb[i] - truth[i]) ** 2).mean(-1)[mask]
             if len(error):
-                told = f"{-10 * torch.log10(error.mean().clamp(min=1e-6)).item():.1f} dB"
-                page.text(x, y + CELL + 0.02, told, fontsize=6.5, color=FAINT)
+                caption = f"{-10 * torch.log10(error.mean().clamp(min=1e-6)).item():.1f} dB"
+                page.text(x, y + CELL + 0.02, caption, fontsize=6.5, color=FAINT)
     return page.figure
 
 
-def strips(shown: Sequence[Sequence[Played]], folder: Path) -> list[Path]:
+def strips(shown: Sequence[Sequence[PlayedJourney]], folder: Path) -> list[Path]:
     """Write a PNG for each journey, numbered within its family."""
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []

@@ -33,11 +33,11 @@ def summary(found: Findings) -> list[Row]:
         *by_scenes(found.answers),
         *by_k(found.answers),
         *by_rule(found.answers),
-        *lost(found.answers),
-        *sizes(found.stores),
-        *claimed(found.answers),
-        *changed(found.changes),
-        *claims(found.claims),
+        *loss_table(found.answers),
+        *size_table(found.stores),
+        *claim_table(found.answers),
+        *change_table(found.changes),
+        *calibration_table(found.claims),
     ]
 
 
@@ -45,12 +45,12 @@ def by_scenes(answers: Sequence[Row]) -> list[Row]:
     """Coverage@4 of every rule in every family; the last column pairs with ours over the same targets of each scene."""
     ours = per_scene(answers, OURS, "coverage", K)
     rows = []
-    for rule in rules(answers):
+    for rule in rule_names(answers):
         own = per_scene(answers, rule, "coverage", K)
         paired = [ours[scene] - own[scene] for scene in own if scene in ours]
         rows.append(
             {f"coverage@{K}": rule}
-            | {name: mean_and_error(part) for name, part in grouped(own).items()}
+            | {name: mean_and_error(part) for name, part in group_by_family(own).items()}
             | {f"{OURS} is ahead by": mean_and_error(paired) if paired else "-"}
         )
     return rows
@@ -64,14 +64,14 @@ def by_k(answers: Sequence[Row]) -> list[Row]:
             f"@{k}": mean_and_error(list(per_scene(answers, rule, "coverage", k).values()))
             for k in KS
         }
-        for rule in rules(answers)
+        for rule in rule_names(answers)
     ]
 
 
 def by_rule(answers: Sequence[Row]) -> list[Row]:
     """All measures but coverage over all scenes."""
     rows = []
-    for rule in rules(answers):
+    for rule in rule_names(answers):
 
         def mean(name: str, k: int, rule: str = rule) -> str:
             return mean_and_error(list(per_scene(answers, rule, name, k).values()))
@@ -88,10 +88,10 @@ def by_rule(answers: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def lost(answers: Sequence[Row]) -> list[Row]:
+def loss_table(answers: Sequence[Row]) -> list[Row]:
     """Where coverage@4 went, from the best of all frames down to our choice."""
     parts = {
-        name: grouped(per_scene(answers, OURS, name, K))
+        name: group_by_family(per_scene(answers, OURS, name, K))
         for name in ("best", "retention gap", "retrieval gap", "coverage")
     }
     return [
@@ -106,7 +106,7 @@ def lost(answers: Sequence[Row]) -> list[Row]:
     ]
 
 
-def sizes(stores: Sequence[Row]) -> list[Row]:
+def size_table(stores: Sequence[Row]) -> list[Row]:
     """Frames, keyframes and bytes, means over the scenes of a family."""
     rows = []
     for family in dict.fromkeys(row["scenes"] for row in stores):
@@ -120,23 +120,25 @@ def sizes(stores: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def claimed(answers: Sequence[Row]) -> list[Row]:
-    """Of the targets' pixels that have depth, the shares that memory claims and that frames saw; how far apart they are."""
+def claim_table(answers: Sequence[Row]) -> list[Row]:
+    """Shares of the targets' pixels with depth that memory claims and that frames saw; their difference."""
     each = [row for row in answers if (row["rule"], row["k"]) == (OURS, K)]
     each = [row | {"apart": abs(row["claimed"] - row["seen"])} for row in each]
-    parts = {name: grouped(_mean_per_scene(each, name)) for name in ("claimed", "seen", "apart")}
+    parts = {
+        name: group_by_family(_mean_per_scene(each, name)) for name in ("claimed", "seen", "apart")
+    }
     return [
         {"scenes": scenes} | {name: mean_and_error(part[scenes]) for name, part in parts.items()}
         for scenes in (parts["apart"] if each else ())
     ]
 
 
-def changed(changes: Sequence[Row]) -> list[Row]:
+def change_table(changes: Sequence[Row]) -> list[Row]:
     """Coverage@4 of a few rules when memory is tampered with, and what it still claims to know.
 
     The last column pairs our rule with itself over the correct memory.
     """
-    rows, order = [], rules([row for row in changes if row["memory"] == CORRECT])
+    rows, order = [], rule_names([row for row in changes if row["memory"] == CORRECT])
     correct = _mean_per_scene(
         [row for row in changes if row["memory"] == CORRECT and row["rule"] == OURS]
     )
@@ -158,7 +160,7 @@ def changed(changes: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def claims(rows: Sequence[Row]) -> list[Row]:
+def calibration_table(rows: Sequence[Row]) -> list[Row]:
     """How well the claimed coverage is calibrated, whole and by bins."""
     if not rows:
         return []
@@ -193,11 +195,11 @@ def each_scene(answers: Sequence[Row]) -> list[Row]:
 
 def aims(found: Findings) -> list[Row]:
     """In each family: ours at least as good as the best other rule on coverage@4, and near the oracle. Calibration."""
-    told = []
-    ours = grouped(per_scene(found.answers, OURS, "coverage", K))
+    figures = []
+    ours = group_by_family(per_scene(found.answers, OURS, "coverage", K))
     others = {
-        rule: grouped(per_scene(found.answers, rule, "coverage", K))
-        for rule in rules(found.answers)
+        rule: group_by_family(per_scene(found.answers, rule, "coverage", K))
+        for rule in rule_names(found.answers)
         if rule != OURS
     }
     best = others.pop(ORACLE)
@@ -209,21 +211,22 @@ def aims(found: Findings) -> list[Row]:
         if means:
             rule = max(means, key=lambda name: means[name])
             name = f"{family}: coverage@4, beside {rule}"
-            told.append(aim(name, own, means[rule], "", "higher"))
+            figures.append(aim(name, own, means[rule], "", "higher"))
         share = own / max(float(np.mean(best[family])), 1e-9)
         name = f"{family}: coverage@4, share of the oracle's"
-        told.append(aim(name, share, NEAR_ORACLE, "", "higher"))
+        figures.append(aim(name, share, NEAR_ORACLE, "", "higher"))
     if found.claims:
         error = calibration.summary(found.claims)["mean absolute error"]
         name = "claimed coverage: mean absolute error"
-        told.append(aim(name, error, CALIBRATED, "", "lower"))
+        figures.append(aim(name, error, CALIBRATED, "", "lower"))
     # Whether an aim is met was decided before anything is rounded.
     return [
-        row | {"value": round(row["value"], 5), "target": round(row["target"], 5)} for row in told
+        row | {"value": round(row["value"], 5), "target": round(row["target"], 5)}
+        for row in figures
     ]
 
 
-def rules(rows: Sequence[Row]) -> list[str]:
+def rule_names(rows: Sequence[Row]) -> list[str]:
     """Ours first, then by falling coverage@4, the oracle last."""
     values: dict[str, list[float]] = {}
     for row in rows:
@@ -239,7 +242,7 @@ def per_scene(answers: Sequence[Row], rule: str, name: str, k: int) -> dict[Scen
     return _mean_per_scene([row for row in answers if row["rule"] == rule and row["k"] == k], name)
 
 
-def grouped(scenes: dict[Scene, float]) -> dict[str, list[float]]:
+def group_by_family(scenes: dict[Scene, float]) -> dict[str, list[float]]:
     """Scenes by family, then all of them."""
     groups: dict[str, list[float]] = {}
     for (family, _), value in scenes.items():

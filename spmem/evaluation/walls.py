@@ -30,7 +30,7 @@ def beside_walls(house: House, steps: int, *, seed: int, width: int, height: int
     Args:
         house: With at least two rooms.
         steps: Number of cameras, T.
-        seed: Of the stations.
+        seed: Seed of the stations.
         width: In pixels.
         height: In pixels.
 

@@ -13,7 +13,7 @@ from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.errors import InputError
 from spmem.protocols import GeometryStore, Kept, Observation, PartContext
-from spmem.registry import SHIPPED, find
+from spmem.registry import SHIPPED, find, make
 from spmem.types import Frame, Projection, Surfels
 
 ROOM = 1 << 28
@@ -179,12 +179,12 @@ def geometry_store(config: MemoryConfig) -> GeometryStore:
         UnknownNameError: The configuration names a store or a renderer that does not exist.
         InputError: A renderer for a store that draws itself.
     """
-    make: Callable[..., GeometryStore] = find("geometry_store", config.geometry)
+    store: Callable[..., GeometryStore] = find("geometry_store", config.geometry)
     if config.renderer == "discs":
-        return make(config.fusion)
+        return store(config.fusion)
     if config.geometry not in SHIPPED["geometry_store"]:
         raise InputError(
             f"the geometry store {config.geometry!r} draws itself; renderer={config.renderer!r} goes with "
             f"{' or '.join(SHIPPED['geometry_store'])}"
         )
-    return make(config.fusion, renderer=make("renderer", config.renderer))
+    return store(config.fusion, renderer=make("renderer", config.renderer))

@@ -18,7 +18,7 @@ class Agreement(NamedTuple):
 
     coverage: Share of all pixels that memory covers.
     depth_error: Median of |depth - true depth| / true depth, where there is a true depth.
-    psnr: Of the colour, in dB; 99 where it is exact.
+    psnr: PSNR of the colour, in dB; 99 if it is exact.
     """
 
     coverage: Float[Tensor, " t"]

@@ -51,7 +51,7 @@ def coverage_image(rgb: Tensor, mask: Bool[Tensor, "h w"], *, colour: bool = Fal
 
 
 def error_image(error: Float[Tensor, "h w"], ceiling: float) -> Image:
-    """An error from 0 to ``ceiling``; NaN is none."""
+    """An error from 0 to ``ceiling``; NaN means no value."""
     e = error.cpu().numpy()
     colour = _to_uint8(colormaps["magma"](np.nan_to_num(e) / ceiling)[..., :3])
     return np.where(np.isnan(e)[..., None], _fill_none_colour(e), colour)

@@ -63,7 +63,7 @@ def ground_plan(
 
     Args:
         memory: At least one surfel, or the plan is one transparent pixel.
-        width: Of the image, in pixels.
+        width: Width of the image, in pixels.
         cameras: Cameras ``[T]`` that the plan must show too.
     """
     surfels = memory.geometry.surfels()
@@ -98,13 +98,13 @@ def top_down(memory: SpatialMemory, cameras: Camera | None = None) -> Figure:
     """A map of the memory: its surfels, the way of its keyframes, and the cameras ``[T]`` that are asked about."""
     plan = ground_plan(memory, cameras=cameras)
     page = Page(12.0, 12.0 * plan.image.shape[0] / plan.image.shape[1])
-    asked = [] if cameras is None else [(camera, QUERIES[0]) for camera in cameras]
-    draw_plan(page.axes(0, 0, page.width, page.height), plan, memory, asked)
+    queries = [] if cameras is None else [(camera, QUERIES[0]) for camera in cameras]
+    draw_plan(page.axes(0, 0, page.width, page.height), plan, memory, queries)
     return page.figure
 
 
 def draw_plan(
-    axes: Axes, plan: GroundPlan, memory: SpatialMemory, asked: Sequence[tuple[Camera, str]]
+    axes: Axes, plan: GroundPlan, memory: SpatialMemory, queries: Sequence[tuple[Camera, str]]
 ) -> None:
     """Draw a plan with the keyframes, and cameras in colours; the ground fills the axes."""
     left, right, bottom, top = plan.extent
@@ -119,7 +119,7 @@ def draw_plan(
     wide = THUMB[1] / 2 / memory.views.K[:, 0, 0].astype(np.float64)
     outline = {"facecolor": "none", "edgecolor": "white", "linewidth": 0.6, "alpha": 0.75}
     _draw_frusta(axes, plan, c2w, wide, reach, label="keyframes", **outline)
-    for i, (camera, colour) in enumerate(asked):
+    for i, (camera, colour) in enumerate(queries):
         pose = camera.c2w[None].cpu().double().numpy()
         half = np.array([camera.width / 2 / float(camera.K[0, 0])])
         look = {"facecolor": colour, "edgecolor": "white", "linewidth": 0.9, "alpha": 0.92}

@@ -40,7 +40,7 @@ class Panel(NamedTuple):
     image: NDArray[np.uint8]
     caption: str
     share: tuple[float, float] | None = None
-    """Of a keyframe: what it sees, and what it alone sees."""
+    """What a keyframe sees, and what it alone sees."""
 
 
 class Row(NamedTuple):
@@ -65,8 +65,8 @@ def contact_sheet(
     Args:
         retrievals: One, or several of one image size. Of a long trajectory six cameras are shown, evenly.
         truth: A frame a camera, over all retrievals in order; without it the projection's depth and normals are shown.
-        memory: Where given, a map of it with the cameras asked about heads the sheet.
-        title: Of the sheet.
+        memory: If given, a map of it with the cameras of the retrievals heads the sheet.
+        title: Title of the sheet.
         facts: Figures under the title, by what they are.
         labels: Words a camera, in the order of ``truth``.
 
@@ -76,19 +76,19 @@ def contact_sheet(
     Raises:
         InputError: Nothing to show, or not one true frame or label a camera.
     """
-    asked = [retrievals] if isinstance(retrievals, Retrieval) else list(retrievals)
-    total = sum(len(one.cameras) for one in asked)
+    answers = [retrievals] if isinstance(retrievals, Retrieval) else list(retrievals)
+    total = sum(len(one.cameras) for one in answers)
     if not total:
         raise InputError("a contact sheet needs at least one retrieval of at least one camera")
     for what, given in (("truth", truth), ("labels", labels)):
         if given is not None and len(given) != total:
             raise InputError(f"{what} are one a camera: {total} wanted, got {len(given)}")
-    rows, cameras = _make_rows(asked, truth, labels or [""] * total)
+    rows, cameras = _make_rows(answers, truth, labels or [""] * total)
     plan = None if memory is None else ground_plan(memory, 1500, Camera.stack(cameras))
 
     columns = 4 + max(len(row.keyframes) for row in rows)
     cell = (WIDTH - 2 * MARGIN - GUTTER - (columns - 2) * GAP) / columns
-    tall = cell * asked[0].cameras.height / asked[0].cameras.width
+    tall = cell * answers[0].cameras.height / answers[0].cameras.width
     top = MARGIN + (0.5 if title else 0.0)
     start = top
     if plan is not None:
@@ -115,12 +115,12 @@ def contact_sheet(
 
 
 def _make_rows(
-    asked: Sequence[Retrieval], truth: Sequence[Frame] | None, labels: Sequence[str]
+    answers: Sequence[Retrieval], truth: Sequence[Frame] | None, labels: Sequence[str]
 ) -> tuple[list[Row], list[Camera]]:
     rows: list[Row] = []
     cameras: list[Camera] = []
     first = 0
-    for one in asked:
+    for one in answers:
         count = len(one.cameras)
         shown = np.unique(np.linspace(0, count - 1, min(count, ROWS)).round().astype(int)).tolist()
         frames = None if truth is None else truth[first : first + count]
@@ -168,19 +168,21 @@ def _comparison_panels(one: Retrieval, t: int, frames: Sequence[Frame]) -> list[
 
 
 def _keyframe_panels(one: Retrieval) -> list[Panel]:
-    told = {contribution.id: contribution for contribution in one.explain()}
+    contributions = {contribution.id: contribution for contribution in one.explain()}
     return [
-        _keyframe_panel(keyframe, float(score), told.get(keyframe.id))
+        _keyframe_panel(keyframe, float(score), contributions.get(keyframe.id))
         for keyframe, score in zip(one.keyframes, one.scores, strict=True)
     ]
 
 
-def _keyframe_panel(keyframe: Keyframe, score: float, told: Contribution | None) -> Panel:
+def _keyframe_panel(keyframe: Keyframe, score: float, contribution: Contribution | None) -> Panel:
     caption = f"#{keyframe.id} · {keyframe.time:.1f} s · score {score:.2f}"
-    if told is None:
+    if contribution is None:
         return Panel(panels.rgb_image(keyframe.frame.rgb), caption)
-    caption += f"\nsees {told.sees:.0%} · alone {told.alone:.0%}"
-    return Panel(panels.rgb_image(keyframe.frame.rgb), caption, (told.sees, told.alone))
+    caption += f"\nsees {contribution.sees:.0%} · alone {contribution.alone:.0%}"
+    return Panel(
+        panels.rgb_image(keyframe.frame.rgb), caption, (contribution.sees, contribution.alone)
+    )
 
 
 def _format_value(value: float, format: str) -> str:
@@ -236,6 +238,6 @@ def _draw_row(page: Page, row: Row, y: float, cell: float, tall: float) -> None:
 def _draw_coverage_bar(
     page: Page, share: tuple[float, float], x: float, y: float, cell: float, colour: str
 ) -> None:
-    """Of the image's width: what the keyframe sees, and more strongly what it alone sees."""
+    """Shares of the image's width: what the keyframe sees, and more strongly what it alone sees."""
     for width, alpha in ((1.0, 0.12), (share[0], 0.35), (share[1], 1.0)):
         page.box(colour, x, y, width * cell, 0.045, alpha=alpha)

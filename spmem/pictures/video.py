@@ -18,7 +18,7 @@ Frames = Iterable[NDArray[np.uint8]]
 
 
 def write_video(path: str | Path, frames: Frames, fps: float = 10.0) -> Path:
-    """Write images ``[H, W, 3]`` uint8, taken one by one, as the path's name tells.
+    """Write images ``[H, W, 3]`` uint8, taken one by one, in the format of the path's name.
 
     Args:
         path: ``.mp4`` (H.264, needs PyAV; an odd side loses its last pixel), ``.gif``, or a folder, new or empty,

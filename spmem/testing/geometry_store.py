@@ -283,8 +283,8 @@ class GeometryStoreTests:
         ids = store.surfels().ids
         store.edit(ids, colour=torch.tensor([1.0, 0.0, 0.5]).expand(len(ids), 3))
         seen = store.render(frames[0].camera[None])
-        wanted = torch.tensor([1.0, 0.0, 0.5]).expand_as(seen.rgb[seen.mask])
-        assert torch.allclose(seen.rgb[seen.mask], wanted, atol=1e-4)
+        expected = torch.tensor([1.0, 0.0, 0.5]).expand_as(seen.rgb[seen.mask])
+        assert torch.allclose(seen.rgb[seen.mask], expected, atol=1e-4)
 
     def test_bad_edits_are_errors(
         self, make: Callable[[], GeometryStore], frames: list[Frame]

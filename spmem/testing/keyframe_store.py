@@ -55,8 +55,8 @@ class KeyframeStoreTests(StoredFrameTests):
         ids = [store.append(frame) for frame in frames[:3]]
         settle(store, "three")
         ids += [store.append(frame) for frame in frames[3:]]
-        asked = [ids[n] for n in (4, 0, 2, 0, 3)]
-        for id, frame in zip(asked, store.read_many(asked), strict=True):
+        wanted_ids = [ids[n] for n in (4, 0, 2, 0, 3)]
+        for id, frame in zip(wanted_ids, store.read_many(wanted_ids), strict=True):
             self.check_same(frame, frames[ids.index(id)])
             assert torch.equal(frame.rgb, store.read(id).rgb)
         assert store.read_many([]) == []
@@ -109,11 +109,11 @@ class KeyframeStoreTests(StoredFrameTests):
         frame = sample_frame(3)
         assert frame.depth is not None
         depth = frame.depth * 1e-3
-        told = store.stored_depth(depth.numpy().copy())
+        promised = store.stored_depth(depth.numpy().copy())
         read = store.read(store.append(frame.replace(depth=depth))).depth
         assert read is not None
-        assert told.dtype == np.float32
-        assert np.array_equal(told.view(np.uint32), read.numpy().view(np.uint32))
+        assert promised.dtype == np.float32
+        assert np.array_equal(promised.view(np.uint32), read.numpy().view(np.uint32))
 
     def test_ids_ascend_and_columns_follow_them(self, store: KeyframeStore) -> None:
         frames = [sample_frame(number) for number in range(5)]
@@ -322,7 +322,7 @@ class KeyframeStoreTests(StoredFrameTests):
 class DurableStoreTests(StoredFrameTests):
     """What a store that outlives its process does.
 
-    A subclass gives ``store`` and ``reopen``: a function that opens the memory of ``store``, which is closed, anew.
+    A subclass gives ``store`` and ``reopen``: a function that opens the closed memory of ``store`` again.
     """
 
     def test_committed_keyframes_survive(
@@ -383,7 +383,7 @@ class DurableStoreTests(StoredFrameTests):
     def test_corrections_survive(
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
-        """Of keyframes that were durable, and of such that were not yet."""
+        """Corrections of durable keyframes, and of ones not yet durable."""
         frames = [sample_frame(n) for n in range(6)]
         ids = [store.append(frame) for frame in frames[:4]]
         settle(store, "first")

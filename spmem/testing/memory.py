@@ -120,9 +120,9 @@ class MemoryTests:
 
     def test_explains_each_keyframe(self, full: Memory, walk: Camera) -> None:
         context = full.retrieve(walk, k=3)
-        told = context.explain()
-        assert [one.id for one in told] == [keyframe.id for keyframe in context.keyframes]
-        for one in told:
+        contributions = context.explain()
+        assert [one.id for one in contributions] == [keyframe.id for keyframe in context.keyframes]
+        for one in contributions:
             assert 0 <= one.alone <= one.sees <= 1
 
     def test_the_recent_frames_are_the_last_ones(

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from spmem.camera import Camera
-from spmem.integrations.depth.pointmaps import placed
+from spmem.integrations.depth.pointmaps import align_to_cameras
 from spmem.protocols import PointmapEstimator
 from spmem.testing.box import BoxRoom
 from spmem.types import Projection
@@ -65,7 +65,7 @@ class PointmapEstimatorTests:
     def test_maps_and_cameras_agree_up_to_a_similarity(
         self, estimator: PointmapEstimator, truth: Projection, cameras: Camera
     ) -> None:
-        found = placed(estimator(truth.rgb, cameras), cameras).depth
+        found = align_to_cameras(estimator(truth.rgb, cameras), cameras).depth
         (_, a, b), (h, w) = found.shape, (self.height, self.width)
         y, x = ((torch.arange(m) + 0.5) * n / m for m, n in ((a, h), (b, w)))
         exact = truth.depth[:, y.long()[:, None], x.long()[None, :]]

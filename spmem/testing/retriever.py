@@ -99,8 +99,8 @@ def observers_of(views: Views) -> Observers:
 
     def observers(surfel_ids: Tensor) -> tuple[Tensor, Tensor]:
         voxels, ids = saw()
-        asked = surfel_ids.cpu().numpy()
-        first, end = (np.searchsorted(voxels, asked, side) for side in ("left", "right"))
+        wanted = surfel_ids.cpu().numpy()
+        first, end = (np.searchsorted(voxels, wanted, side) for side in ("left", "right"))
         offsets = np.concatenate([[0], np.cumsum(end - first)])
         rows = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], end - first)
         return torch.from_numpy(offsets), torch.from_numpy(ids[rows])
@@ -166,17 +166,17 @@ class RetrieverTests:
         assert len(rule.select(query_of([stand(-2.0, -1.2, 0.1)], among=views), views, 4).ids) == 0
 
     def test_excluded_ids_are_never_answered(self, rule: Retriever, views: Views) -> None:
-        asked = [stand(-2.0, -1.2, 0.1)]
-        first = rule.select(query_of(asked), views, 4).ids
+        query = [stand(-2.0, -1.2, 0.1)]
+        first = rule.select(query_of(query), views, 4).ids
         exclude = [*first.tolist(), 999]
-        again = rule.select(query_of(asked, exclude=exclude, among=views), views, 4)
+        again = rule.select(query_of(query, exclude=exclude, among=views), views, 4)
         _is_sound(again, np.setdiff1d(views.ids, first), 4)
-        every = rule.select(query_of(asked, exclude=views.ids.tolist(), among=views), views, 4)
+        every = rule.select(query_of(query, exclude=views.ids.tolist(), among=views), views, 4)
         assert len(every.ids) == 0
 
     def test_the_same_question_has_the_same_answer(self, rule: Retriever, views: Views) -> None:
-        asked = query_of([stand(-2.0, -1.2, 0.1), stand(-1.8, -1.0, 0.3)], seed=3, among=views)
-        first, second = rule.select(asked, views, 4), rule.select(asked, views, 4)
+        query = query_of([stand(-2.0, -1.2, 0.1), stand(-1.8, -1.0, 0.3)], seed=3, among=views)
+        first, second = rule.select(query, views, 4), rule.select(query, views, 4)
         assert first.ids.tolist() == second.ids.tolist()
         assert first.scores.tolist() == second.scores.tolist()
 
@@ -187,10 +187,10 @@ class RetrieverTests:
             np.testing.assert_array_equal(column, before[name])
 
     def test_observing_again_changes_no_answer(self, rule: Retriever, views: Views) -> None:
-        asked = query_of([stand(2.0, -1.2, -0.1)], among=views)
-        before = rule.select(asked, views, 4)
+        query = query_of([stand(2.0, -1.2, -0.1)], among=views)
+        before = rule.select(query, views, 4)
         rule.observe(views, slice(0, len(views)))
-        assert rule.select(asked, views, 4).ids.tolist() == before.ids.tolist()
+        assert rule.select(query, views, 4).ids.tolist() == before.ids.tolist()
 
     def test_views_that_moved_are_observed_again(
         self, make: Callable[[], Retriever], rule: Retriever, views: Views
@@ -202,16 +202,16 @@ class RetrieverTests:
             rule.observe(views, slice(row, row + 1))
         fresh = make()
         fresh.observe(views, slice(0, len(views)))
-        asked = query_of([stand(-2.0, -1.2, 0.1), stand(2.0, -1.2, -0.1)])
-        mine, other = rule.select(asked, views, 5), fresh.select(asked, views, 5)
+        query = query_of([stand(-2.0, -1.2, 0.1), stand(2.0, -1.2, -0.1)])
+        mine, other = rule.select(query, views, 5), fresh.select(query, views, 5)
         assert mine.ids.tolist() == other.ids.tolist()
         np.testing.assert_allclose(mine.scores, other.scores, atol=1e-5)
 
     def test_dropped_views_are_not_answered(self, rule: Retriever, views: Views) -> None:
-        asked = query_of([stand(-2.0, -1.2, 0.1)], among=views)
+        query = query_of([stand(-2.0, -1.2, 0.1)], among=views)
         dropped = views.ids[::2].copy()
         views.remove(dropped)
-        _is_sound(rule.select(asked, views, 50), views.ids, 50)
+        _is_sound(rule.select(query, views, 50), views.ids, 50)
 
     def test_a_place_that_memory_does_not_know_is_no_error(
         self, rule: Retriever, views: Views
@@ -233,8 +233,8 @@ class RetrieverTests:
 
     def test_what_the_generator_holds_is_no_error(self, rule: Retriever, views: Views) -> None:
         given = views_of([stand(-2.0, -1.1, 0.0)], first_id=80)
-        asked = query_of([stand(-2.0, -1.2, 0.1)], given=given)
-        _is_sound(rule.select(asked, views, 4), views.ids, 4)
+        query = query_of([stand(-2.0, -1.2, 0.1)], given=given)
+        _is_sound(rule.select(query, views, 4), views.ids, 4)
 
 
 @cache

@@ -70,9 +70,11 @@ def covisibility(
         raise FrameError(
             f"query_depth must be {[query.height, query.width]} as its camera, got {list(query_depth.shape)}"
         )
-    wanted = (len(cameras), cameras.height, cameras.width)
-    if depths.shape != wanted:
-        raise FrameError(f"depths must be {list(wanted)} as the cameras, got {list(depths.shape)}")
+    expected = (len(cameras), cameras.height, cameras.width)
+    if depths.shape != expected:
+        raise FrameError(
+            f"depths must be {list(expected)} as the cameras, got {list(depths.shape)}"
+        )
     if not tolerance > 0:
         raise InputError(f"tolerance is a share of the depth > 0, got {tolerance}")
     points = query.to("cpu").unproject(query_depth.cpu().float()).double().numpy()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spmem.worlds.floorplan import FloorPlan, draw_plan
-from spmem.worlds.furnishing import Placed, Rect, furnish
+from spmem.worlds.furnishing import PlacedPiece, Rect, furnish
 from spmem.worlds.materials import (
     CREAM,
     PLAIN,
@@ -33,7 +33,7 @@ class Building(NamedTuple):
     """
 
     plan: FloorPlan
-    objects: tuple[Placed, ...]
+    objects: tuple[PlacedPiece, ...]
     orbits: Orbits
     instances: tuple[str, ...]
     first: int
@@ -72,7 +72,7 @@ def build(seed: int, rooms: int, room_size: float, moving: int) -> Building:
     )
 
 
-def without(scene: Scene, objects: frozenset[int]) -> Scene:
+def remove_objects(scene: Scene, objects: frozenset[int]) -> Scene:
     """The scene without some objects; those that move must be left out of the poses too."""
     keep = ~np.isin(scene.cell_object, list(objects))
     kept_before = np.concatenate([[0], np.cumsum(keep)])
@@ -104,7 +104,7 @@ def _place_lights(plan: FloorPlan, palettes: list[Palette]) -> FloatArray:
     return np.array(rows, np.float64)
 
 
-def _name_surfaces(plan: FloorPlan, objects: list[Placed]) -> tuple[str, ...]:
+def _name_surfaces(plan: FloorPlan, objects: list[PlacedPiece]) -> tuple[str, ...]:
     """Kinds with a number each, as "kitchen 1 wall", "door 2", "sofa 1"."""
     count: dict[str, int] = {}
 

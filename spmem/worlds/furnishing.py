@@ -46,7 +46,7 @@ ALONG_WALLS: dict[str, tuple[Draw, ...]] = {
 WITH_RUGS = ("living room", "bedroom", "playroom", "library")
 
 
-class Placed(NamedTuple):
+class PlacedPiece(NamedTuple):
     """A piece in the house: its origin stands ``lift`` above the floor at (x, z), it faces (sin yaw, cos yaw)."""
 
     piece: Piece
@@ -67,13 +67,13 @@ class Placed(NamedTuple):
 
 def furnish(
     rng: np.random.Generator, plan: FloorPlan, room: int, palette: Palette
-) -> tuple[list[Placed], list[Rect]]:
+) -> tuple[list[PlacedPiece], list[Rect]]:
     """Everything that stands in a room or hangs on its walls, and the floor that it takes."""
     kind = plan.kinds[room]
     x0, z0, x1, z1 = plan.rooms[room]
-    middle = Placed(o.pendant(rng, palette), room, (x0 + x1) / 2, (z0 + z1) / 2, 0.0)
+    middle = PlacedPiece(o.pendant(rng, palette), room, (x0 + x1) / 2, (z0 + z1) / 2, 0.0)
     hanging = [middle._replace(lift=plan.heights[room] - 0.5)]
-    standing: list[Placed] = []
+    standing: list[PlacedPiece] = []
     taken: list[Rect] = []
     if kind in WITH_RUGS:
         turned = 0.0 if x1 - x0 > z1 - z0 else math.pi / 2
@@ -163,11 +163,11 @@ def _is_passable(room: NDArray[np.float64], taken: list[Rect], doors: list[Rect]
 
 def _centre_group(
     rng: np.random.Generator, plan: FloorPlan, room: int, piece: Piece, palette: Palette
-) -> list[Placed]:
+) -> list[PlacedPiece]:
     """A table with what belongs to it, in the middle of the room, along its longer side."""
     x0, z0, x1, z1 = plan.rooms[room]
     yaw = 0.0 if x1 - x0 > z1 - z0 else math.pi / 2
-    centre = Placed(piece, room, (x0 + x1) / 2, (z0 + z1) / 2, yaw)
+    centre = PlacedPiece(piece, room, (x0 + x1) / 2, (z0 + z1) / 2, yaw)
     group = [centre]
     top = -float(piece.bounds[1])
     if piece.name == "table":
@@ -183,14 +183,16 @@ def _centre_group(
             x = centre.x + math.cos(yaw) * lx + math.sin(yaw) * lz
             z = centre.z - math.sin(yaw) * lx + math.cos(yaw) * lz
             turn = math.pi if t > 0 else 0.0
-            group.append(Placed(chair, room, x, z, yaw + turn + rng.uniform(-0.15, 0.15)))
+            group.append(PlacedPiece(chair, room, x, z, yaw + turn + rng.uniform(-0.15, 0.15)))
         group.append(centre._replace(piece=o.bowl(rng, palette), lift=top))
     elif piece.name == "coffee table":
         group.append(centre._replace(piece=o.vase(rng, palette), lift=top))
     return group
 
 
-def _against_wall(rng: np.random.Generator, plan: FloorPlan, room: int, piece: Piece) -> Placed:
+def _against_wall(
+    rng: np.random.Generator, plan: FloorPlan, room: int, piece: Piece
+) -> PlacedPiece:
     """At a random place with its back to a random wall; corners are the likeliest."""
     side = int(rng.integers(4))
     along = rng.choice([rng.uniform(0, 1), 0.0, 1.0], p=[0.6, 0.2, 0.2])
@@ -205,7 +207,7 @@ def _at_wall(
     along: float,
     lift: float,
     gap: float = 0.02,
-) -> Placed:
+) -> PlacedPiece:
     """Sides 0..3 are -x, +x, -z, +z; ``along`` in 0..1 runs from corner to corner."""
     x0, z0, x1, z1 = plan.rooms[room]
     b = piece.bounds
@@ -215,12 +217,12 @@ def _at_wall(
     at = low + half + along * (high - low - 2 * half)
     wall = (x0 + back, x1 - back, z0 + back, z1 - back)[side]
     x, z = (wall, at) if side < 2 else (at, wall)
-    return Placed(piece, room, float(x), float(z), yaw, lift)
+    return PlacedPiece(piece, room, float(x), float(z), yaw, lift)
 
 
 def _hang_on_walls(
-    rng: np.random.Generator, plan: FloorPlan, room: int, palette: Palette, tall: list[Placed]
-) -> list[Placed]:
+    rng: np.random.Generator, plan: FloorPlan, room: int, palette: Palette, tall: list[PlacedPiece]
+) -> list[PlacedPiece]:
     """Windows in outer walls and paintings on all, clear of doors and of tall furniture."""
     x0, z0, x1, z1 = plan.rooms[room]
     left, front = plan.rooms[:, :2].min(0)
@@ -228,7 +230,7 @@ def _hang_on_walls(
     outer = [bool(gap < 0.5) for gap in (x0 - left, right - x1, z0 - front, back - z1)]
     doors = door_zones(plan, room, 0.3)
     blocked = [*doors, *(p.footprint for p in tall)]
-    hung: list[Placed] = []
+    hung: list[PlacedPiece] = []
     for side in range(4):
         for draw, lift in ((o.window, 0.95), (o.painting, 1.2), (o.painting, 1.25)):
             if draw is o.window and (not outer[side] or rng.random() < 0.3):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spmem.errors import CameraError, InputError
 from spmem.types import Camera, Frame
-from spmem.worlds.building import Building, build, without
+from spmem.worlds.building import Building, build, remove_objects
 from spmem.worlds.floorplan import SMALLEST, FloorPlan
 from spmem.worlds.movers import Orbits
 from spmem.worlds.noise import DepthNoise
@@ -84,17 +84,17 @@ class House:
     @property
     def plan(self) -> FloorPlan:
         """Rooms and doors."""
-        return self._building.plan
+        return self._cached_building.plan
 
     @property
     def instances(self) -> tuple[str, ...]:
         """What each instance id is called, as "kitchen 1 floor" or "sofa 3"; 0 is "none"."""
-        return self._building.instances
+        return self._cached_building.instances
 
     @property
     def things(self) -> range:
         """Ids of the furniture and all else that can be hidden: what is not wall, floor, ceiling or door."""
-        return range(self._building.first, len(self.instances))
+        return range(self._cached_building.first, len(self.instances))
 
     @property
     def movers(self) -> range:
@@ -173,16 +173,20 @@ class House:
     # -- what is built, once per house whatever is hidden ------------------------------------------------
 
     @property
-    def _building(self) -> Building:
+    def _cached_building(self) -> Building:
         return build(self.seed, self.rooms, self.room_size, self.moving)
 
     @cached_property
     def _visible_scene(self) -> tuple[Scene, Orbits]:
         """Without what is hidden."""
-        scene, orbits, first = self._building.scene, self._building.orbits, self._building.first
+        scene, orbits, first = (
+            self._cached_building.scene,
+            self._cached_building.orbits,
+            self._cached_building.first,
+        )
         shown = np.array([i not in self.hidden for i in self.movers], np.bool_)
         hidden = frozenset(i - first for i in self.hidden)
-        return without(scene, hidden), Orbits(*(column[shown] for column in orbits))
+        return remove_objects(scene, hidden), Orbits(*(column[shown] for column in orbits))
 
 
 def _broadcast_times(times: Any, batch: torch.Size) -> NDArray[np.float64]:

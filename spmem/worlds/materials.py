@@ -32,9 +32,9 @@ def colour(code: str) -> Colour:
     return r, g, b
 
 
-def shade(of: Colour, by: float) -> Colour:
+def shade(base: Colour, by: float) -> Colour:
     """Darker (below 1) or lighter (above 1)."""
-    r, g, b = (min(channel * by, 1.0) for channel in of)
+    r, g, b = (min(channel * by, 1.0) for channel in base)
     return r, g, b
 
 
@@ -92,25 +92,27 @@ def draw_palettes(rng: np.random.Generator, rooms: int) -> list[Palette]:
 
 
 def draw_seed(rng: np.random.Generator) -> int:
-    """Of a material's own variation."""
+    """Seed of a material's own variation."""
     return int(rng.integers(1 << 30))
 
 
-def wood(rng: np.random.Generator, of: Colour, scale: float = 0.3) -> Material:
+def wood(rng: np.random.Generator, base: Colour, scale: float = 0.3) -> Material:
     """Boards of one colour."""
-    return Material(PLANKS, of, shade(of, 0.75), shade(of, 0.62), scale, draw_seed(rng))
+    return Material(PLANKS, base, shade(base, 0.75), shade(base, 0.62), scale, draw_seed(rng))
 
 
-def plain(rng: np.random.Generator, of: Colour) -> Material:
+def plain(rng: np.random.Generator, base: Colour) -> Material:
     """Paint, hardly mottled."""
-    return Material(PLAIN, of, shade(of, 0.86), of, 0.4, draw_seed(rng))
+    return Material(PLAIN, base, shade(base, 0.86), base, 0.4, draw_seed(rng))
 
 
-def cloth(rng: np.random.Generator, of: Colour) -> Material:
+def cloth(rng: np.random.Generator, base: Colour) -> Material:
     """Upholstery, now and then striped."""
     if rng.random() < 0.25:
-        return Material(STRIPES, of, mix(of, CREAM, 0.45), shade(of, 0.7), 0.12, draw_seed(rng))
-    return Material(FABRIC, of, shade(of, 0.75), shade(of, 0.6), 0.03, draw_seed(rng))
+        return Material(
+            STRIPES, base, mix(base, CREAM, 0.45), shade(base, 0.7), 0.12, draw_seed(rng)
+        )
+    return Material(FABRIC, base, shade(base, 0.75), shade(base, 0.6), 0.03, draw_seed(rng))
 
 
 def draw_surfaces(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spmem.errors import InputError
 from spmem.worlds.floorplan import FloorPlan
-from spmem.worlds.furnishing import Placed, Rect, fits
+from spmem.worlds.furnishing import PlacedPiece, Rect, fits
 from spmem.worlds.materials import (
     CHARCOAL,
     CREAM,
@@ -57,13 +57,13 @@ def draw_movers(
     palettes: list[Palette],
     taken: list[list[Rect]],
     number: int,
-) -> tuple[list[Placed], Orbits]:
+) -> tuple[list[PlacedPiece], Orbits]:
     """Movers in different rooms as far as there are; their paths count as furniture to walkers.
 
     Raises:
         InputError: The house has no room for so many.
     """
-    placed: list[Placed] = []
+    placed: list[PlacedPiece] = []
     rows: list[tuple[float, ...]] = []
     taken = [list(rects) for rects in taken]
     order = rng.permutation(len(plan.rooms))
@@ -78,7 +78,7 @@ def draw_movers(
             )
         x, z, a, b = path
         piece = (toy_ball, robot, cart)[i % 3](rng, palettes[int(room)])
-        placed.append(Placed(piece, int(room), x, z, 0.0))
+        placed.append(PlacedPiece(piece, int(room), x, z, 0.0))
         taken[room].append(_swept_rect(x, z, a, b))
         period = rng.choice([-1, 1]) * rng.uniform(1.0, 1.6) * 2 * math.pi * max(a, b) / 0.5
         rows.append((x, z, a, b, float(period), rng.uniform(0, 2 * math.pi)))

@@ -18,7 +18,7 @@ SENSOR_WIDTH = 640
 """Pixels across the sensor that the published figures were measured with."""
 
 BASELINE, FOCAL = 0.075, 580.0
-"""Of that sensor, in metres and pixels."""
+"""Baseline and focal length of that sensor, in metres and pixels."""
 
 EDGE = 0.05
 """Neighbouring depths that differ by more than this share belong to two surfaces."""
@@ -38,7 +38,7 @@ class DepthNoise:
     Args:
         axial: Factor on the axial deviation.
         lateral: Factor on the lateral deviation; it frays edges.
-        disparity_step: Of the quantised disparity, in sensor pixels.
+        disparity_step: Step of the quantised disparity, in sensor pixels.
         edge_holes: Chance that a pixel beside a depth edge has no depth.
         steepest: Surfaces seen at a larger angle than this (radians) have no depth.
         nearest: Metres; closer surfaces have no depth.
@@ -87,7 +87,7 @@ class DepthNoise:
             depth: ``[H, W]`` exact z-depth in world units, 0 = none.
             normal: ``[H, W, 3]`` unit, world axes.
             camera: One camera of that size.
-            index: Of the frame; another index draws other noise.
+            index: Index of the frame; another index draws other noise.
 
         Raises:
             FrameError: Sizes that do not agree.

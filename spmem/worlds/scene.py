@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.worlds.floorplan import FloorPlan
-from spmem.worlds.furnishing import Placed
+from spmem.worlds.furnishing import PlacedPiece
 from spmem.worlds.materials import CREAM, PLAIN, WHITE, Material, shade
 
 FloatArray = NDArray[np.float64]
@@ -57,7 +57,7 @@ def assemble(
     faces: Sequence[Sequence[Material]],
     face_instances: IntArray,
     lights: FloatArray,
-    objects: Sequence[Placed],
+    objects: Sequence[PlacedPiece],
     instances: Sequence[int],
     moving: Sequence[int],
 ) -> Scene:
@@ -129,7 +129,7 @@ def _build_cells(plan: FloorPlan) -> tuple[FloatArray, IntArray, FloatArray, Int
     return boxes, _offset_starts([len(face) for face in portals]), rects, targets
 
 
-def _world_box(placed: Placed) -> tuple[float, ...]:
+def _world_box(placed: PlacedPiece) -> tuple[float, ...]:
     x0, z0, x1, z1 = placed.footprint
     b = placed.piece.bounds
     return x0, float(b[1]) - placed.lift, z0, x1, float(b[4]) - placed.lift, z1

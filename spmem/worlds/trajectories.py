@@ -40,7 +40,7 @@ def walk(
     Args:
         house: Where.
         steps: Number of cameras, T.
-        seed: Of the way.
+        seed: Seed of the way.
         width: In pixels.
         height: In pixels.
         fov_x: Radians.

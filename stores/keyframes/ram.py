@@ -49,6 +49,7 @@ class _Named:
 
     branches: dict[str, str] = field(default_factory=lambda: {MAIN: _EMPTY})  # and their last
     tags: dict[str, str] = field(default_factory=dict)
+    used_tags: set[str] = field(default_factory=set)  # dropped ones, too
     states: dict[str, _State] = field(default_factory=lambda: {_EMPTY: _State({}, {}, 0, {}, ())})
     numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of states, each given once
 
@@ -181,8 +182,8 @@ class RamKeyframes:
         return id
 
     def snapshots(self) -> list[Snapshot]:
-        """What was recorded, latest first."""
-        return list(self._snapshots)
+        """What was recorded, latest first, without what :meth:`reclaim` ended."""
+        return [one for one in self._snapshots if one.id in self._named.states]
 
     def branches(self) -> dict[str, str]:
         """The last snapshot of each branch."""
@@ -193,10 +194,13 @@ class RamKeyframes:
         return dict(sorted(self._named.tags.items()))
 
     def tag(self, name: str) -> None:
-        """Name the last commit. Raises InputError where the name is taken or there is no commit."""
+        """Name the last commit. Raises InputError for a name that a tag has or had, or if there is no commit."""
         self._require_writable()
-        if checked_name(name, "tag") in self._named.tags or not self._snapshots:
-            raise InputError(f"the tag {name!r} is there already, or nothing was committed yet")
+        if checked_name(name, "tag") in self._named.used_tags or not self._snapshots:
+            raise InputError(
+                f"there is or was a tag {name!r}, and tags do not move; or nothing was committed yet"
+            )
+        self._named.used_tags.add(name)
         self._named.tags[name] = self._snapshots[0].id
 
     def at(self, snapshot: str) -> RamKeyframes:

@@ -185,7 +185,8 @@ class SurfelMap:
             valid = frame.depth[frame.depth > 0]
             self._distance = float(valid.median()) if len(valid) else 0.0
         if self.voxel is None and self._distance > 0:
-            self.voxel = self.config.voxel_pixels * self._distance / float(frame.camera.K[0, 0])
+            voxel = self.config.voxel_pixels * self._distance / float(frame.camera.K[0, 0])
+            self.voxel = min(max(voxel, FINEST), FARTHEST)
         return columns, frame.depth
 
     # -- rendering ----------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from spmem.evaluation.consistency import (
     FULL,
     MASKED,
     NONE,
-    Played,
+    PlayedJourney,
     Scope,
     consistency,
-    measured,
+    measure_play,
     play,
 )
 from spmem.evaluation.journeys import FAMILIES, journey
@@ -68,7 +68,9 @@ def test_the_truth_itself_is_perfect() -> None:
     ahead = trip.frames[trip.given :]
     rgb = torch.stack([frame.rgb_float() for frame in ahead])
     depth = torch.stack([frame.depth for frame in ahead if frame.depth is not None])
-    rows = measured(Played(trip, "truth", rgb, depth, 0.0), structure=True, matcher=Matcher())
+    rows = measure_play(
+        PlayedJourney(trip, "truth", rgb, depth, 0.0), structure=True, matcher=Matcher()
+    )
     assert len(rows) == 2
     for row in rows:
         assert row["psnr"] == row["psnr_revisited"] == 60.0
@@ -88,7 +90,7 @@ def test_what_moves_is_taken_out_of_the_static_pixels() -> None:
     truth = torch.stack([frame.rgb_float() for frame in trip.frames[trip.given :]])
     depth = torch.stack([f.depth for f in trip.frames[trip.given :] if f.depth is not None])
     painted = torch.where((now | trip.covered)[..., None], 1 - truth, truth)
-    rows = measured(Played(trip, "painted", painted, depth, 0.0))
+    rows = measure_play(PlayedJourney(trip, "painted", painted, depth, 0.0))
     assert {row["psnr_static"] for row in rows} == {60.0}
     assert min(row["psnr_revisited"] for row in rows) < 30
     still = journey("rotate-and-return", 2, chunks=1, size=32)

@@ -74,7 +74,7 @@ def masks(draw: st.DrawFn) -> Tensor:
     n, p = draw(st.integers(1, 7)), draw(st.integers(0, 12))
     density, seed = draw(st.sampled_from([0.1, 0.4, 0.8])), draw(st.integers(0, 2**32 - 1))
     saw = torch.from_numpy(np.random.default_rng(seed).random((n, p)) < density)
-    return measures.revisitable(saw)
+    return saw[:, saw.any(0)]
 
 
 @given(saw=masks(), k=st.integers(0, 4), seed=st.integers(0, 99))

@@ -11,7 +11,7 @@ from spmem.evaluation import calibration
 from spmem.evaluation.episode import Size
 from spmem.evaluation.publish import publish
 from spmem.evaluation.retrieval import KS, Findings, Scope, retrieval
-from spmem.evaluation.tables import aims, by_scenes, claimed, each_scene, per_scene, summary
+from spmem.evaluation.tables import aims, by_scenes, claim_table, each_scene, per_scene, summary
 
 METHODS = ("covisibility", "recent", "none")
 SCOPE = Scope(
@@ -87,7 +87,7 @@ def test_aims_are_per_family_and_say_whether_they_are_met(found: Findings) -> No
 
 
 def test_claims_about_targets_are_held_against_what_frames_saw(found: Findings) -> None:
-    told = {row["scenes"]: row for row in claimed(found.answers)}
+    told = {row["scenes"]: row for row in claim_table(found.answers)}
     assert list(told) == ["loop", "all"]
     seen, says, apart = (
         float(told["loop"][name].split()[0]) for name in ("seen", "claimed", "apart")

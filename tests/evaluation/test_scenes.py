@@ -11,7 +11,7 @@ from spmem import Camera
 from spmem.errors import FormatError
 from spmem.evaluation.episode import REVISIT, BenchEpisode, Size
 from spmem.evaluation.scenes import FAMILIES, recorded
-from spmem.evaluation.sight import Sight, seen, sight_of
+from spmem.evaluation.sight import Sight, seen_masks, sight_of
 from spmem.evaluation.walls import beside_walls
 from spmem.worlds import House
 from spmem.worlds.freespace import free_space
@@ -30,12 +30,12 @@ def test_every_target_comes_back_to_what_was_stored(made: BenchEpisode) -> None:
     assert {len(target.cameras) for target in made.targets} == {1, 4}
     for target in made.targets:
         pixels = target.sight.depth.numel()
-        assert target.again.shape == (pixels,)
-        assert target.saw.shape == (SMALL.frames, int(target.again.sum()))
+        assert target.revisitable.shape == (pixels,)
+        assert target.saw.shape == (SMALL.frames, int(target.revisitable.sum()))
         assert target.saw.any(0).all()
         assert target.gap >= 1
         assert target.time > (made.frames[-1].time or 0)
-        first = target.again.view(len(target.cameras), -1)[0]
+        first = target.revisitable.view(len(target.cameras), -1)[0]
         assert float(first.float().mean()) >= REVISIT
 
 
@@ -77,8 +77,8 @@ def test_a_wall_that_is_thin_at_a_distance_hides_what_is_behind() -> None:
     facing = torch.zeros(1, 6, 8, 3)
     facing[..., 2] = -1
     here, there = Sight(cameras[0], wall, facing), Sight(cameras[1], wall)
-    assert not seen(here, there).any()
-    assert seen(Sight(here.cameras, wall), there).any()
+    assert not seen_masks(here, there).any()
+    assert seen_masks(Sight(here.cameras, wall), there).any()
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4])

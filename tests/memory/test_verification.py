@@ -213,3 +213,65 @@ def test_rebuild_and_history_are_commands(path: Path) -> None:
         assert word in said
     assert run("history", path, "--branch", "left", "--json")[0] == 0
     assert run("history", path, "--branch", "right")[0] == 1
+
+
+def test_what_a_segmenter_or_a_rollout_wrote_is_whole(tmp_path: Path, frames: list[Frame]) -> None:
+    """Pixels that are not believed are no part of a keyframe's view; that is no flaw."""
+    path, camera = tmp_path / "doubted.spmem", frames[0].camera
+    doubt = torch.ones(camera.height, camera.width)
+    doubt[10:30, 20:40] = 0.0
+    with spmem.open(path, config=EVERY) as memory:
+        for frame in frames:
+            memory.store(frame.replace(confidence=doubt))
+    assert found(path) == []
+    assert run("verify", path)[0] == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth_0", -1.0), ("K_0", np.nan), ("rgb_0", np.nan)])
+def test_a_damaged_working_memory_is_dropped(
+    path: Path, frames: list[Frame], name: str, value: float
+) -> None:
+    with spmem.open(path, mode="r") as memory:
+        before = memory.retrieve(frames[1].camera)
+    change(path, "recent", name, 0, value)
+    with pytest.raises(CorruptMemoryError, match="verify --repair"):
+        spmem.open(path)
+    assert found(path) == [("recent", None)]
+    assert run("verify", path, "--repair")[0] == 0
+    assert found(path) == []
+    with spmem.open(path) as memory:
+        assert memory.recent == ()
+        after = memory.retrieve(frames[1].camera, given=())
+        assert torch.equal(after.projection.rgb, before.projection.rgb)
+        memory.store(frames[0].replace(time=50.0))
+        assert [frame.time for frame in memory.recent] == [50.0]
+
+
+def test_repairing_commits_once_and_keeps_what_is_not_damaged(path: Path) -> None:
+    with spmem.open(path, mode="r") as memory:
+        commits, recent = len(memory.snapshots()), memory.recent
+    change(path, "free", "looks", 0, -1)
+    assert run("verify", path, "--repair")[0] == 0
+    with spmem.open(path, mode="r") as memory:
+        assert len(memory.snapshots()) == commits + 2  # the damage, and the repair
+        assert [frame.time for frame in memory.recent] == [frame.time for frame in recent]
+
+
+def test_a_damaged_keyframe_is_named_and_nothing_is_repaired_at_its_cost(path: Path) -> None:
+    """What cannot be made again from whole keyframes stays as it is."""
+    bank = ZarrKeyframes.open(path)
+    damaged = [flaw for flaw in flaws(bank) if flaw is not None]
+    assert damaged == []
+    bank.close()
+    change(path, "views", "ids", 0, 5)
+    for file in largest(path, None):
+        content = bytearray(file.read_bytes())
+        whole = bytes(content)
+        content[len(content) // 2] ^= 0x10
+        file.write_bytes(content)
+        if ("keyframe", 0) in found(path):
+            break
+        file.write_bytes(whole)
+    code, _ = run("verify", path, "--repair")
+    assert code == 1
+    assert set(found(path)) == {("keyframe", 0), ("views", None)}

@@ -19,7 +19,6 @@ import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig
 from spmem.errors import CorruptMemoryError, SpmemError
 from spmem.stores.keyframes.zarr import ZarrKeyframes
-from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
 from spmem.verification import flaws
 
@@ -50,10 +49,11 @@ MANY = settings(FEW, max_examples=120)
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    """Of an odd size, with features, so that the map has all columns."""
+    """Of an odd size, with all that a frame can have, so that the map and the working memory have all arrays."""
     room = BoxRoom()
     drawn = room.frames(room.walk(5, width=32, height=23), time=0.0)
-    return [frame.replace(features=torch.rand(23, 32, 2)) for frame in drawn]
+    more = {"features": torch.rand(23, 32, 2), "confidence": torch.ones(23, 32)}
+    return [frame.replace(latent=torch.rand(2, 3), **more) for frame in drawn]
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def use(path: Path, frames: list[Frame]) -> None:
     """Every call that reads a memory, then those that write it."""
     cameras = spmem.Camera.stack([frame.camera for frame in frames[1:4]])
     bank = ZarrKeyframes.open(path, "r")
-    list(flaws(bank, SurfelMap()))
+    list(flaws(bank))
     bank.close()
     with spmem.open(path, mode="r") as memory:
         answer = memory.retrieve(cameras, k=3)

@@ -9,7 +9,7 @@ import pytest
 
 from spmem import Camera
 from spmem.worlds.floorplan import FloorPlan
-from spmem.worlds.furnishing import Placed
+from spmem.worlds.furnishing import PlacedPiece
 from spmem.worlds.materials import PLAIN, WHITE, Material
 from spmem.worlds.rendering import render
 from spmem.worlds.scene import assemble
@@ -37,7 +37,7 @@ def look(
         [[STUFF] * 6],
         np.full((1, 6), WALL),
         np.array([[0.0, -2.5, 0.0, 1.0, 1.0, 1.0]]),
-        [Placed(Piece("thing", (part,)), 0, 0.0, 0.0, yaw)],
+        [PlacedPiece(Piece("thing", (part,)), 0, 0.0, 0.0, yaw)],
         [THING],
         [],
     )

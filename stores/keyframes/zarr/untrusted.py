@@ -204,7 +204,7 @@ def _record_problems(rows: KeyframeTable) -> dict[str, NDArray[Any]]:
     # Compressed parts can be a little longer than what they hold, never much.
     most = np.repeat(2 * (pixels * pixel_bytes)[:, None] + (1 << 16), lengths.shape[1], 1)
     most[:, _LATENT] = LATENT_BYTES + (1 << 16)
-    too_long: NDArray[np.bool_] = (lengths < 0).any(1) | (lengths > most).any(1)
+    too_long = np.asarray(((lengths < 0) | (lengths > most)).any(1))
     return {"a record longer than its pixels and a latent": too_long}
 
 

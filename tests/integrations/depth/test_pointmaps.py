@@ -15,10 +15,10 @@ from spmem import Camera, geometry
 from spmem.errors import CameraError, FrameError, InputError
 from spmem.integrations.depth.pointmaps import (
     PointmapDepth,
+    align_to_cameras,
     from_depth_anything_3,
     from_mapanything,
     from_vggt,
-    placed,
 )
 from spmem.protocols import DepthEstimator, PointmapEstimator
 from spmem.testing.box import BoxRoom
@@ -95,7 +95,7 @@ def test_answers_are_read(network: str) -> None:
 
 @pytest.mark.parametrize("network", ANSWERS)
 def test_they_are_placed_in_the_world_of_known_cameras(network: str) -> None:
-    found = placed(ANSWERS[network](), WAY)
+    found = align_to_cameras(ANSWERS[network](), WAY)
     assert torch.equal(found.cameras.c2w, WAY.c2w)
     assert (found.depth / TRUTH.depth - 1).abs().max() < 1e-3
     assert (found.points - WAY.unproject(TRUTH.depth)).norm(dim=-1).max() < 0.01
@@ -160,10 +160,10 @@ def test_wrong_answers_are_named() -> None:
 def test_cameras_that_stand_still_give_no_scale() -> None:
     found = from_vggt(vggt())
     with pytest.raises(CameraError, match="wanted 4 cameras"):
-        placed(found, WAY[:2])
+        align_to_cameras(found, WAY[:2])
     still = Camera(found.cameras.K, found.cameras.c2w[:1], width=W, height=H)
     with pytest.raises(InputError, match="stand still"):
-        placed(Pointmaps(still, found.depth, found.confidence), WAY)
+        align_to_cameras(Pointmaps(still, found.depth, found.confidence), WAY)
 
 
 def test_fields_of_view_are_radians_in_height_and_width() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from torch import Tensor
 from spmem.camera import Camera
 from spmem.errors import FrameError, InputError
 from spmem.integrations.depth.projection import ProjectionDepth, align_depth, nearest_true
+from spmem.kernels import carry_numba, carry_torch
 from spmem.testing.box import BoxRoom
 from spmem.testing.depth_estimator import DepthEstimatorTests
 from spmem.types import Projection
@@ -105,6 +107,60 @@ def test_nearest_true_is_nearest(height: int, width: int, share: float, seed: in
     chosen = torch.stack([found // width, found % width], -1).reshape(-1, 2).float()
     assert mask.flatten()[found.flatten()].all()
     assert ((chosen - here).norm(dim=-1) - distances).max() <= 0.5  # jump flooding's rare ties
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**16),
+)
+def test_the_compiled_nearest_is_exact(height: int, width: int, share: float, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    mask = torch.rand(height, width, generator=draw) < share
+    found = torch.from_numpy(carry_numba.nearest(mask.numpy()).astype(np.int64))
+    plain = carry_torch.nearest(mask)
+    if not mask.any():
+        assert (found == -1).all()
+        assert (plain == -1).all()
+        return
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    everywhere = torch.nonzero(mask)
+    away = (y.flatten()[:, None] - everywhere[:, 0]) ** 2 + (x.flatten()[:, None] - everywhere[:, 1]) ** 2  # fmt: skip
+    best = away.amin(1).reshape(height, width)
+    square = (found // width - y) ** 2 + (found % width - x) ** 2
+    assert mask.flatten()[found.flatten()].all()
+    assert torch.equal(square, best)
+    plainly = (plain // width - y) ** 2 + (plain % width - x) ** 2
+    assert (plainly.sqrt() - best.sqrt()).max() <= 0.5
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_the_compiled_depth_is_the_plain_one(truth: Projection, share: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.rand(len(truth.mask), 1, 9, 12, generator=draw)
+    hidden = torch.nn.functional.interpolate(coarse, truth.mask.shape[1:])[:, 0] > share
+    known = hide(truth, hidden)
+    depth = ProjectionDepth()(truth.rgb, truth.cameras, known)
+    plain = torch.stack(
+        [
+            carry_torch.carry(mask, depth, normal, camera.K, camera.c2w, 2.0)
+            for mask, depth, normal, camera in zip(
+                known.mask, known.depth, known.normal, known.cameras, strict=True
+            )
+        ]
+    )
+    # Pixels as near to two known ones may take the plane of either.
+    same = same_anchor(known.mask)
+    assert same.float().mean() > 0.8
+    assert (depth / plain - 1)[same].abs().max() < 1e-4
+
+
+def same_anchor(mask: Tensor) -> Tensor:
+    """Where both ways to find the nearest known pixel find the same one."""
+    plain = torch.stack([carry_torch.nearest(image) for image in mask])
+    return (nearest_true(mask) == plain) & (plain >= 0)
 
 
 @settings(max_examples=30, deadline=None)

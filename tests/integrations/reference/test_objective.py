@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from spmem.integrations.reference.batches import Batch, batches
 from spmem.integrations.reference.conditioning import frames_out, rescaled
 from spmem.integrations.reference.config import NANO, ModelConfig
-from spmem.integrations.reference.episodes import TrainingEpisode, in_house, remembered
+from spmem.integrations.reference.episodes import TrainingEpisode, in_house, record_episode
 from spmem.integrations.reference.model import Conditions, WorldModel
-from spmem.integrations.reference.objective import Handed, descend, hand_on, loss
+from spmem.integrations.reference.objective import Handover, descend, hand_on, loss
 from spmem.integrations.reference.training import TrainConfig
 from spmem.testing.box import BoxRoom
 
@@ -26,7 +26,7 @@ BACKBONES = ("attention", "state-space")
 @pytest.fixture(scope="module")
 def episode() -> TrainingEpisode:
     room = BoxRoom()
-    return remembered(room.frames(room.walk(24, width=16, height=16)))
+    return record_episode(room.frames(room.walk(24, width=16, height=16)))
 
 
 def in_a_row(episode: TrainingEpisode, config: ModelConfig, count: int) -> list[Batch]:
@@ -127,7 +127,7 @@ def test_gradients_are_those_of_the_plain_sum(episode: TrainingEpisode, backbone
             if handed is not None:
                 if through == 1:
                     state = [value.detach() for value in handed.state]
-                    handed = Handed(handed.frames.detach(), handed.scale, state)
+                    handed = Handover(handed.frames.detach(), handed.scale, state)
                 own = rescaled(handed.frames[:, -2:], handed.scale, one.scale)
                 share = 1 - one.level[:, :2, None, None, None]
                 noisy = one.noisy.clone()

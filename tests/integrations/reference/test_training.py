@@ -21,7 +21,7 @@ from spmem.integrations.reference.episodes import (
     Episodes,
     TrainingEpisode,
     in_walk,
-    remembered,
+    record_episode,
 )
 from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.reference.training import MEMORY, TrainConfig, Trainer
@@ -34,7 +34,7 @@ SHORT = TrainConfig(steps=6, batch=2, warmup=2, save_every=3, log_every=3)
 @pytest.fixture(scope="module")
 def episode() -> TrainingEpisode:
     room = BoxRoom()
-    return remembered(room.frames(room.walk(16, width=32, height=32)))
+    return record_episode(room.frames(room.walk(16, width=32, height=32)))
 
 
 def trainer(

@@ -11,7 +11,7 @@ import torch
 import spmem
 from spmem import Camera, Frame, worlds
 from spmem.errors import CameraError, FrameError, InputError
-from spmem.integrations.tracking import Followed, ProjectiveIcp, follow, trajectory_error
+from spmem.integrations.tracking import ProjectiveIcp, TrackedFrame, follow, trajectory_error
 from spmem.testing.box import BoxRoom
 
 W, H = 96, 72
@@ -23,7 +23,7 @@ def unposed(frames: list[Frame]) -> Iterator[Frame]:
     return (frame.moved(frames[0].camera.c2w) for frame in frames)
 
 
-def followed(frames: list[Frame], memory: spmem.SpatialMemory | None = None) -> list[Followed]:
+def followed(frames: list[Frame], memory: spmem.SpatialMemory | None = None) -> list[TrackedFrame]:
     return list(follow(unposed(frames), memory or spmem.open(), tracker=TRACKER))
 
 

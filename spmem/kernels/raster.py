@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import DeviceError, MissingExtraError, UnknownNameError
-from spmem.kernels import raster_torch, triton_jit
+from spmem.kernels import front_torch, raster_torch, triton_jit
 from spmem.kernels.columns import Columns
 
 KERNELS = ("numba", "torch", "triton")
@@ -88,7 +88,7 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
 
 def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
     """Chunks nearest first, each round tested against what is in front already; then all that is left is mixed."""
-    from spmem.kernels import discs_numba, raster_numba
+    from spmem.kernels import discs_numba, front_numba, raster_numba
     from spmem.kernels.simd import PAD
 
     assert columns.chunks is not None
@@ -117,7 +117,9 @@ def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
         done += len(chunks)
     chunks = np.concatenate(drawn or [waiting])
     order = np.argsort(chunks).astype(np.int32)  # sums come out the same whatever was drawn first
+    around = front_torch.around(torch.from_numpy(K)).numpy()
+    middle = front_numba.fronts(front, around, SLAB)
     raster_numba.blend(
-        record, box, span[:done], chunks, order, rows["colour"], confidence, radius, c2w, front, SLAB,
+        record, box, span[:done], chunks, order, rows["colour"], confidence, radius, c2w, middle, SLAB,
         *out,
     )  # fmt: skip

@@ -240,7 +240,7 @@ def test_paths_that_no_file_has_are_refused(bad: object) -> None:
 def test_ids_beyond_all_integers_are_unknown(path: Path, frames: list[Frame]) -> None:
     with spmem.open(path, config=EVERY) as memory:
         memory.store(frames[0])
-        with pytest.raises(KeyError):
+        with pytest.raises(InputError, match="below 2\\*\\*63"):
             memory.keyframes.frames([2**70])
         with pytest.raises(KeyError):
             memory.keyframes[2**70]

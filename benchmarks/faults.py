@@ -31,7 +31,6 @@ import spmem
 from spmem.errors import SpmemError, StoreError
 from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.stores.keyframes.zarr import ZarrKeyframes
-from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.sample_frames import sample_frame
 from spmem.verification import flaws
 
@@ -109,7 +108,7 @@ def _after_a_kill(path: Path, acknowledged: int) -> Counter[str]:
             if len(ids) and set(observers.tolist()) - set(ids):
                 return Counter({"wrong": 1})
         bank = ZarrKeyframes.open(path, "r")
-        bad = [flaw for flaw in flaws(bank, SurfelMap()) if flaw is not None]
+        bad = [flaw for flaw in flaws(bank) if flaw is not None]
         bank.close()
         return Counter({"wrong" if bad else "whole": 1})
     except SpmemError:

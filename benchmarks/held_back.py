@@ -76,7 +76,7 @@ def beside_open3d(name: str, path: Path, walk: Any, picture: Path) -> list[dict[
     scores: dict[str, Scores] = {}
     shown: list[list[NDArray[np.uint8]]] = []
     with spmem.open(path, mode="r") as memory:
-        volume = VoxelBlockGrid(memory.geometry.voxel, BLOCKS)  # type: ignore[attr-defined]
+        volume = VoxelBlockGrid(memory.geometry.voxel, BLOCKS)
         for i in track(stored, f"Fusing {name} in Open3D"):
             volume.fuse(walk[i])
         for n, i in enumerate(track(queries, f"Rendering {name}")):

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from peers_retrieval import Surfel, SurfelMemory, choose
 from rich.progress import track
 
+import spmem
 from spmem import (
     Camera,
     Frame,
@@ -45,7 +46,6 @@ from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
 from spmem.retrieval.indices.voxels import VoxelSets, voxel_edge, voxels_of_views
-from spmem.retrieval.rules import retriever
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.maps.surfels import SurfelMap
 from spmem.views import THUMB, Views
@@ -234,11 +234,15 @@ def median_ms(search: Callable[..., Any], queries: Sequence[Any]) -> float:
 # -- retrieve ---------------------------------------------------------------------------------------
 
 
-class KeyframeListing:
-    """A bank that lists keyframes without pixels, as many as are asked for."""
+class KeyframeListing(RamKeyframes):
+    """A bank that lists keyframes without pixels of their own, as many as wanted, beside groups that are given."""
 
-    def __init__(self, frames: Sequence[Frame], n: int) -> None:
-        self._frames, self._ids, self._times = frames, np.arange(n), np.arange(n, dtype=float)
+    def __init__(
+        self, frames: Sequence[Frame], n: int, groups: Mapping[str, dict[str, NDArray[Any]]]
+    ) -> None:
+        super().__init__()
+        self._copied, self._given = frames, groups
+        self._ids, self._times = np.arange(n), np.arange(n, dtype=float)
 
     def ids(self) -> Ids:
         """All."""
@@ -248,16 +252,22 @@ class KeyframeListing:
         """A second apart."""
         return self._times
 
-    def cameras(self) -> KeyframeListing:
+    def cameras(self) -> KeyframeListing:  # type: ignore[override]
         """By row."""
         return self
 
     def __getitem__(self, row: int) -> Camera:
-        return self._frames[row % len(self._frames)].camera  # of the first copy, as pixels are
+        return self._copied[row % len(self._copied)].camera  # of the first copy, as pixels are
 
     def read(self, id: int) -> Frame:
         """Pixels, of the first copy."""
-        return self._frames[id % len(self._frames)]
+        return self._copied[id % len(self._copied)]
+
+    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The groups that were given, not copied."""
+        if group not in self._given:
+            return super().read_arrays(group)
+        return dict(self._given[group]), {"keyframes": len(self) - 1}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -281,9 +291,8 @@ def memory_of(frames: Sequence[Frame], keyframes: int, voxel: float = VOXEL) -> 
     views = {name: column[row] for name, column in views_of(frames).arrays().items()}
     views["ids"], views["times"] = np.arange(keyframes), np.arange(keyframes, dtype=float)
     views["c2w"][:, 2, 3] += APART * (np.arange(keyframes) // len(frames))
-    config, bank = MemoryConfig(), KeyframeListing(frames, keyframes)
-    rule = partial(retriever, config=config.retrieval)
-    return SpatialMemory(geometry, bank, rule, config, views=Views.restore(views))  # type: ignore[arg-type]
+    bank = KeyframeListing(frames, keyframes, {"geometry": geometry.arrays(), "views": views})
+    return spmem.open(bank, mode="r", config=MemoryConfig(fusion=geometry.config))
 
 
 def query_cameras(frames: Sequence[Frame], n: int, keyframes: int) -> list[Camera]:
@@ -333,11 +342,8 @@ def retrieve_rows(
 
 def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
     """One query of one map, by the peers' structure and by ours."""
-    memory = SpatialMemory(
-        SurfelMap(FusionConfig(voxel=VOXEL)),
-        RamKeyframes(),
-        partial(retriever, config=MemoryConfig().retrieval),
-        MemoryConfig(keyframes=KeyframeConfig(novelty=0.0)),
+    memory = spmem.open(
+        config=MemoryConfig(fusion=FusionConfig(voxel=VOXEL), keyframes=KeyframeConfig(novelty=0.0))
     )
     for frame in track(frames, "Storing", transient=True):
         memory.store(frame)

@@ -252,18 +252,19 @@ def reopen(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.spmem"
         memory = spmem.open(path, config=config)
-        rows = memory.geometry.add(_floor_surfels(surfels, chance))  # type: ignore[attr-defined]
+        state = memory._state  # put together without fusing a frame
+        rows = state.map.store.add(_floor_surfels(surfels, chance))  # type: ignore[attr-defined]
         small = BoxRoom()
         seen = small.frames(small.walk(1, width=64, height=48))[0]
         for id in range(keyframes):
             frame = seen.replace(time=float(id))
             assert frame.depth is not None
-            memory._bank.append(frame)
+            state.bank.append(frame)
             first = int(chance.integers(0, len(rows) - 3000))
-            memory._geometry.observe(id, rows[first : first + 3000])
-            memory.views.append(id, float(id), frame.camera, frame.depth.numpy())
+            state.map.store.observe(id, rows[first : first + 3000])
+            state.views.append(id, float(id), frame.camera, frame.depth.numpy())
         row["commit of all s"] = _time_call(lambda: memory.commit("all"))
-        memory.geometry  # noqa: B018 - so that there is something to commit
+        state.changed = True  # so that there is something to commit
         row["commit of nothing s"] = _time_call(lambda: memory.commit("nothing"))
         memory.store(seen.replace(time=None))
         row["commit of one frame s"] = _time_call(lambda: memory.commit("one"))

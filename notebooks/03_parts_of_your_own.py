@@ -25,26 +25,29 @@ WALK = None  # a folder of posed RGB-D frames of your own
 # %matplotlib inline
 import contextlib
 import io
+import json
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import safetensors.numpy
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
 import spmem
 from spmem import worlds
+from spmem.errors import InputError, KeyframeNotFoundError, StoreError
 from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.integrations.readers import open_walk
-from spmem.memory import SpatialMemory
+from spmem.names import checked_uid
 from spmem.pictures import contact_sheet, rgb_image
 from spmem.query import Selection
-from spmem.retrieval.rules import retriever
-from spmem.stores.keyframes.ram import RamKeyframes
-from spmem.stores.maps.surfels import SurfelMap
-from spmem.testing.keyframe_store import KeyframeStoreTests
+from spmem.stores.keyframes.frames import require_complete
+from spmem.stores.keyframes.groups import checked_group
+from spmem.testing.keyframe_store import DurableStoreTests, KeyframeStoreTests
 from spmem.testing.retriever import RetrieverTests
 from spmem.testing.view_index import ViewIndexTests
 
@@ -177,67 +180,142 @@ figure.tight_layout()
 # %% [markdown]
 # ## A keyframe store
 #
-# A store may build on a shipped one. This one keeps frames in RAM as `RamKeyframes` does, each deflated: still exact. Groups
-# of arrays, corrections, commits and closing are inherited.
+# A keyframe store needs thirteen methods. What it can do besides (commits, branches, writing in the background) are capabilities,
+# protocols of their own; a memory asks for one when it is used. This store keeps each keyframe as a safetensors file, at once and
+# exactly. It has no history, and need not say so.
 
 
 # %%
-class Zipped(NamedTuple):
-    """A frame with its pixels compressed."""
+class FileKeyframes:
+    """Keyframes as files in a folder, one each; a removed one leaves an empty file, so that its id is not given again."""
 
-    pixels: bytes
-    camera: spmem.Camera
-    time: float
-    latent: torch.Tensor | None  # a generator's; numbers that do not get smaller
+    def __init__(self, folder):
+        self._folder, self._closed = Path(folder), False
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files = {int(file.stem): file for file in sorted(self._folder.glob("[0-9]*.safetensors"))}
+        self._next = 1 + max(files, default=-1)
+        self._rows = {id: self._row(file) for id, file in files.items() if file.stat().st_size}
 
-    @classmethod
-    def from_frame(cls, frame):
-        names = ("rgb", "depth", "confidence", "features")
-        given = {n: getattr(frame, n) for n in names if getattr(frame, n) is not None}
-        packed = io.BytesIO()
-        np.savez_compressed(packed, **{n: tensor.numpy() for n, tensor in given.items()})
-        return cls(packed.getvalue(), frame.camera, frame.time, frame.latent)
-
-    def frame(self):
-        with np.load(io.BytesIO(self.pixels), allow_pickle=False) as packed:
-            return spmem.Frame(camera=self.camera, time=self.time, latent=self.latent, **packed)
-
-    def moved(self, c2w):
-        return self._replace(camera=self.frame().moved(c2w).camera)
-
-
-class ZippedKeyframes(RamKeyframes):
-    """Keyframes in RAM, compressed without loss; gone when the process ends."""
-
-    def append(self, frame):
-        id = super().append(frame)
-        self._frames[id] = Zipped.from_frame(self._frames[id])
+    def append(self, frame, uid=None):
+        self._require_open()
+        require_complete(frame)
+        uid = checked_uid(uid)
+        if uid in self.uids():
+            raise InputError("the store holds this keyframe already")
+        id, self._next = self._next, self._next + 1
+        self._write(id, frame, uid)
         return id
 
     def read(self, id):
-        if self._closed or id not in self._frames:
-            return super().read(id)  # which says what is wrong
-        return self._frames[id].frame()
+        self._require_all([id])
+        _, camera, time, _ = self._rows[id]
+        tensors = safetensors.torch.load(self._file(id).read_bytes())
+        pixels = {name: tensors[name] for name in tensors if name not in ("K", "c2w", "time")}
+        return spmem.Frame(camera=camera, time=time, **pixels)
 
-    @property
-    def nbytes(self):
-        return sum(len(one.pixels) for one in self._frames.values())
+    def move(self, ids, c2w):
+        self._require_all(ids.tolist())
+        for id, pose in zip(ids.tolist(), c2w, strict=True):
+            self._write(id, self.read(id).moved(pose.copy()), self._rows[id][0])
+
+    def remove(self, ids):
+        self._require_all(ids.tolist())
+        for id in set(ids.tolist()):
+            replace_file(self._file(id), b"")
+            del self._rows[id]
+
+    def write_arrays(self, group, arrays, attributes):
+        self._require_open()
+        checked = checked_group(group, arrays, attributes)
+        packed = safetensors.numpy.save(checked.arrays, {"attributes": checked.attributes})
+        replace_file(self._folder / f"{group}.safetensors", packed)
+
+    def read_arrays(self, group):
+        self._require_open()
+        file = self._folder / f"{group}.safetensors"
+        if not file.exists():
+            return None
+        with safe_open(file, "numpy") as packed:
+            attributes = json.loads(packed.metadata()["attributes"])
+        return safetensors.numpy.load(file.read_bytes()), attributes
+
+    def close(self):
+        self._closed = True
+
+    def __len__(self):
+        return len(self._rows)
+
+    def ids(self):
+        return np.array(list(self._rows), np.int64)
+
+    def uids(self):
+        return [uid for uid, *_ in self._rows.values()]
+
+    def times(self):
+        return np.array([time for _, _, time, _ in self._rows.values()], np.float64)
+
+    def cameras(self):
+        return [camera for _, camera, *_ in self._rows.values()]
+
+    def sizes(self):
+        return np.array([size for *_, size in self._rows.values()], np.int64)
+
+    def _file(self, id):
+        return self._folder / f"{id:08}.safetensors"
+
+    def _row(self, file):
+        with safe_open(file, "torch") as packed:
+            height, width, _ = packed.get_slice("rgb").get_shape()
+            K, c2w, time = (packed.get_tensor(name) for name in ("K", "c2w", "time"))
+            camera = spmem.Camera(K, c2w, width=width, height=height)
+            uid = bytes.fromhex(packed.metadata()["uid"])
+            return uid, camera, float(time), file.stat().st_size
+
+    def _write(self, id, frame, uid):
+        tensors = frame.tensors() | {"K": frame.camera.K, "c2w": frame.camera.c2w}
+        tensors["time"] = torch.tensor(frame.time, dtype=torch.float64)
+        packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        replace_file(self._file(id), safetensors.torch.save(packed, {"uid": uid.hex()}))
+        self._rows[id] = self._row(self._file(id))
+
+    def _require_open(self):
+        if self._closed:
+            raise StoreError("the store is closed")
+
+    def _require_all(self, ids):
+        self._require_open()
+        for id in ids:
+            if id not in self._rows:
+                raise KeyframeNotFoundError(f"no keyframe {id}; the store holds {len(self)}")
+
+
+def replace_file(file, content):
+    """Write a file whole, or not at all."""
+    new = file.with_suffix(".new")
+    new.write_bytes(content)
+    new.replace(file)
 
 
 # %% [markdown]
-# `spmem.open` chooses a store by its path; another one goes into the memory's constructor, beside a map and what makes rules
-# by name.
+# `spmem.open` takes a store as it is. (Under an address like `files://walk`, once a package registers one for the scheme.)
 
 # %%
-bank = ZippedKeyframes()
-with SpatialMemory(SurfelMap(), bank, retriever, spmem.MemoryConfig()) as zipped:
+folder = tempfile.TemporaryDirectory()
+with spmem.open(FileKeyframes(folder.name)) as filed:
     for frame in past:
-        zipped.store(frame)
-    again = zipped.retrieve(target.camera, k=4, given=())
+        filed.store(frame)
+
+with spmem.open(FileKeyframes(folder.name), mode="r") as filed:
+    again = filed.retrieve(target.camera, k=4, given=())
     same = [one.id for one in again.keyframes] == [one.id for one in answers[1].keyframes]
-    print("the same answer as the shipped store's:", same)
-    raw = sum(one.frame.rgb.nbytes + one.frame.depth.nbytes for one in zipped.keyframes.values())
-    print(f"{bank.nbytes / raw:.0%} of the bytes of plain frames")
+    print("opened again, the same answer as the shipped store's:", same)
+    print(
+        f"{sum(file.stat().st_size for file in Path(folder.name).iterdir()) / 1e6:.1f} MB in files"
+    )
+    try:
+        filed.fork("what-if")
+    except spmem.errors.StoreError as error:
+        print("without a history:", error)
 
 # %% [markdown]
 # ## The proof
@@ -260,13 +338,20 @@ class TestSortedRows(ViewIndexTests):
         return SortedRows
 
 
-class TestZippedKeyframes(KeyframeStoreTests):
+class TestFileKeyframes(KeyframeStoreTests, DurableStoreTests):
     @pytest.fixture
-    def store(self):
-        return ZippedKeyframes()
+    def store(self, tmp_path):
+        return FileKeyframes(tmp_path)
+
+    @pytest.fixture
+    def reopen(self, tmp_path):
+        return lambda: FileKeyframes(tmp_path)
 
 
 # %%
+MARKS = {"passed": "✓", "failed": "✗", "skipped": "- (a capability that it lacks)"}
+
+
 class Outcomes:
     """A pytest plugin that notes what came of each test."""
 
@@ -283,14 +368,14 @@ class Outcomes:
 
 with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
     file = Path(folder) / "test_parts.py"
-    file.write_text("from __main__ import TestSameSpot, TestSortedRows, TestZippedKeyframes")
+    file.write_text("from __main__ import TestSameSpot, TestSortedRows, TestFileKeyframes")
     outcomes = Outcomes()
     code = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", folder, str(file)], [outcomes])
 
 for part in dict.fromkeys(one[0] for one in outcomes.results):
     print(part)
     for one in dict.fromkeys(one for one in outcomes.results if one[0] == part):
-        print("   ", "✓" if one[2] == "passed" else "✗", one[1])
+        print("   ", MARKS[one[2]], one[1])
 assert code == 0
 assert len(outcomes.results) > 30
 

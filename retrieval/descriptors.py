@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -12,12 +12,22 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
 from spmem.errors import InputError, MissingExtraError
-from spmem.protocols import Arrays, Embedder, TextEmbedder, ViewIndex
+from spmem.progress import track
+from spmem.protocols import (
+    Arrays,
+    Embedder,
+    Kept,
+    Observation,
+    PartContext,
+    TextEmbedder,
+    ViewIndex,
+)
 from spmem.registry import make
 from spmem.retrieval.indices.places import make_index
 from spmem.returned import name_of, vectors_from
-from spmem.types import Frame
 
 BATCH = 16
 """Keyframes read and described at once."""
@@ -28,54 +38,46 @@ LONG = 64
 SAME = 1e-3
 """How far an entry of the probe's descriptor may be off for two embedders to be one (kernels and devices differ)."""
 
-Kept = tuple[Arrays, dict[str, Any]]
+SCHEMA = {
+    "ids": ArraySchema("int64", "n", least=0, rising=True),
+    "vectors": ArraySchema("float32", "n dim", least=-LARGEST, most=LARGEST),
+    "probe": ArraySchema("float32", "dim", least=-LARGEST, most=LARGEST),
+}
+"""What the arrays that are kept must be."""
 
 
 class Descriptors:
     """Unit vectors ``[dim]`` of keyframes by id, with an index over them (``faiss`` where installed, else ``flat``).
 
-    Where an embedder is given, keyframes are described as they are stored (:meth:`add`), and asking reads no pixels.
-    Otherwise :class:`spmem.integrations.embedding.colour_layout.ColourLayout` is taken, and they are read from the bank when first
-    asked about (:meth:`complete`).
+    A :class:`spmem.protocols.Part`. If the memory was opened with an embedder, keyframes are described as they are stored,
+    and asking reads no pixels. Otherwise :class:`spmem.integrations.embedding.colour_layout.ColourLayout` is taken, and
+    they are read from the bank when first asked about (:meth:`complete`).
 
-    What was kept (:meth:`arrays`) is taken back where its embedder is the same: of one class and length, and with the
-    same descriptor of a fixed picture, so that other weights are noticed. Otherwise keyframes are described again.
-
-    Args:
-        embedder: Any :class:`spmem.protocols.Embedder`, or None.
-        kept: What :meth:`arrays` gave, or None.
+    What was kept is taken back if its embedder is the same: of one class and length, and with the same descriptor of a
+    fixed picture, so that other weights are noticed. Otherwise keyframes are described again.
     """
 
-    def __init__(self, embedder: Embedder | None = None, kept: Kept | None = None) -> None:
-        self._embedder: Embedder = make(
-            "embedder", "colour-layout" if embedder is None else embedder
-        )
-        self._eager = embedder is not None
-        self._kept = kept
+    name = "descriptors"
+    derived = cache = True
+
+    def __init__(self, context: PartContext) -> None:
+        self._bank, self._eager = context.bank, context.embedder is not None
+        self._embedder: Embedder = make("embedder", context.embedder or "colour-layout")
+        self._kept: Kept | None = None
         self._index: ViewIndex | None = None
         self._known: dict[int, NDArray[np.float32]] = {}
 
-    def add(self, id: int, frame: Frame) -> None:
-        """Describe a keyframe that is being stored, where an embedder was given."""
-        if self._eager:
-            self._put([id], self._described(frame.rgb_float()[None]))
+    # -- as a part ----------------------------------------------------------------------------------
 
-    def complete(self, ids: NDArray[np.int64], read: Callable[[int], Frame]) -> bool:
-        """Describe those of a memory's keyframes that are not yet, and forget all others; True where any was new.
+    def observe(self, seen: Observation) -> None:
+        """Describe a keyframe that is being stored, if an embedder was given."""
+        if self._eager and seen.keyframe is not None:
+            self._put([seen.keyframe], self._described(seen.fused.rgb_float()[None]))
 
-        Reading many shows a progress bar on standard error.
-        """
-        self._ready()
-        self.remove(np.setdiff1d(np.array(list(self._known), np.int64), ids))
-        new = [id for id in ids.tolist() if id not in self._known]
-        for batch in _shown([new[i : i + BATCH] for i in range(0, len(new), BATCH)], len(new)):
-            read_ = [(id, read(id).rgb_float()) for id in batch]
-            for _, alike in groupby(read_, lambda one: one[1].shape):
-                of, images = zip(*alike, strict=True)
-                self._put(list(of), self._described(torch.stack(images)))
-        return bool(new)
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Nothing: images look the same from elsewhere."""
 
-    def remove(self, ids: NDArray[np.int64]) -> None:
+    def drop(self, ids: NDArray[np.int64], *, keep: bool) -> None:
         """Forget keyframes; unknown ids are skipped."""
         if self._index is None:
             self._kept = None if self._kept is None else _of(self._kept, ids, invert=True)
@@ -83,6 +85,45 @@ class Descriptors:
         self._index.remove(ids)
         for id in ids.tolist():
             self._known.pop(id, None)
+
+    def arrays(self) -> Kept | None:
+        """What is to be kept; None if nothing is known."""
+        ids = self._bank.ids()
+        if self._index is None:  # nobody asked: what came stays, but for keyframes that are gone
+            return None if self._kept is None else _of(self._kept, ids)
+        known = np.array([id for id in ids.tolist() if id in self._known], np.int64)
+        arrays = {"ids": known, "vectors": self.of(known), "probe": self._probe}
+        return arrays, {"embedder": _name(self._embedder), "dim": self._embedder.dim}
+
+    def restore(self, kept: Kept | None) -> None:
+        """Keep what was kept until somebody asks; ValueError if it does not fit together."""
+        if kept is not None:
+            require(kept[0], SCHEMA)
+        self._kept = kept
+
+    def verify(self, kept: Kept) -> str | None:
+        """Whether what is kept fits together."""
+        self.restore(kept)
+        return None
+
+    # -- asked --------------------------------------------------------------------------------------
+
+    def complete(self) -> bool:
+        """Describe those of the bank's keyframes that are not yet, and forget all others; True if any was new.
+
+        Reading many shows a progress bar on standard error.
+        """
+        self._ready()
+        ids = self._bank.ids()
+        self.drop(np.setdiff1d(np.array(list(self._known), np.int64), ids), keep=False)
+        new = [id for id in ids.tolist() if id not in self._known]
+        batches: Iterable[list[int]] = [new[i : i + BATCH] for i in range(0, len(new), BATCH)]
+        for batch in track(batches, "Describing keyframes") if len(new) >= LONG else batches:
+            frames = [(id, self._bank.read(id).rgb_float()) for id in batch]
+            for _, alike in groupby(frames, lambda one: one[1].shape):
+                same_size, images = zip(*alike, strict=True)
+                self._put(list(same_size), self._described(torch.stack(images)))
+        return bool(new)
 
     def of_image(self, rgb: Float[Tensor, "h w 3"]) -> NDArray[np.float32]:
         """The descriptor ``[dim]`` of an image in [0, 1]."""
@@ -114,14 +155,6 @@ class Descriptors:
         found: NDArray[np.int64] = ids[ids >= 0]
         return found
 
-    def arrays(self, ids: NDArray[np.int64]) -> Kept | None:
-        """What is to be kept of these keyframes; None where nothing is known."""
-        if self._index is None:  # nobody asked: what came stays, but for keyframes that are gone
-            return None if self._kept is None else _of(self._kept, ids)
-        known = np.array([id for id in ids.tolist() if id in self._known], np.int64)
-        arrays = {"ids": known, "vectors": self.of(known), "probe": self._probe}
-        return arrays, {"embedder": _name(self._embedder), "dim": self._embedder.dim}
-
     def _ready(self) -> ViewIndex:
         if self._index is None:
             self._index = _vectors(self._embedder.dim)
@@ -131,7 +164,7 @@ class Descriptors:
             self._kept = None
         return self._index
 
-    def _same(self, arrays: Arrays, attributes: dict[str, Any]) -> bool:
+    def _same(self, arrays: Arrays, attributes: Mapping[str, Any]) -> bool:
         name, dim = attributes.get("embedder"), attributes.get("dim")
         return (name, dim) == (_name(self._embedder), self._embedder.dim) and bool(
             np.abs(arrays["probe"] - self._probe).max() <= SAME
@@ -175,11 +208,3 @@ def _picture() -> Float[Tensor, "1 h w 3"]:
     y, x = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
     rings = (x - 64) ** 2 + (y - 48) ** 2
     return torch.stack([rings // 16 % 256, 2 * x, (x + y) * 9 % 256], -1)[None].float() / 255
-
-
-def _shown(batches: list[list[int]], number: int) -> Iterable[list[int]]:
-    if number < LONG:
-        return batches
-    from spmem.progress import track
-
-    return track(batches, "Describing keyframes")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, get_args, get_type_hints
 
 from spmem.errors import InputError
+from spmem.limits import FARTHEST, FINEST
 
 _MOST_RECENT, _LARGEST_DIM = 10_000, 1 << 16
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -57,8 +58,10 @@ class FusionConfig:
         for name in ("voxel_pixels", "edge", "merge", "max_confidence"):
             if not getattr(self, name) > 0:
                 raise InputError(f"fusion.{name} must be > 0, got {getattr(self, name)}")
-        if self.voxel is not None and not 0 < self.voxel < float("inf"):
-            raise InputError(f"fusion.voxel must be > 0 world units or None, got {self.voxel}")
+        if self.voxel is not None and not FINEST <= self.voxel <= FARTHEST:
+            raise InputError(
+                f"fusion.voxel must be {FINEST:g} to {FARTHEST:g} world units, or None, got {self.voxel}"
+            )
         if not 0 <= self.grazing < 1:
             raise InputError(f"fusion.grazing is a cosine in [0, 1), got {self.grazing}")
 

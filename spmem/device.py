@@ -22,7 +22,7 @@ def as_device(device: Any) -> torch.device:
         >>> as_device("cpu:0"), as_device("cpu") == as_device(torch.device("cpu", 0))
         (device(type='cpu'), True)
     """
-    if device is CPU:
+    if isinstance(device, torch.device) and device is CPU:
         return CPU
     if isinstance(device, torch.dtype):
         raise DTypeError(

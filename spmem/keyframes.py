@@ -9,12 +9,33 @@ from uuid import uuid4
 import numpy as np
 
 from spmem.arguments import keyframe_ids
-from spmem.errors import KeyframeNotFoundError
+from spmem.errors import KeyframeNotFoundError, StoreError
+from spmem.protocols import BatchReadingStore, CommittingStore, KeyframeStore, VersionedStore
 from spmem.types import Keyframe
 
 if TYPE_CHECKING:
-    from spmem.protocols import KeyframeStore
     from spmem.types import Frame
+
+
+def committing(store: KeyframeStore, call: str) -> CommittingStore:
+    """The store, if it commits. Raises StoreError, which names the call, if it does not."""
+    if not isinstance(store, CommittingStore):
+        raise _lacking(store, CommittingStore, call)
+    return store
+
+
+def versioned(store: KeyframeStore, call: str) -> VersionedStore:
+    """The store, if it has a history. Raises StoreError, which names the call, if it has none."""
+    if not isinstance(store, VersionedStore):
+        raise _lacking(store, VersionedStore, call)
+    return store
+
+
+def _lacking(store: KeyframeStore, kind: type, call: str) -> StoreError:
+    return StoreError(
+        f"{call} needs a keyframe store with the capability {kind.__name__} (spmem.protocols), and a "
+        f"{type(store).__name__} lacks it"
+    )
 
 
 class Keyframes(Mapping[int, Keyframe]):
@@ -48,7 +69,9 @@ class Keyframes(Mapping[int, Keyframe]):
             raise KeyframeNotFoundError(
                 f"no keyframe has the id {missing[0]}; there are {len(self)}"
             )
-        return self._store.read_many(wanted.tolist())
+        if isinstance(self._store, BatchReadingStore):
+            return self._store.read_many(wanted.tolist())
+        return [self._store.read(id) for id in wanted.tolist()]
 
     def __repr__(self) -> str:
         return f"Keyframes({len(self)})"

@@ -9,7 +9,8 @@ objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.config import KeyframeConfig, MemoryConfig
 from spmem.generating import Generated
 from spmem.query import Query, Selection
 from spmem.types import Frame, Pointmaps, Projection, Retrieval, Snapshot, Surfels
@@ -25,21 +27,16 @@ from spmem.views import Views
 
 Arrays = Mapping[str, NDArray[Any]]
 
+Kept: TypeAlias = tuple[Arrays, Mapping[str, Any]]
+"""A named group that is kept beside the keyframes: arrays by name, and attributes that are JSON values."""
+
 
 @runtime_checkable
-class GeometryStore(Protocol):
-    """The spatial memory: fuses posed depth into a scene, renders it, knows which keyframes saw what."""
-
-    def fuse(self, frame: Frame) -> Int[Tensor, "h w"]:
-        """Merge a frame; returns the surfel id of each pixel, -1 where the pixel went into none."""
-        ...
+class GeometryReader(Protocol):
+    """A scene of surfels, to read: what it looks like, and which keyframes saw what."""
 
     def render(self, cameras: Camera) -> Projection:
         """The scene along a trajectory ``[T]``."""
-        ...
-
-    def observe(self, keyframe: int, surfel_ids: Int[Tensor, " n"]) -> None:
-        """Note that a keyframe saw these surfels (ids may repeat; -1 is skipped)."""
         ...
 
     def observed(self, surfel_ids: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
@@ -52,6 +49,29 @@ class GeometryStore(Protocol):
         """The keyframes that saw each surfel, as CSR: ``keyframes[offsets[i]:offsets[i + 1]]``, ascending."""
         ...
 
+    def ids(self) -> Int[Tensor, " n"]:
+        """The ids of all living surfels, ascending."""
+        ...
+
+    def surfels(self) -> Surfels:
+        """All living surfels, by ascending id."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class GeometryStore(GeometryReader, Protocol):
+    """The spatial memory: fuses posed depth into a scene, renders it, knows which keyframes saw what."""
+
+    def fuse(self, frame: Frame) -> Int[Tensor, "h w"]:
+        """Merge a frame; returns the surfel id of each pixel, -1 where the pixel went into none."""
+        ...
+
+    def observe(self, keyframe: int, surfel_ids: Int[Tensor, " n"]) -> None:
+        """Note that a keyframe saw these surfels (ids may repeat; -1 is skipped)."""
+        ...
+
     def unfuse(self, keyframes: Sequence[int], read: Callable[[int], Frame]) -> None:
         """Take back what keyframes gave: what they were observed to see, and their share of it.
 
@@ -62,14 +82,6 @@ class GeometryStore(Protocol):
 
     def unobserve(self, keyframes: Sequence[int]) -> None:
         """Forget that keyframes saw anything; what they gave to the map stays."""
-        ...
-
-    def ids(self) -> Int[Tensor, " n"]:
-        """The ids of all living surfels, ascending."""
-        ...
-
-    def surfels(self) -> Surfels:
-        """All living surfels, by ascending id."""
         ...
 
     def edit(self, surfel_ids: Int[Tensor, " n"], **fields: Tensor) -> None:
@@ -91,8 +103,6 @@ class GeometryStore(Protocol):
         """
         ...
 
-    def __len__(self) -> int: ...
-
 
 @runtime_checkable
 class Renderer(Protocol):
@@ -109,15 +119,14 @@ class Renderer(Protocol):
 
 @runtime_checkable
 class KeyframeStore(Protocol):
-    """The episodic bank: keyframes by ascending id, written durably, read lazily.
+    """The episodic bank: keyframes by ascending id, and groups of arrays beside them.
 
-    ``branch`` names the line of history that is open, ``main`` at first.
+    This is all that a memory needs. What a store can do besides are capabilities, protocols of their own below; a memory
+    asks for one when it is used, and raises StoreError if the store lacks it.
     """
 
-    branch: str
-
     def append(self, frame: Frame, uid: bytes | None = None) -> int:
-        """Write a keyframe; returns its id. Durable after :meth:`commit`.
+        """Keep a keyframe; returns its id, which is larger than all before it.
 
         ``uid`` is its identity (16 bytes), new if None; it stays the same on every branch and whatever is done to the
         keyframe. Raises FrameError without depth or time, InputError for a uid that is not 16 bytes or is in the bank.
@@ -126,17 +135,6 @@ class KeyframeStore(Protocol):
 
     def read(self, id: int) -> Frame:
         """One keyframe's frame, on the CPU. Raises KeyframeNotFoundError, CorruptMemoryError."""
-        ...
-
-    def read_many(self, ids: Sequence[int]) -> list[Frame]:
-        """The frames of several keyframes, in the order asked (an id may repeat); faster than one after the other.
-
-        Raises as :meth:`read` does where one cannot be read.
-        """
-        ...
-
-    def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The depth that reading gives back after storing this one (the codec's rounding, no I/O)."""
         ...
 
     def ids(self) -> NDArray[np.int64]:
@@ -159,14 +157,6 @@ class KeyframeStore(Protocol):
         """Bytes of each keyframe, in the order of ids."""
         ...
 
-    def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
-        """Replace a named group of arrays kept beside the keyframes (map checkpoint, index cache, configuration)."""
-        ...
-
-    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
-        """A named group and its attributes (JSON values), or None."""
-        ...
-
     def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
         """Give keyframes other poses ``[n, 4, 4]``; all or none. Raises KeyframeNotFoundError."""
         ...
@@ -175,47 +165,105 @@ class KeyframeStore(Protocol):
         """Drop keyframes; all or none. Their ids are never given again. Raises KeyframeNotFoundError."""
         ...
 
+    def write_arrays(self, group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
+        """Replace a named group of arrays kept beside the keyframes (map checkpoint, index cache, configuration)."""
+        ...
+
+    def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """A named group and its attributes (JSON values), or None."""
+        ...
+
+    def close(self) -> None:
+        """Release everything, whatever goes wrong; uncommitted writes are dropped."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class BatchReadingStore(KeyframeStore, Protocol):
+    """A store that reads several keyframes faster together than one after the other."""
+
+    def read_many(self, ids: Sequence[int]) -> list[Frame]:
+        """The frames of several keyframes, in the order of ``ids`` (an id may repeat). Raises as :meth:`read` does."""
+        ...
+
+
+@runtime_checkable
+class RoundingStore(KeyframeStore, Protocol):
+    """A store that does not keep depth exactly."""
+
+    def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The depth that reading gives back after storing this one, bit for bit (the codec's rounding, no I/O)."""
+        ...
+
+
+@runtime_checkable
+class ConfigurableStore(KeyframeStore, Protocol):
+    """A store that follows :class:`spmem.KeyframeConfig`."""
+
+    def configure(self, config: KeyframeConfig) -> None:
+        """Keep keyframes from now on as the configuration says (quality, durability, cache)."""
+        ...
+
+
+@runtime_checkable
+class DescribedStore(KeyframeStore, Protocol):
+    """A store that reports what it takes, for ``spmem info``."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values: ``schema``, ``version`` (of what wrote it), and ``bytes`` by part, with ``total``."""
+        ...
+
+
+@runtime_checkable
+class CommittingStore(KeyframeStore, Protocol):
+    """A store that makes writes durable together: what is not committed is gone when it closes."""
+
     def commit(self, message: str, *, wait: bool = True) -> str | None:
         """Make all that was written durable, in one step (a snapshot even of nothing new); returns its id.
 
-        Without ``wait`` a store may do so later and answer None; what goes wrong then surfaces at a later call.
+        Without ``wait`` a store may do so later and return None; what goes wrong then surfaces at a later call. Raises
+        ConflictError if another writer committed meanwhile.
         """
         ...
 
+
+@runtime_checkable
+class BackgroundStore(KeyframeStore, Protocol):
+    """A store that writes in the background."""
+
     def flush(self) -> None:
         """Wait for what is under way in the background; raises what went wrong there."""
+        ...
+
+
+@runtime_checkable
+class VersionedStore(CommittingStore, Protocol):
+    """A store whose commits are snapshots: it can be read as it was, and go on from there on branches.
+
+    Branches and tags are apart: one of each may bear the same name.
+    """
+
+    @property
+    def branch(self) -> str:
+        """The branch that is open; ``main`` at first."""
         ...
 
     def snapshots(self) -> list[Snapshot]:
         """Committed states of this branch up to the one that is open, latest first."""
         ...
 
-    def at(self, snapshot: str) -> KeyframeStore:
-        """The store as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
-        ...
-
-    def fork(self, name: str) -> KeyframeStore:
-        """The store as it is now, on a new branch, with what is not committed; the two go on apart. Raises InputError."""
-        ...
-
-    def on(self, branch: str) -> KeyframeStore:
-        """The store on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
-        ...
-
-    def rollback(self, snapshot: str) -> None:
-        """Go back to an earlier snapshot (its id) of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
-        ...
-
-    def tag(self, name: str) -> None:
-        """Name the last commit. Raises InputError if a tag has the name; a branch may have it too."""
+    def branches(self) -> dict[str, str]:
+        """The id of each branch's last snapshot, by branch, in the order of names."""
         ...
 
     def tags(self) -> dict[str, str]:
         """The ids of tagged snapshots, by tag, in the order of names."""
         ...
 
-    def branches(self) -> dict[str, str]:
-        """The id of each branch's last snapshot, by branch, in the order of names."""
+    def tag(self, name: str) -> None:
+        """Name the last commit. Raises InputError if a tag has the name; a branch may have it too."""
         ...
 
     def drop_tag(self, name: str) -> None:
@@ -226,20 +274,30 @@ class KeyframeStore(Protocol):
         """Remove a branch (not this one, not ``main``). Raises SnapshotNotFoundError, InputError."""
         ...
 
+    def at(self, snapshot: str) -> VersionedStore:
+        """The store as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
+        ...
+
+    def fork(self, name: str) -> VersionedStore:
+        """The store as it is now, on a new branch, with what is not committed; the two go on apart. Raises InputError."""
+        ...
+
+    def on(self, branch: str) -> VersionedStore:
+        """The store on another branch, as last committed there, for writing. Raises SnapshotNotFoundError."""
+        ...
+
+    def rollback(self, snapshot: str) -> None:
+        """Go back to an earlier snapshot (its id) of this branch, for good. Raises SnapshotNotFoundError, ConflictError."""
+        ...
+
     def reclaim(self, keep: int | None = None) -> int:
-        """Delete what nothing leads to, and commits before the last ``keep`` (None ends none); bytes that were freed."""
+        """Delete what nothing leads to, and commits before the last ``keep`` (None ends none); the bytes freed."""
         ...
-
-    def close(self) -> None:
-        """Release what is held; uncommitted writes are dropped."""
-        ...
-
-    def __len__(self) -> int: ...
 
 
 @runtime_checkable
-class RefreshableStore(Protocol):
-    """A keyframe store whose readers can go on to commits that came after they were opened."""
+class RefreshableStore(KeyframeStore, Protocol):
+    """A store whose readers can go on to commits that came after they were opened."""
 
     def refreshed(self) -> KeyframeStore | None:
         """A reader of the branch's last commit; None if this one shows it already.
@@ -283,6 +341,176 @@ class Retriever(Protocol):
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """At most k keyframe ids, best first, none of ``query.exclude``; fewer where nothing more helps."""
+        ...
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """What a rule may do besides: say which keyframes saw a place, each for itself."""
+
+    def rank(self, query: Query, views: Views, k: int) -> Selection:
+        """The k keyframes that each saw most of what is asked, best first, ties latest first; those that saw none of it
+        are left out, and scores are shares in 0..1 of all the query's pixels.
+        """
+        ...
+
+
+@runtime_checkable
+class ViewObserver(Protocol):
+    """What is made of views alone, as the index of a rule is (:class:`spmem.parts.cache.ViewCache` makes a part of it)."""
+
+    def observe(self, views: Views, rows: slice) -> None:
+        """Rows that are new in ``views``, or changed since."""
+        ...
+
+
+@runtime_checkable
+class RevocableObserver(ViewObserver, Protocol):
+    """An observer that can take back what views gave."""
+
+    def forget(self, views: Views, rows: NDArray[np.int64]) -> None:
+        """Take back what rows ``[n]``, as they are, were observed to give."""
+        ...
+
+
+@runtime_checkable
+class KeptObserver(ViewObserver, Protocol):
+    """An observer that is kept beside the memory, so that opening need not make it again: the index of a rule."""
+
+    def arrays(self, views: Views) -> Arrays | None:
+        """What was made of these views, which are all that there are; None if there is nothing to keep."""
+        ...
+
+    def restore(self, arrays: Arrays, ids: NDArray[np.int64]) -> None:
+        """Inverse of :meth:`arrays`, for views of these ids ``[n]``; no change if it raises.
+
+        Raises KeyError or ValueError for arrays that no observer of such views gives.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """A frame that a memory took.
+
+    frame: As it came, with depth and time.
+    fused: As the map took it, on the map's device: without confidence in what moves.
+    surfel_ids: ``[H, W]``, of each pixel in the map; -1 if it went into none.
+    keyframe: The id under which the bank keeps ``fused``; None if the frame showed nothing new.
+    uid: The keyframe's identity on every branch.
+    live: Whether it is one of the last frames; one that was merged from another branch is not.
+    """
+
+    frame: Frame
+    fused: Frame
+    surfel_ids: Int[Tensor, "h w"]
+    keyframe: int | None = None
+    uid: bytes | None = None
+    live: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PartContext:
+    """What a part is made with.
+
+    config: Of the memory.
+    bank: The keyframes; opened at the state that the part is to be of.
+    views: Of all keyframes. A part is called before views are moved or dropped.
+    device: Where the map lives.
+    embedder: What describes images, or None.
+    """
+
+    config: MemoryConfig
+    bank: KeyframeStore
+    views: Views
+    device: torch.device
+    embedder: Embedder | None = None
+
+
+@runtime_checkable
+class Part(Protocol):
+    """Derived state of a memory: what is made of its frames, kept in step with the keyframes and kept beside them.
+
+    Made with a :class:`PartContext` and then restored, once. A memory that goes back in history makes all parts again.
+
+    name: Of the group that it is kept in: letters, digits and _ . -
+    derived: Whether keyframes alone make it again. Rebuilding a memory then does; what is not derived stays.
+    cache: Whether what keyframes make is as good, so that a group that is damaged or missing is no error.
+    """
+
+    name: str
+    derived: bool
+    cache: bool
+
+    def observe(self, seen: Observation) -> None:
+        """A frame was taken: fused, and kept if it is a keyframe."""
+        ...
+
+    def move(self, ids: NDArray[np.int64], c2w: NDArray[np.float32]) -> None:
+        """Keyframes get other poses ``[n, 4, 4]``, ids ascending; ``context.views`` still has the old ones."""
+        ...
+
+    def drop(self, ids: NDArray[np.int64], *, keep: bool) -> None:
+        """Keyframes go, ids ascending, of which the last may be one that this part did not observe; ``context.views`` still has
+        them.
+
+        ``keep``: What they showed stays known (a budget was full); otherwise it is taken back.
+        """
+        ...
+
+    def arrays(self) -> Kept | None:
+        """What to keep, in step with all keyframes; None leaves the group as it is stored."""
+        ...
+
+    def restore(self, kept: Kept | None) -> None:
+        """Take back what :meth:`arrays` gave for these or for earlier keyframes; None or no arrays: nothing was kept.
+
+        Keyframes that came since are for the part to add, now or when it is asked. Raises LookupError, ValueError,
+        TypeError or the like for arrays that :meth:`arrays` does not give, and is restored with None then.
+        """
+        ...
+
+    def verify(self, kept: Kept) -> str | None:
+        """What is wrong with a stored group, in words, or None; raises as :meth:`restore` does.
+
+        Called on a part that was not restored, in a context whose views are made from the keyframes.
+        """
+        ...
+
+
+@runtime_checkable
+class ProjectionFilter(Protocol):
+    """What a part may do besides: say what of a projection is believed."""
+
+    def believed(self, projection: Projection) -> Projection:
+        """The projection, with False in the mask where it is not believed."""
+        ...
+
+
+@runtime_checkable
+class ImageIndex(Protocol):
+    """What a part may do besides: find keyframes by what their images look like."""
+
+    def complete(self) -> bool:
+        """Describe those keyframes that are not described yet; True if there were any."""
+        ...
+
+    def of_image(self, rgb: Float[Tensor, "h w 3"]) -> NDArray[np.float32]:
+        """The descriptor ``[dim]`` of an image in [0, 1]."""
+        ...
+
+    def of_text(self, text: str) -> NDArray[np.float32]:
+        """The descriptor ``[dim]`` of words. Raises InputError if it describes images only."""
+        ...
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The descriptors ``[n, dim]`` of keyframes."""
+        ...
+
+    def nearest(
+        self, asked: NDArray[np.float32], k: int, hidden: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Ids of at most k keyframes whose descriptors are nearest to ``[dim]``, best first, none of ``hidden``."""
         ...
 
 

@@ -6,6 +6,7 @@ A package offers a part for a seam in its ``pyproject.toml``; the group is ``spm
     [project.entry-points."spmem.retriever"]
     nearest-first = "their_package.rules:NearestFirst"
 
+A keyframe store is named by the scheme of the addresses that it opens: ``s3`` opens ``s3://…``, the empty name opens paths.
 Nothing is imported until the part is asked for. A shipped name cannot be taken over.
 
 =====================  =====================================================================
@@ -20,12 +21,17 @@ seam                   called with
 ``dynamic_segmenter``  nothing
 ``embedder``           nothing
 ``pose_tracker``       nothing
+``part``               the :class:`spmem.protocols.PartContext`; None if the configuration does not want it
+``explanation``        nothing: the reference measures what retrieved keyframes bring
+``keyframe_store``     path, mode, the :class:`spmem.KeyframeConfig` or None, branch=, options=
 =====================  =====================================================================
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -33,6 +39,7 @@ from spmem.errors import SpmemError, UnknownNameError
 
 _RULES = "spmem.retrieval.rules"
 _POLICIES = "spmem.stores.retention"
+_ZARR = "spmem.stores.keyframes.zarr"
 
 SHIPPED: dict[str, dict[str, str]] = {
     "geometry_store": {
@@ -83,8 +90,19 @@ SHIPPED: dict[str, dict[str, str]] = {
         "dinov2": "spmem.integrations.embedding.image_text:DinoV2",
         "siglip": "spmem.integrations.embedding.image_text:Siglip",
     },
+    "keyframe_store": {
+        "memory": "spmem.stores.keyframes.ram:RamKeyframes.open",
+    }
+    | dict.fromkeys(("", "az", "file", "gs", "s3"), f"{_ZARR}:ZarrKeyframes.open"),
     "pose_tracker": {
         "projective-icp": "spmem.integrations.tracking.icp:ProjectiveIcp",
+    },
+    "part": {
+        "descriptors": "spmem.retrieval.descriptors:Descriptors",
+        "free": "spmem.retrieval.visibility.free_space:FreeSpace",
+    },
+    "explanation": {
+        "visible-share": "spmem.retrieval.explain:contributions",
     },
 }
 """Object references of the shipped parts, by seam and name."""
@@ -174,7 +192,13 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
 
 
 def _installed(seam: str) -> list[EntryPoint]:
-    return list(entry_points(group=f"spmem.{seam}"))
+    return list(_entry_points(f"spmem.{seam}", tuple(sys.path)))
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Those of a group, in packages on ``path``. Every memory asks when it opens, and asking reads a file of each package."""
+    return tuple(entry_points(group=group))
 
 
 def _owner(point: EntryPoint) -> str:

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.camera import Camera
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST, Camera
 
 if TYPE_CHECKING:
     from spmem.types import Frame
 
 THUMB = (48, 64)
 """Height and width of the depth thumbnails."""
+
+SCHEMA = {
+    "ids": ArraySchema("int64", "n", least=0, rising=True),
+    "times": ArraySchema("float64", "n"),
+    "K": ArraySchema("float32", "n 3 3"),
+    "c2w": ArraySchema("float32", "n 4 4"),
+    "depth": ArraySchema("float32", "n 48 64", least=0, most=LARGEST),
+}
 
 
 class Views:
@@ -113,14 +122,23 @@ class Views:
 
     @classmethod
     def restore(cls, arrays: Mapping[str, NDArray[Any]]) -> Views:
-        """Inverse of :meth:`arrays`; the depth is taken as it is, because it is never changed."""
+        """Inverse of :meth:`arrays`; the depth is taken as it is, because it is never changed.
+
+        Raises:
+            ValueError: Arrays that no views give, or cameras that are none.
+        """
         views = cls()
-        views._n = len(arrays["ids"])
-        for name, column in _columns(0).items():
-            take = np.asarray if name == "depth" else np.array
-            given = take(arrays[name], column.dtype)
-            views._columns[name] = given.reshape(views._n, *column.shape[1:])
+        views.take(arrays)
         return views
+
+    def take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Become what :meth:`arrays` gave, or change nothing and raise as :meth:`restore` does."""
+        n = require(arrays, SCHEMA)["n"]
+        Camera(arrays["K"], arrays["c2w"], width=1, height=1)
+        self._n, self._columns = (
+            n,
+            {name: (np.asarray if name == "depth" else np.array)(arrays[name]) for name in SCHEMA},
+        )
 
 
 def thumbnail(depth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.arrays import ArraySchema, require
 from spmem.retrieval.indices.postings import (
     arrays_of,
     lists,
@@ -27,6 +28,9 @@ LEAST = 1 / 1024
 
 STEPS = 255
 """Square roots of shares are kept in so many steps."""
+
+SCHEMA = {"ids": ArraySchema("int64", "slots", least=-1)}
+"""The ids of slots, -1 = removed; the chains have a schema of their own."""
 
 I64 = NDArray[np.int64]
 
@@ -129,11 +133,10 @@ class VoxelIndex:
         """Inverse of :meth:`arrays`.
 
         Raises:
-            KeyError, ValueError: Arrays that no index gives.
+            ValueError: Arrays that no index gives.
         """
+        require(arrays, SCHEMA)
         index, ids = cls(budget), arrays["ids"]
-        if ids.dtype != np.int64 or ids.ndim != 1:
-            raise ValueError("the cached index has ids that are none")
         index._slot = {id: slot for slot, id in enumerate(ids.tolist()) if id >= 0}
         if len(index._slot) != (ids >= 0).sum():
             raise ValueError("the cached index has an id twice")

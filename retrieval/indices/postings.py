@@ -8,13 +8,23 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.arrays import ArraySchema, require
 from spmem.kernels.jit import njit
 
 POOL = ("slot", "weight", "filled", "next")
-DTYPES = {"key": np.uint64, "head": np.int32, "slot": np.int32, "weight": np.uint8, "filled": np.uint8, "next": np.int32}  # fmt: skip
 
 BLOCK = 8
 """Postings that lie together; a chain runs from the newest block to the oldest."""
+
+SCHEMA = {
+    "key": ArraySchema("uint64", "voxels"),
+    "head": ArraySchema("int32", "voxels", least=0, below="blocks"),
+    "slot": ArraySchema("int32", f"blocks {BLOCK}", least=0, below="slots"),
+    "weight": ArraySchema("uint8", f"blocks {BLOCK}"),
+    "filled": ArraySchema("uint8", "blocks", most=BLOCK),
+    "next": ArraySchema("int32", "blocks", least=-1, below="blocks"),
+}
+"""What the arrays that are kept must be before kernels follow them; ``next`` leads to earlier blocks alone."""
 
 U8: TypeAlias = NDArray[np.uint8]
 I32: TypeAlias = NDArray[np.int32]
@@ -103,26 +113,17 @@ def lists_of(arrays: Mapping[str, NDArray[Any]], slots: int) -> PostingChains:
     Raises:
         ValueError: Arrays that no chains over so many slots give; following them could leave the pool, or never end.
     """
-    key, head, slot, weight, filled, next_ = (arrays[name] for name in ("key", "head", *POOL))
-    blocks = len(slot)
-    sound = (
-        all(arrays[name].dtype == dtype for name, dtype in DTYPES.items())
-        and key.shape == head.shape == (len(key),)
-        and slot.shape == weight.shape == (blocks, BLOCK)
-        and filled.shape == next_.shape == (blocks,)
-        and bool(((head >= 0) & (head < blocks)).all())
-        and bool(((next_ >= -1) & (next_ < np.arange(blocks))).all())
-        and bool((filled <= BLOCK).all())
-        and bool(((slot >= 0) & (slot < max(slots, 1))).all())
-        and bool((weight[np.arange(BLOCK) < filled[:, None]] > 0).all())
-    )
-    if not sound:
+    blocks = require(arrays, SCHEMA, slots=max(slots, 1))["blocks"]
+    earlier = bool((arrays["next"] < np.arange(blocks)).all())
+    filled = np.arange(BLOCK) < arrays["filled"][:, None]
+    if not earlier or not bool((arrays["weight"][filled] > 0).all()):
         raise ValueError("the cached index does not fit together")
-    new = lists(len(key), blocks)
-    _rehash(key, head, new.key, new.head)
+    voxels = len(arrays["key"])
+    new = lists(voxels, blocks)
+    _rehash(arrays["key"], arrays["head"], new.key, new.head)
     for name in POOL:
         getattr(new, name)[:blocks] = arrays[name]
-    new.used[:] = len(key), blocks
+    new.used[:] = voxels, blocks
     return new
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.arrays import ArraySchema, require
 from spmem.config import RetrievalConfig
+from spmem.limits import FARTHEST, FINEST
 from spmem.query import Query, Selection
 from spmem.retrieval.greedy import Terms, greedy, shown
 from spmem.retrieval.indices.inverted import VoxelIndex
@@ -17,6 +19,9 @@ from spmem.retrieval.indices.voxels import voxel_edge, voxels, voxels_of_views
 from spmem.retrieval.visibility.exact import Points, visibility, visible_points
 from spmem.retrieval.visibility.sharpness import sharpness
 from spmem.views import Views
+
+SCHEMA = {"edge": ArraySchema("float64", "1", least=FINEST, most=FARTHEST)}
+"""The edge of the index's voxels; the index has a schema of its own."""
 
 SEARCHES = 2
 """The keyframes that match best show much the same; the second search is for what the first one's choice leaves."""
@@ -86,14 +91,15 @@ class Covisibility:
         """Inverse of :meth:`arrays`, for views of these ids; nothing changes where the index is not of the kind that is kept.
 
         Raises:
-            KeyError, ValueError: Arrays that no index of these views gives.
+            ValueError: Arrays that no index of these views gives.
         """
         if not isinstance(self._index, VoxelIndex):
             return
-        index, edge = VoxelIndex.restore(arrays), arrays["edge"]
-        if edge.shape != (1,) or not 0 < edge[0] < np.inf or not np.array_equal(index.ids, ids):
+        require(arrays, SCHEMA)
+        index = VoxelIndex.restore(arrays)
+        if not np.array_equal(index.ids, ids):
             raise ValueError("the cached index is of other views")
-        self._index, self._edge = index, float(edge[0])
+        self._index, self._edge = index, float(arrays["edge"][0])
 
     def select(self, query: Query, views: Views, k: int) -> Selection:
         """See :class:`spmem.protocols.Retriever`."""

@@ -33,7 +33,8 @@ class PointVotes(Baseline):
         device = query.projection.surfel_ids.device
         offsets, saw = (part.cpu().numpy() for part in query.observers(torch.from_numpy(surfels).to(device)))  # fmt: skip
         sources = saw[offsets[:-1][np.diff(offsets) > 0]]
-        votes = np.bincount(sources, minlength=int(views.ids[-1]) + 1)[views.ids[rows]]
+        voted = views.rows(sources[np.isin(sources, views.ids)])
+        votes = np.bincount(voted, minlength=len(views))[rows]
         best = np.lexsort((rows, views.times[rows], votes))[::-1][:k]
         best = best[votes[best] > 0]
         return Selection(views.ids[rows[best]], (votes[best] / len(surfels)).astype(np.float32))

@@ -84,9 +84,9 @@ def surfel_votes(query: Query, views: Views, scale: float) -> NDArray[np.float64
         return votes
     device = query.projection.surfel_ids.device
     offsets, voted = query.observers(torch.from_numpy(ids).to(device))
-    each = np.repeat(weights, np.diff(offsets.cpu().numpy()))
-    by_id = np.bincount(voted.cpu().numpy(), each, int(views.ids[-1]) + 1)
-    votes[:] = by_id[views.ids]
+    each, ids = np.repeat(weights, np.diff(offsets.cpu().numpy())), voted.cpu().numpy()
+    known = np.isin(ids, views.ids)
+    votes += np.bincount(views.rows(ids[known]), each[known], len(views))
     return votes
 
 

@@ -12,7 +12,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.kernels.jit import njit, prange
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
+from spmem.kernels.jit import njit
+from spmem.kernels.threads import Turns, claimed, shared
+from spmem.limits import FINEST
+from spmem.parts.cache import ViewCache
+from spmem.protocols import Arrays, PartContext
 from spmem.retrieval.indices.voxels import SEED, voxel_key
 from spmem.retrieval.visibility.exact import cells, stride_of
 from spmem.retrieval.visibility.walls import WALLS, walls
@@ -47,8 +53,13 @@ WITHIN, TOP = np.uint64((1 << 3 * BITS) - 1), np.uint64(1 << 63)
 BATCH = 256
 """Views noted at once; bounds the memory that their voxels take."""
 
-DTYPES = {"edge": np.float64, "depths": np.float64, "through": np.uint64, "looks": np.int32}
-"""Of the arrays that are kept. (Those of before 0.1 had ``key`` or ``voxel``, made otherwise.)"""
+SCHEMA = {
+    "edge": ArraySchema("float64", "1", least=0, most=LARGEST),
+    "depths": ArraySchema("float64", "views", least=0, most=LARGEST),
+    "through": ArraySchema("uint64", "voxels", least=1),
+    "looks": ArraySchema("int32", "voxels", least=1),
+}
+"""What the arrays that are kept must be before kernels look into them."""
 
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
@@ -92,16 +103,22 @@ class KnownFreeSpace:
                 self._edge = EDGE * float(np.median(known))
                 break
         for part in np.split(rows, range(BATCH, len(rows), BATCH)) if self._edge else ():
-            depth, K, c2w = _without_holes(views.depth, part), views.K[part], views.c2w[part]
+            depth, K, c2w = views.depth[part], views.K[part], views.c2w[part]
+            shared(_fill_holes, len(part), 20.0)(views.depth, part, depth)
             starts = np.concatenate([[0], np.cumsum(_steps(depth, K, self._edge))])
-            keys, counts, medians = _looked_through(depth, K, c2w, self._edge, starts)
+            keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(part), np.int64)
+            medians = np.zeros(len(part))
+            shared(_look_through, len(part), 200.0)(
+                depth, K, c2w, self._edge, starts, keys, counts, medians
+            )
             medians = np.sort(medians[medians > 0])
             at = np.searchsorted(self._depths, medians)
             if times > 0:
                 self._depths = np.insert(self._depths, at, medians)
             else:
-                nth = np.arange(len(at)) - np.searchsorted(medians, medians)  # among equals
-                self._depths = np.delete(self._depths, at + nth)
+                at += np.arange(len(at)) - np.searchsorted(medians, medians)  # among equals
+                known = np.append(self._depths, 0)[at.clip(max=len(self._depths))] == medians
+                self._depths = np.delete(self._depths, at[known])
             self._table, self._looks, self._used = _post(
                 self._table, self._looks, self._used, keys, starts, counts, times
             )
@@ -123,20 +140,12 @@ class KnownFreeSpace:
         """Inverse of :meth:`arrays`.
 
         Raises:
-            KeyError, ValueError: Arrays that no free space gives.
+            ValueError: Arrays that no free space gives.
         """
-        edge, depths, key, looks = (arrays[name] for name in DTYPES)
-        sound = (
-            all(arrays[name].dtype == dtype for name, dtype in DTYPES.items())
-            and edge.shape == (1,)
-            and depths.ndim == key.ndim == 1
-            and looks.shape == key.shape
-            and bool(np.isfinite(edge).all() and np.isfinite(depths).all())
-            and bool((depths > 0).all() and (np.diff(depths) >= 0).all())
-            and bool((key > 0).all() and (looks > 0).all())
-            and (edge[0] > 0 if len(depths) else edge[0] >= 0 and not len(key))
-        )
-        if not sound:
+        require(arrays, SCHEMA)
+        edge, depths, key, looks = (arrays[name] for name in SCHEMA)
+        sorted_ = bool((depths > 0).all() and (np.diff(depths) >= 0).all())
+        if not sorted_ or (edge[0] < FINEST and bool(len(depths) or edge[0] or len(key))):
             raise ValueError("the cached free space does not fit together")
         free = cls(reach)
         free._edge, free._depths = float(edge[0]), depths.copy()
@@ -182,17 +191,45 @@ class KnownFreeSpace:
         y, x = cells(h, stride)[0], cells(w, stride)[0]
         depth = projection.depth[:, y[0] :: stride, x[0] :: stride].cpu().numpy()
         K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
-        return _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge), stride
+        lengths = np.zeros(depth.shape, np.float32)
+        shared(_unseen, t * len(y), 0.15 * len(x))(
+            self._table, self._looks, depth, K, c2w, y, x, self._edge, lengths
+        )
+        return lengths, stride
 
 
-@njit(parallel=True)
-def _without_holes(depth: F32, rows: I64) -> F32:
-    """Of these rows, how far each pixel surely looked: where it has no depth, as far as the nearest one beside it that has.
+class FreeSpace(ViewCache[KnownFreeSpace]):
+    """Known free space as a part of a memory, which filters what it renders.
 
-    Beside it are four, in its row and in its column, and the least of their depths counts.
+    A :class:`spmem.protocols.Part` and :class:`spmem.protocols.ProjectionFilter`. Nothing is kept if
+    ``config.retrieval.reach`` is None: then nobody asks.
     """
-    whole = depth[rows]
-    for i in prange(len(rows)):
+
+    def __init__(self, context: PartContext) -> None:
+        self._reach = context.config.retrieval.reach
+        super().__init__("free", KnownFreeSpace(self._reach), context.views)
+
+    def believed(self, projection: Projection) -> Projection:
+        """The projection, not covering what is seen through more unseen space than ``reach``."""
+        return projection if self._reach is None else self.current().believed(projection)
+
+    def to_arrays(self, views: Views) -> Arrays | None:
+        """What the views looked through."""
+        return None if self._reach is None else self.current().arrays()
+
+    def from_arrays(self, arrays: Arrays, ids: I64) -> KnownFreeSpace:
+        """What was looked through."""
+        return KnownFreeSpace.restore(arrays, self._reach)
+
+
+@njit()
+def _fill_holes(turns: Turns, depth: F32, rows: I64, whole: F32) -> None:
+    """How far each pixel of ``whole``, which is ``depth[rows]``, surely looked.
+
+    If it has no depth, that is as far as the nearest one beside it that has. Beside it are four, in its row and in its
+    column, and the least of their depths counts.
+    """
+    for i in claimed(turns):
         given = depth[rows[i]]
         for flip in range(2):
             of, to = (given.T, whole[i].T) if flip else (given, whole[i])
@@ -205,7 +242,6 @@ def _without_holes(depth: F32, rows: I64) -> F32:
                             last = of[y, x]
                         elif last > 0 and (to[y, x] == 0 or last < to[y, x]):
                             to[y, x] = last
-    return whole
 
 
 def _steps(depth: F32, K: F32, edge: float) -> I64:
@@ -220,18 +256,17 @@ def _steps(depth: F32, K: F32, edge: float) -> I64:
     return whole
 
 
-@njit(parallel=True)
-def _looked_through(depth: F32, K: F32, c2w: F32, edge: float, starts: I64) -> tuple[U64, I64, F64]:
+@njit()
+def _look_through(
+    turns: Turns, depth: F32, K: F32, c2w: F32, edge: float, starts: I64, keys: U64, counts: I64, medians: F64
+) -> None:  # fmt: skip
     """The voxels that each view looked through, each once, how many they are, and the view's median depth (0 = none).
 
     Those of the i-th view begin at ``starts[i]``.
     """
-    keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(depth), np.int64)
-    medians = np.zeros(len(depth))
-    for i in prange(len(depth)):
+    for i in claimed(turns):
         medians[i] = _median(depth[i])
         counts[i] = _of_view(depth[i], K[i], c2w[i], edge, keys[starts[i] : starts[i + 1]])
-    return keys, counts, medians
 
 
 @njit()
@@ -335,36 +370,35 @@ def _fill(table: U64, looks: I32, keys: U64, counts: I32) -> bool:
     return True
 
 
-@njit(parallel=True)
+@njit()
 def _unseen(
-    table: U64, looks: I32, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float
-) -> F32:
-    lengths = np.zeros(depth.shape, np.float32)
-    for t in range(len(depth)):
-        for i in prange(len(y)):
-            ox, oy, oz = c2w[t, 0, 3] / edge, c2w[t, 1, 3] / edge, c2w[t, 2, 3] / edge
-            for j in range(len(x)):
-                right = (x[j] + 0.5 - K[t, 0, 2]) / K[t, 0, 0]
-                down = (y[i] + 0.5 - K[t, 1, 2]) / K[t, 1, 1]
-                long = np.sqrt(right * right + down * down + 1.0)
-                dx = (c2w[t, 0, 0] * right + c2w[t, 0, 1] * down + c2w[t, 0, 2]) / edge
-                dy = (c2w[t, 1, 0] * right + c2w[t, 1, 1] * down + c2w[t, 1, 2]) / edge
-                dz = (c2w[t, 2, 0] * right + c2w[t, 2, 1] * down + c2w[t, 2, 2]) / edge
-                last = depth[t, i, j] - edge / long
-                step = max(edge / 2 / long, last / STEPS)
-                z, unseen, counts = step / 2, 0, 1
-                bi, bj, bk, block = 0, 0, 0, np.uint64(0)
-                while z < last:
-                    vx, vy, vz = int(np.floor(ox + dx * z)), int(np.floor(oy + dy * z)), int(np.floor(oz + dz * z))  # fmt: skip
-                    if block == 0 or vx >> BITS != bi or vy >> BITS != bj or vz >> BITS != bk:
-                        bi, bj, bk, block = vx >> BITS, vy >> BITS, vz >> BITS, _block(vx, vy, vz)
-                    if looks[_find(table, block | _within(vx, vy, vz))] == 0:
-                        unseen += counts
-                    else:
-                        counts = BEYOND
-                    z += step
-                lengths[t, i, j] = unseen * step * long
-    return lengths
+    turns: Turns, table: U64, looks: I32, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float, lengths: F32
+) -> None:  # fmt: skip
+    """World units of unseen space before the samples ``lengths`` [t, h, w], a row of samples a turn."""
+    for turn in claimed(turns):
+        t, i = turn // len(y), turn % len(y)
+        ox, oy, oz = c2w[t, 0, 3] / edge, c2w[t, 1, 3] / edge, c2w[t, 2, 3] / edge
+        for j in range(len(x)):
+            right = (x[j] + 0.5 - K[t, 0, 2]) / K[t, 0, 0]
+            down = (y[i] + 0.5 - K[t, 1, 2]) / K[t, 1, 1]
+            long = np.sqrt(right * right + down * down + 1.0)
+            dx = (c2w[t, 0, 0] * right + c2w[t, 0, 1] * down + c2w[t, 0, 2]) / edge
+            dy = (c2w[t, 1, 0] * right + c2w[t, 1, 1] * down + c2w[t, 1, 2]) / edge
+            dz = (c2w[t, 2, 0] * right + c2w[t, 2, 1] * down + c2w[t, 2, 2]) / edge
+            last = depth[t, i, j] - edge / long
+            step = max(edge / 2 / long, last / STEPS)
+            z, unseen, counts = step / 2, 0, 1
+            bi, bj, bk, block = 0, 0, 0, np.uint64(0)
+            while z < last:
+                vx, vy, vz = int(np.floor(ox + dx * z)), int(np.floor(oy + dy * z)), int(np.floor(oz + dz * z))  # fmt: skip
+                if block == 0 or vx >> BITS != bi or vy >> BITS != bj or vz >> BITS != bk:
+                    bi, bj, bk, block = vx >> BITS, vy >> BITS, vz >> BITS, _block(vx, vy, vz)
+                if looks[_find(table, block | _within(vx, vy, vz))] == 0:
+                    unseen += counts
+                else:
+                    counts = BEYOND
+                z += step
+            lengths[t, i, j] = unseen * step * long
 
 
 @njit()

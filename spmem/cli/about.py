@@ -47,24 +47,16 @@ def _describe_contents(memory: SpatialMemory) -> dict[str, Any]:
 
 
 def _describe_store(memory: str) -> dict[str, Any]:
-    """Schema, writer, and bytes by part; ``history`` is all but the latest state and what Icechunk keeps about it."""
-    import zarr
+    """Schema, writer, and bytes by part, if the store reports them."""
+    from contextlib import closing
 
-    from spmem.stores.keyframes.zarr.location import place
-    from spmem.stores.keyframes.zarr.repository import held, open_repository
+    from spmem.opening import open_store
+    from spmem.protocols import DescribedStore
 
-    where = place(memory)
-    session = open_repository(where, "r", lambda root: None).readonly_session("main")
-    root = zarr.open_group(session.store, mode="r")
-    mark: Any = root.attrs["spmem"]
-    parts: dict[str, int] = {}
-    for name, part in root.members(max_depth=None):
-        if isinstance(part, zarr.Array):
-            top = name.split("/")[0]
-            parts[top] = parts.get(top, 0) + part.nbytes_stored()
-    total = held(where)
-    parts = dict(sorted(parts.items())) | {"history": max(total - sum(parts.values()), 0)}
-    return {"schema": mark["schema"], "version": mark["version"], "bytes": {"total": total} | parts}
+    with closing(open_store(memory, "r")) as store:
+        if isinstance(store, DescribedStore):
+            return store.describe()
+    return {"schema": None, "version": None, "bytes": {"total": int(store.sizes().sum())}}
 
 
 def _draw_plan_text(memory: SpatialMemory, width: int = 72) -> Text | None:

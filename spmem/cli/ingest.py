@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from spmem.cli.shell import Json, format_bytes, print_table
-from spmem.errors import InputError
+from spmem.config import MemoryConfig
+from spmem.errors import InputError, NotAMemoryError
 from spmem.evaluation.printing import print_json
 
 Format = Annotated[
@@ -51,26 +52,28 @@ def ingest(
     from spmem.integrations.readers import open_walk
     from spmem.opening import open as open_memory
     from spmem.progress import track
-    from spmem.stores.keyframes.zarr.location import place
-    from spmem.stores.keyframes.zarr.repository import held, taken
 
     walk = open_walk(source, format, **_parse_options(option or []))[::stride][:limit]
-    where = place(out)
-    if not append and taken(where):
+    there = _memory_bytes(out) is not None
+    if there and not append:
         raise InputError(
             f"{out} is there already; add to it with --append, or choose another --out"
         )
+    config = None
+    if novelty is not None:
+        config = MemoryConfig()
+        if there:
+            with open_memory(out, mode="r") as stored:
+                config = stored.config
+        config = replace(config, keyframes=replace(config.keyframes, novelty=novelty))
     start = perf_counter()
-    with open_memory(out) as memory:
-        if novelty is not None:
-            kept = replace(memory.config.keyframes, novelty=novelty)
-            memory.config = replace(memory.config, keyframes=kept)
+    with open_memory(out, config=config) as memory:
         before = len(memory.keyframes)
         for frame in track(walk, "Storing"):
             memory.store(frame)
         keyframes, surfels = len(memory.keyframes), len(memory.geometry)
     seconds = perf_counter() - start
-    stored = held(where)
+    size = _memory_bytes(out) or 0
     if as_json:
         print_json(
             {
@@ -79,7 +82,7 @@ def ingest(
                 "new_keyframes": keyframes - before,
                 "keyframes": keyframes,
                 "surfels": surfels,
-                "bytes": stored,
+                "bytes": size,
                 "seconds": seconds,
             }
         )
@@ -90,9 +93,26 @@ def ingest(
             "frames": f"{len(walk)} in {seconds:.1f} s",
             "keyframes": f"{keyframes} ({keyframes - before} new)",
             "surfels": f"{surfels:,}",
-            "on disk": format_bytes(stored),
+            "on disk": format_bytes(size),
         },
     )
+
+
+def _memory_bytes(address: str | Path) -> int | None:
+    """Bytes of a memory, as its store reports them; None if there is none."""
+    from contextlib import closing
+
+    from spmem.opening import open_store
+    from spmem.protocols import DescribedStore
+
+    try:
+        store = open_store(address, "r")
+    except NotAMemoryError:
+        return None
+    with closing(store):
+        if isinstance(store, DescribedStore):
+            return int(store.describe()["bytes"]["total"])
+        return int(store.sizes().sum())
 
 
 def _parse_options(given: list[str]) -> dict[str, str | float]:

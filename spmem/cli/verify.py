@@ -22,26 +22,23 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Read everything that a memory holds and say what is wrong; the exit code is 1 where something stays wrong."""
+    from contextlib import closing
+
     from rich.progress import track
 
     from spmem import verification
-    from spmem.opening import open as open_memory
-    from spmem.stores.keyframes.zarr import ZarrKeyframes
-    from spmem.stores.maps.surfels import SurfelMap
+    from spmem.opening import open_store
+    from spmem.protocols import CommittingStore
 
-    bank = ZarrKeyframes.open(memory, "a" if repair else "r", branch=branch)
-    parts = len(bank) + 6
-    checks = verification.flaws(bank, SurfelMap())
-    steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
-    found = [flaw for flaw in steps if flaw is not None]
-    left = verification.repair(bank, found) if repair else found
-    if repair and len(left) < len(found):
-        bank.commit("dropped what can be made again")
-    keyframes = len(bank)
-    bank.close()
-    if repair and len(left) < len(found):
-        with open_memory(memory, branch=branch) as opened:
-            opened.geometry  # noqa: B018 - so that closing writes what opening made
+    with closing(open_store(memory, "a" if repair else "r", branch=branch)) as bank:
+        parts = len(bank) + 7
+        checks = verification.flaws(bank)
+        steps = checks if as_json else track(checks, "checking", total=parts, transient=True)
+        found = [flaw for flaw in steps if flaw is not None]
+        left = verification.repair(bank, found) if repair else found
+        if repair and len(left) < len(found) and isinstance(bank, CommittingStore):
+            bank.commit("made again what was damaged")
+        keyframes = len(bank)
     answer = {
         "memory": str(memory),
         "keyframes": keyframes,
@@ -84,9 +81,11 @@ def rebuild(memory: Memory, branch: Branch = "main", as_json: Json = False) -> N
 
 def history(memory: Memory, branch: Branch = "main", as_json: Json = False) -> None:
     """List the commits, branches and tags of a memory."""
-    from spmem.stores.keyframes.zarr import ZarrKeyframes
+    from spmem.keyframes import versioned
+    from spmem.opening import open_store
 
-    bank = ZarrKeyframes.open(memory, "r", branch=branch)
+    store = open_store(memory, "r", branch=branch)
+    bank = versioned(store, "spmem history")
     commits, branches, tags = bank.snapshots(), list(bank.branches()), bank.tags()
     bank.close()
     if as_json:

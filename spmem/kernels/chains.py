@@ -36,6 +36,16 @@ def link(
 
 
 @njit()
+def look_up(column: I32, surfels: I64, none: int) -> I32:
+    """The column's values at surfels, ``none`` where it has no row."""
+    found = np.empty(len(surfels), np.int32)
+    for i in range(len(surfels)):
+        s = surfels[i]
+        found[i] = column[s] if 0 <= s < len(column) else none
+    return found
+
+
+@njit()
 def collect(heads: I64, surfel: I32, previous: I32, names: I64, starts: I64, offsets: I64) -> I64:
     """The keyframes of these chains, ascending within each; those of run i begin at ``starts[i]``."""
     out = np.empty(offsets[-1], np.int64)
@@ -64,10 +74,13 @@ def chain(surfel: I32, head: I32, previous: I32, times: I32) -> None:
 
 
 @njit()
-def owners(head: I32, previous: I32, surfel: I32) -> None:
-    """Write the surfel of every entry that a chain leads to."""
-    for s in range(len(head)):
-        at = head[s]
-        while at >= 0:
-            surfel[at] = s
-            at = previous[at]
+def repeats(surfel: I32, starts: I64, surfels: int) -> bool:
+    """Whether a run of entries names a surfel, of so many, twice."""
+    last = np.full(surfels, -1, np.int32)
+    for run in range(len(starts)):
+        stop = starts[run + 1] if run + 1 < len(starts) else len(surfel)
+        for i in range(starts[run], stop):
+            if last[surfel[i]] == run:
+                return True
+            last[surfel[i]] = run
+    return False

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
 from spmem.kernels.jit import njit
 
 F32 = NDArray[np.float32]
@@ -23,6 +24,11 @@ BLOCK_BITS = 5
 """A block of space is 2^5 voxels wide; a chunk holds surfels of one block."""
 LOOSE = np.int64(-1)
 """Block of the surfels whose voxel is not known."""
+
+SCHEMA = {
+    "chunk_fill": ArraySchema("int32", "chunks", least=0, most=CHUNK, optional=True),
+    "chunk_block": ArraySchema("int64", "chunks", optional=True),
+}
 
 
 @njit()
@@ -93,6 +99,10 @@ class Chunks:
         """Let the bounds hold the discs of rows."""
         widen(rows, position, radius, self._low, self._high)
 
+    def took(self, rows: I64) -> bool:
+        """Whether all of these rows were given to surfels."""
+        return bool((rows % CHUNK < self._fill[rows // CHUNK]).all())
+
     def _reserve(self, count: int) -> None:
         room = self.n + count
         if room > len(self._fill):
@@ -119,16 +129,18 @@ class Chunks:
 
     @classmethod
     def restore(cls, arrays: Mapping[str, NDArray[Any]], rows: int) -> Chunks:
-        """Inverse of :meth:`arrays`; rows that came without chunks fill them one after the other."""
+        """Inverse of :meth:`arrays`; rows that came without chunks fill them one after the other.
+
+        Raises:
+            ValueError: Arrays that no chunks of so many rows give.
+        """
         chunks = cls()
         n = -(-rows // CHUNK)
+        require(arrays, SCHEMA, chunks=n)
         chunks._reserve(n)
         chunks.n = n
         full = np.minimum(rows - np.arange(n) * CHUNK, CHUNK).astype(np.int32)
-        fill = arrays.get("chunk_fill", full)
-        if len(fill) and not 0 <= fill.min() <= fill.max() <= CHUNK:
-            raise ValueError(f"chunks of {fill.min()} to {fill.max()} rows, wanted 0 to {CHUNK}")
-        chunks._fill[:n] = fill
+        chunks._fill[:n] = arrays.get("chunk_fill", full)
         chunks._block[:n] = arrays.get("chunk_block", np.full(n, LOOSE))
         chunks._table(4 * n)
         return chunks

@@ -11,8 +11,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
+from spmem.camera import LARGEST
 from spmem.device import as_device
 from spmem.kernels.chunks import CHUNK, Chunks
+from spmem.limits import FARTHEST, FINEST
 
 WIDTHS: dict[str, tuple[int, ...]] = {
     "position": (3,),
@@ -25,6 +28,19 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "detail": (),
 }
 """Trailing shape of each float32 column: 56 bytes a surfel, and 4 a feature channel."""
+
+SURFELS = {
+    "position": ArraySchema("float32", "n 3", least=-FARTHEST, most=FARTHEST),
+    "normal": ArraySchema("float32", "n 3", least=-1.01, most=1.01),
+    "radius": ArraySchema("float32", "n", least=0, most=FARTHEST),
+    "colour": ArraySchema("float32", "n 3", least=-0.01, most=1.01),
+    "confidence": ArraySchema("float32", "n", least=0, most=LARGEST),
+    "first_seen": ArraySchema("float32", "n"),
+    "last_seen": ArraySchema("float32", "n"),
+    "detail": ArraySchema("float32", "n", least=0),
+    "features": ArraySchema("float32", "n c", least=-LARGEST, most=LARGEST, optional=True),
+}
+"""What columns must be before kernels index them; rows with confidence have a radius of ``FINEST`` at least."""
 
 AHEAD = 8
 """Frames for which :meth:`Columns.reserve` makes room."""
@@ -142,9 +158,12 @@ class Columns:
     def restore(
         cls, arrays: Mapping[str, NDArray[Any]], device: torch.device, *, chunked: bool = True
     ) -> Columns:
-        """Inverse of :meth:`arrays`, from whichever device they came."""
+        """Inverse of :meth:`arrays`, from whichever device they came; ValueError where they are no columns."""
+        n = require(arrays, SURFELS)["n"]
+        alive = arrays["confidence"] > 0
+        if not bool((arrays["radius"] >= FINEST)[alive].all()):
+            raise ValueError("radius is 0 where there are surfels")
         columns = cls(device, chunked=chunked)
-        n = len(arrays["position"])
         columns.n = n if columns.chunks is None else -(-n // CHUNK) * CHUNK
         for name in [*WIDTHS, *(["features"] if "features" in arrays else [])]:
             full = owned(arrays[name], np.float32).to(columns.device)
@@ -152,7 +171,10 @@ class Columns:
         columns.taken.fill_(columns.n)
         if columns.chunks is not None:
             columns.chunks = Chunks.restore(arrays, n)
-            columns.widen(torch.from_numpy(np.flatnonzero(columns.confidence.numpy() > 0)))
+            rows = np.flatnonzero(alive)
+            if not columns.chunks.took(rows):
+                raise ValueError("surfels are in rows that their chunks have not given away")
+            columns.widen(torch.from_numpy(rows))
         return columns
 
 
@@ -172,9 +194,11 @@ def grow(column: Tensor, rows: int, fill: float = 0) -> Tensor:
     if rows <= len(column):
         return column
     shape = (max(rows, len(column) * 3 // 2, 1024), *column.shape[1:])
-    if column.device.type == "cpu" and fill == 0:
-        grown = torch.from_numpy(np.zeros(shape, column.numpy().dtype))
-    else:
+    if column.device.type != "cpu":
         grown = column.new_full(shape, fill)
-    grown[: len(column)] = column
-    return grown
+        grown[: len(column)] = column
+        return grown
+    old = column.numpy()  # numpy copies on this thread alone, torch wakes all
+    new = np.full(shape, fill, old.dtype) if fill else np.zeros(shape, old.dtype)
+    new[: len(old)] = old
+    return torch.from_numpy(new)

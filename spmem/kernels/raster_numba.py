@@ -33,7 +33,7 @@ from spmem.kernels.discs_numba import (
     V,
     Z,
 )
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.kernels.raster_torch import LEVELS
 from spmem.kernels.simd import (
     LANES,
@@ -58,6 +58,7 @@ from spmem.kernels.simd_memory import (
     take_rows,
     transpose,
 )
+from spmem.kernels.threads import Turns, claimed
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -104,18 +105,21 @@ def surest(confidence: F32, chunks: I32) -> int:
     return level_of(float(most))
 
 
-@njit(parallel=True)
 def infinite(planes: int, height: int, width: int) -> F32:
     """Planes of depths, nothing met yet."""
-    depth = np.empty((planes, height, width), np.float32)
-    for n in prange(planes * height):
-        depth[n // height, n % height] = INF
-    return depth
+    return np.full((planes, height, width), INF)
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def nearest(
-    record: F32, box: I32, span: I32, chunks: I32, first: int, confidence: F32, front: F32
+    turns: Turns,
+    record: F32,
+    box: I32,
+    span: I32,
+    chunks: I32,
+    first: int,
+    confidence: F32,
+    front: F32,
 ) -> None:
     """Pass 1: lower ``front`` [levels + 1, H + 1, W + PAD] to the z-depths of the nearest hits of chunks' discs, by level.
 
@@ -124,7 +128,7 @@ def nearest(
     height = front.shape[1] - 1
     bands = bands_of(height)
     rows = rows_of(height)
-    for i in prange(bands):
+    for i in claimed(turns):
         band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
         for c in range(first, first + len(chunks)):
@@ -156,8 +160,9 @@ def nearest(
                         x, y = x0, y + TALL
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def blend(
+    turns: Turns,
     record: F32,
     box: I32,
     span: I32,
@@ -183,7 +188,7 @@ def blend(
     bands = bands_of(height)
     rows = rows_of(height)
     thick, backs = np.float32(slab), len(front) - 1
-    for i in prange(bands):
+    for i in claimed(turns):
         band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
         if top >= bottom:

@@ -1,57 +1,43 @@
-"""The part of the conformance of keyframe stores that is about history: snapshots, branches, tags."""
+"""Conformance of keyframe stores with history: snapshots, branches, tags. Needs pytest."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from spmem.errors import InputError, ReadOnlyError, SnapshotNotFoundError, SpmemError
-from spmem.protocols import KeyframeStore
+from spmem.protocols import VersionedStore
 from spmem.testing.sample_frames import sample_frame
-from spmem.types import Frame
+from spmem.testing.stored_frames import StoredFrameTests
 
 
-class KeyframeHistoryTests:
-    """What every :class:`spmem.protocols.KeyframeStore` does with its history; :class:`KeyframeStoreTests` has it."""
+class VersionedStoreTests(StoredFrameTests):
+    """What every :class:`spmem.protocols.VersionedStore` does. A subclass gives the fixture ``store``: an empty one."""
 
-    colour_psnr: float = 38.0
-    """Decibels that stored colour keeps at least, on the smooth sample frames."""
-    value_error: float = 1e-3
-    """Largest relative error of stored depth, confidence and features."""
+    def test_it_has_the_shape_of_the_capability(self, store: VersionedStore) -> None:
+        assert isinstance(store, VersionedStore)
+        assert store.branch == "main"
+        assert store.snapshots() == []
+        assert list(store.branches()) == ["main"]
+        assert store.tags() == {}
 
-    def check_same(self, read: Frame, frame: Frame) -> None:
-        """A frame that was read is the one that was stored, within the bounds."""
-        assert (read.camera.width, read.camera.height) == (frame.camera.width, frame.camera.height)
-        assert torch.equal(read.camera.K, frame.camera.K)
-        assert torch.equal(read.camera.c2w, frame.camera.c2w)
-        assert read.time == frame.time
-        noise = (read.rgb_float() - frame.rgb_float()).square().mean().clamp_min(1e-12)
-        assert float(-10 * noise.log10()) >= self.colour_psnr
-        for name in ("depth", "confidence", "features"):
-            got, expected = getattr(read, name), getattr(frame, name)
-            assert (got is None) == (expected is None), name
-            if expected is not None:
-                assert got.shape == expected.shape
-                assert got.dtype == torch.float32
-                assert torch.equal(got == 0, expected == 0), name
-                assert bool(((got - expected).abs() <= self.value_error * expected.abs()).all()), (
-                    name
-                )
+    def test_commits_are_snapshots_latest_first(self, store: VersionedStore) -> None:
+        made = []
+        for count in range(3):
+            store.append(sample_frame(count))
+            made.append(store.commit(f"with {count + 1}"))
+        again = store.commit("nothing new")
+        snapshots = store.snapshots()
+        assert [s.id for s in snapshots] == [again, *reversed(made)]
+        assert len(set(made) | {again}) == 4
+        assert [s.message for s in snapshots] == ["nothing new", "with 3", "with 2", "with 1"]
+        assert [s.keyframes for s in snapshots] == [3, 3, 2, 1]
+        assert all(a.time >= b.time for a, b in pairwise(snapshots))
 
-        assert (read.latent is None) == (frame.latent is None)
-        if read.latent is not None and frame.latent is not None:
-            assert (read.latent.dtype, read.latent.shape) == (
-                frame.latent.dtype,
-                frame.latent.shape,
-            )
-            bits = (
-                latent.contiguous().reshape(-1).view(torch.uint8)
-                for latent in (read.latent, frame.latent)
-            )
-            assert torch.equal(*bits), "latent"
-
-    def test_a_snapshot_stays_what_it_was(self, store: KeyframeStore) -> None:
+    def test_a_snapshot_stays_what_it_was(self, store: VersionedStore) -> None:
         ids = [store.append(sample_frame(n)) for n in range(3)]
         store.write_arrays("map", {"a": np.arange(5)}, {"n": 1})
         first = store.commit("first")
@@ -81,7 +67,7 @@ class KeyframeHistoryTests:
             with pytest.raises(SnapshotNotFoundError):
                 store.at(name)  # type: ignore[arg-type]
 
-    def test_forks_go_on_apart(self, store: KeyframeStore) -> None:
+    def test_forks_go_on_apart(self, store: VersionedStore) -> None:
         kept = [store.append(sample_frame(n)) for n in range(20)]
         store.commit("kept")
         store.remove(np.array(kept[3:4]))
@@ -115,7 +101,7 @@ class KeyframeHistoryTests:
                 store.fork(name)
         fork.close()
 
-    def test_rolling_back(self, store: KeyframeStore) -> None:
+    def test_rolling_back(self, store: VersionedStore) -> None:
         ids = [store.append(sample_frame(n)) for n in range(2)]
         one = store.commit("one")
         store.move(np.array(ids[:1]), sample_frame(7).camera.c2w.numpy()[None])
@@ -133,7 +119,7 @@ class KeyframeHistoryTests:
         store.commit("another two")
         assert [s.message for s in store.snapshots()] == ["another two", "one"]
 
-    def test_tags_name_snapshots(self, store: KeyframeStore) -> None:
+    def test_tags_name_snapshots(self, store: VersionedStore) -> None:
         store.append(sample_frame(0))
         one = store.commit("one")
         store.tag("start")
@@ -150,7 +136,7 @@ class KeyframeHistoryTests:
             with pytest.raises(SnapshotNotFoundError):
                 store.drop_tag(name)
 
-    def test_tags_and_branches_are_apart(self, store: KeyframeStore) -> None:
+    def test_tags_and_branches_are_apart(self, store: VersionedStore) -> None:
         store.append(sample_frame(0))
         one = store.commit("one")
         store.fork("left").close()
@@ -170,13 +156,27 @@ class KeyframeHistoryTests:
         store.drop_tag("left")
         assert store.tags() == {}
 
-    def test_branches_begin_where_nothing_is_committed(self, store: KeyframeStore) -> None:
+    def test_branches_begin_where_nothing_is_committed(self, store: VersionedStore) -> None:
         store.fork("left").close()
         then = store.at(store.branches()["left"])
         assert len(then) == 0
         assert then.snapshots() == []
 
-    def test_reclaiming_keeps_what_is_kept(self, store: KeyframeStore) -> None:
+    def test_ids_of_snapshots_are_never_given_again(self, store: VersionedStore) -> None:
+        store.append(sample_frame(0))
+        made = [store.commit("0")]
+        store.tag("kept")
+        for n in range(1, 4):
+            store.append(sample_frame(n))
+            made.append(store.commit(str(n)))
+            store.reclaim(keep=1)
+        assert len(set(made)) == 4
+        assert len(store.at(store.tags()["kept"])) == 1
+        for gone in made[1:3]:
+            with pytest.raises(SpmemError):
+                store.at(str(gone))
+
+    def test_reclaiming_keeps_what_is_kept(self, store: VersionedStore) -> None:
         made = []
         for n in range(4):
             store.append(sample_frame(n))

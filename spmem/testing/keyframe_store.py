@@ -1,6 +1,8 @@
 """Conformance of keyframe stores: subclass, give the fixtures, and pytest proves the store.
 
-Needs pytest. Example::
+What a store can do besides the required core has classes of its own: :class:`DurableStoreTests` here,
+:class:`spmem.testing.keyframe_history.VersionedStoreTests`; tests of a capability that a store lacks are skipped. Needs
+pytest. Example::
 
     class TestMyStore(KeyframeStoreTests):
         @pytest.fixture
@@ -24,12 +26,12 @@ from spmem.errors import (
     KeyframeNotFoundError,
     StoreError,
 )
-from spmem.protocols import KeyframeStore
-from spmem.testing.keyframe_history import KeyframeHistoryTests
+from spmem.protocols import BatchReadingStore, CommittingStore, KeyframeStore, RoundingStore
 from spmem.testing.sample_frames import sample_frame
+from spmem.testing.stored_frames import StoredFrameTests, settle
 
 
-class KeyframeStoreTests(KeyframeHistoryTests):
+class KeyframeStoreTests(StoredFrameTests):
     """What every :class:`spmem.protocols.KeyframeStore` does. A subclass gives the fixture ``store``: an empty one."""
 
     def test_it_has_the_shape_of_the_protocol(self, store: KeyframeStore) -> None:
@@ -37,7 +39,6 @@ class KeyframeStoreTests(KeyframeHistoryTests):
 
     def test_a_new_store_is_empty(self, store: KeyframeStore) -> None:
         assert len(store) == len(store.ids()) == len(store.times()) == len(store.cameras()) == 0
-        assert store.snapshots() == []
         assert store.ids().dtype == np.int64
         assert store.times().dtype == np.float64
 
@@ -48,9 +49,11 @@ class KeyframeStoreTests(KeyframeHistoryTests):
             self.check_same(store.read(id), frame)
 
     def test_several_are_read_as_each_is(self, store: KeyframeStore) -> None:
+        if not isinstance(store, BatchReadingStore):
+            pytest.skip("the store lacks the capability BatchReadingStore")
         frames = [sample_frame(n, confidence=n == 2, channels=n % 2) for n in range(5)]
         ids = [store.append(frame) for frame in frames[:3]]
-        store.commit("three")
+        settle(store, "three")
         ids += [store.append(frame) for frame in frames[3:]]
         wanted_ids = [ids[n] for n in (4, 0, 2, 0, 3)]
         for id, frame in zip(wanted_ids, store.read_many(wanted_ids), strict=True):
@@ -77,7 +80,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         numbers.zero_()
         frames[-1] = frames[-1].replace(latent=kept)
         self.check_same(store.read(ids[4]), frames[4])
-        store.commit("latents")
+        settle(store, "latents")
         self.check_same(store.read(ids[4]), frames[4])
         assert store.read(ids[5]).latent is None
         for id, frame in zip(ids[:4], frames, strict=False):
@@ -95,12 +98,14 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         sizes = [(64, 48), (17, 9), (8, 6), (80, 120)]
         frames = [sample_frame(n, width=w, height=h) for n, (w, h) in enumerate(sizes)]
         ids = [store.append(frame) for frame in frames]
-        store.commit("sizes")
+        settle(store, "sizes")
         for id, frame in zip(ids, frames, strict=True):
             self.check_same(store.read(id), frame)
         assert [(c.width, c.height) for c in store.cameras()] == sizes
 
     def test_stored_depth_is_what_reading_gives(self, store: KeyframeStore) -> None:
+        if not isinstance(store, RoundingStore):
+            pytest.skip("the store lacks the capability RoundingStore")
         frame = sample_frame(3)
         assert frame.depth is not None
         depth = frame.depth * 1e-3
@@ -113,7 +118,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
     def test_ids_ascend_and_columns_follow_them(self, store: KeyframeStore) -> None:
         frames = [sample_frame(number) for number in range(5)]
         ids = [store.append(frame) for frame in frames[:3]]
-        store.commit("three")
+        settle(store, "three")
         ids += [store.append(frame) for frame in frames[3:]]
         assert all(a < b for a, b in pairwise(ids))
         assert store.ids().tolist() == ids
@@ -147,7 +152,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
     def test_a_pose_can_be_corrected(self, store: KeyframeStore) -> None:
         frames = [sample_frame(number) for number in range(4)]
         ids = [store.append(frame) for frame in frames]
-        store.commit("four")
+        settle(store, "four")
         moved = frames[1].moved(frames[3].camera.c2w)
         store.move(np.array([ids[1]]), moved.camera.c2w.numpy()[None])
         self.check_same(store.read(ids[1]), moved)
@@ -159,7 +164,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
     def test_removed_keyframes_are_gone_and_their_ids_too(self, store: KeyframeStore) -> None:
         frames = [sample_frame(number) for number in range(6)]
         ids = [store.append(frame) for frame in frames[:3]]
-        store.commit("three")
+        settle(store, "three")
         ids += [store.append(frame) for frame in frames[3:5]]
         gone = [ids[0], ids[4]]
         store.remove(np.array(gone))
@@ -170,11 +175,11 @@ class KeyframeStoreTests(KeyframeHistoryTests):
                 store.read(id)
         again = store.append(frames[5])
         assert again > ids[4]
-        store.commit("removed")
+        settle(store, "removed")
         for id, frame in zip([*ids[1:4], again], [*frames[1:4], frames[5]], strict=True):
             self.check_same(store.read(id), frame)
         store.remove(store.ids())
-        store.commit("empty")
+        settle(store, "empty")
         assert len(store) == 0
 
     def test_uids_survive_what_is_done_to_keyframes(self, store: KeyframeStore) -> None:
@@ -185,7 +190,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         assert before[1] == given
         assert len(set(before)) == 3
         assert all(isinstance(uid, bytes) and len(uid) == 16 for uid in before)
-        store.commit("three")
+        settle(store, "three")
         store.move(np.array(ids[1:2]), sample_frame(9).camera.c2w.numpy()[None])
         assert store.uids() == before
         store.remove(np.array(ids[:1]))
@@ -197,7 +202,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         frame = store.read(ids[1])
         store.remove(np.array(ids[1:2]))
         store.append(frame, given)
-        store.commit("again")
+        settle(store, "again")
         assert store.uids() == [before[2], given]
 
     def test_corrections_of_unknown_keyframes_change_nothing(self, store: KeyframeStore) -> None:
@@ -209,6 +214,21 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         with pytest.raises(KeyframeNotFoundError, match=str(id + 7)):
             store.remove(np.array([id, id + 7]))
         self.check_same(store.read(id), frame)
+
+    def test_depth_that_is_not_rounded_is_exact(self, store: KeyframeStore) -> None:
+        if isinstance(store, RoundingStore):
+            pytest.skip(f"a {type(store).__name__} rounds depth, and reports how")
+        frame = sample_frame(3)
+        read = store.read(store.append(frame)).depth
+        assert read is not None
+        assert frame.depth is not None
+        assert torch.equal(read, frame.depth)
+
+    def test_sizes_follow_ids(self, store: KeyframeStore) -> None:
+        for number in range(3):
+            store.append(sample_frame(number, width=32 * (1 + number), height=24))
+        assert store.sizes().shape == (3,)
+        assert (store.sizes() > 0).all()
 
     @pytest.mark.parametrize("missing", ["depth", "time"])
     def test_a_keyframe_has_depth_and_time(self, store: KeyframeStore, missing: str) -> None:
@@ -227,7 +247,7 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         attributes = {"voxel": 0.25, "nested": {"names": ["a", None, True]}}
         store.write_arrays("map", arrays, attributes)
         before = store.read_arrays("map")
-        store.commit("map")
+        settle(store, "map")
         for found in (before, store.read_arrays("map")):
             assert found is not None
             assert found[1] == attributes
@@ -240,9 +260,9 @@ class KeyframeStoreTests(KeyframeHistoryTests):
     def test_a_group_replaces_the_one_of_its_name(self, store: KeyframeStore) -> None:
         store.write_arrays("map", {"a": np.arange(3), "b": np.arange(3)}, {"x": 1})
         store.write_arrays("index", {"a": np.arange(4)}, {})
-        store.commit("first")
+        settle(store, "first")
         store.write_arrays("map", {"a": np.arange(5.0)}, {"y": 2})
-        store.commit("second")
+        settle(store, "second")
         found, other = store.read_arrays("map"), store.read_arrays("index")
         assert found is not None
         assert other is not None
@@ -279,19 +299,6 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         with pytest.raises(InputError):
             store.write_arrays(group, arrays, attributes)
 
-    def test_commits_are_snapshots_latest_first(self, store: KeyframeStore) -> None:
-        made = []
-        for count in range(3):
-            store.append(sample_frame(count))
-            made.append(store.commit(f"with {count + 1}"))
-        again = store.commit("nothing new")
-        snapshots = store.snapshots()
-        assert [s.id for s in snapshots] == [again, *reversed(made)]
-        assert len(set(made) | {again}) == 4
-        assert [s.message for s in snapshots] == ["nothing new", "with 3", "with 2", "with 1"]
-        assert [s.keyframes for s in snapshots] == [3, 3, 2, 1]
-        assert all(a.time >= b.time for a, b in pairwise(snapshots))
-
     def test_a_closed_store_says_so(self, store: KeyframeStore) -> None:
         id = store.append(sample_frame(0))
         store.close()
@@ -299,17 +306,21 @@ class KeyframeStoreTests(KeyframeHistoryTests):
         for use in (
             lambda: store.append(sample_frame(1)),
             lambda: store.read(id),
-            lambda: store.read_many([id]),
-            lambda: store.commit("late"),
             lambda: store.write_arrays("map", {}, {}),
             lambda: store.read_arrays("map"),
         ):
             with pytest.raises(StoreError, match="closed"):
                 use()
+        if isinstance(store, BatchReadingStore):
+            with pytest.raises(StoreError, match="closed"):
+                store.read_many([id])
+        if isinstance(store, CommittingStore):
+            with pytest.raises(StoreError, match="closed"):
+                store.commit("late")
 
 
-class DurableKeyframeStoreTests(KeyframeStoreTests):
-    """What a store that outlives its process does besides.
+class DurableStoreTests(StoredFrameTests):
+    """What a store that outlives its process does.
 
     A subclass gives ``store`` and ``reopen``: a function that opens the closed memory of ``store`` again.
     """
@@ -321,13 +332,13 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         frames[7] = frames[7].replace(latent=torch.linspace(-1, 1, 24).reshape(4, 6).bfloat16())
         ids = [store.append(frame) for frame in frames]
         before = [store.read(id) for id in ids]
-        snapshot, uids = store.commit("all"), store.uids()
+        uids = store.uids()
+        settle(store, "all")
         store.close()
         again = reopen()
         assert again.ids().tolist() == ids
         assert again.uids() == uids
         assert again.times().tolist() == [frame.time for frame in frames]
-        assert [s.id for s in again.snapshots()] == [snapshot]
         for id, frame, was in zip(ids, frames, before, strict=True):
             read = again.read(id)
             self.check_same(read, frame)
@@ -340,9 +351,11 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
     def test_uncommitted_work_is_dropped(
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
+        if not isinstance(store, CommittingStore):
+            pytest.skip("the store lacks the capability CommittingStore")
         kept = [store.append(sample_frame(n)) for n in range(2)]
         store.write_arrays("map", {"a": np.arange(2)}, {})
-        store.commit("kept")
+        settle(store, "kept")
         for n in range(2, 40):
             store.append(sample_frame(n))
         store.write_arrays("map", {"a": np.arange(7)}, {})
@@ -357,16 +370,15 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
         ids = [store.append(sample_frame(n)) for n in range(3)]
-        store.commit("first")
+        settle(store, "first")
         store.close()
         again = reopen()
         ids += [again.append(sample_frame(n)) for n in range(3, 6)]
-        again.commit("second")
+        settle(again, "second")
         assert again.ids().tolist() == ids
         assert ids == sorted(set(ids))
         for n, id in enumerate(ids):
             self.check_same(again.read(id), sample_frame(n))
-        assert [s.keyframes for s in again.snapshots()] == [6, 3]
 
     def test_corrections_survive(
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
@@ -374,12 +386,12 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         """Corrections of durable keyframes, and of ones not yet durable."""
         frames = [sample_frame(n) for n in range(6)]
         ids = [store.append(frame) for frame in frames[:4]]
-        store.commit("first")
+        settle(store, "first")
         ids += [store.append(frame) for frame in frames[4:]]
         poses = np.stack([frames[n].camera.c2w.numpy() for n in (5, 0)])
         store.move(np.array([ids[0], ids[5]]), poses)
         store.remove(np.array([ids[1], ids[4]]))
-        store.commit("corrected")
+        settle(store, "corrected")
         store.close()
         again = reopen()
         assert again.ids().tolist() == [ids[n] for n in (0, 2, 3, 5)]
@@ -387,15 +399,16 @@ class DurableKeyframeStoreTests(KeyframeStoreTests):
         self.check_same(again.read(ids[5]), frames[5].moved(poses[1]))
         for n in (2, 3):
             self.check_same(again.read(ids[n]), frames[n])
-        assert [s.keyframes for s in again.snapshots()] == [4, 4]
         assert again.append(frames[1]) > ids[5]
 
     def test_uncommitted_corrections_are_dropped(
         self, store: KeyframeStore, reopen: Callable[[], KeyframeStore]
     ) -> None:
+        if not isinstance(store, CommittingStore):
+            pytest.skip("the store lacks the capability CommittingStore")
         frames = [sample_frame(n) for n in range(3)]
         ids = [store.append(frame) for frame in frames]
-        store.commit("kept")
+        settle(store, "kept")
         store.move(np.array([ids[0]]), frames[2].camera.c2w.numpy()[None])
         store.remove(np.array([ids[1]]))
         store.close()

@@ -1,4 +1,9 @@
-"""Named groups of arrays beside the keyframes, as any bank keeps them: checked, and cut into chunks that have digests."""
+"""Named groups of arrays beside the keyframes: map checkpoints, index caches, configuration.
+
+A group is written again and again while it changes little, so only the chunks that changed are kept again. A chunk is a
+power of two of whole rows, and its digest is the first 16 hexadecimal digits of the SHA-256 of its rows as little-endian
+C-ordered bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +22,9 @@ from spmem.errors import InputError
 from spmem.protocols import Arrays
 
 KEYFRAMES = "keyframes"
-"""The group that keyframes themselves live in."""
+"""The name that no group may have: keyframes themselves live there."""
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-"""What groups and arrays may be called."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -33,7 +37,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Parted:
+class ChunkedGroup:
     """A group in RAM, its arrays in chunks that are never changed, so that several may share them."""
 
     arrays: dict[str, tuple[tuple[int, ...], list[str], list[NDArray[Any]]]]
@@ -41,7 +45,7 @@ class Parted:
     attributes: str
 
     @classmethod
-    def of(cls, group: Group, old: Parted | None) -> Parted:
+    def of(cls, group: Group, old: ChunkedGroup | None) -> ChunkedGroup:
         """The group; chunks that ``old`` has too are taken from there, the others copied."""
         arrays = {}
         for name, array in group.arrays.items():
@@ -56,9 +60,9 @@ class Parted:
                 new,
                 [
                     parts[i]
-                    if fits and known[i : i + 1] == [own]
+                    if fits and known[i : i + 1] == [digest]
                     else flat[i * rows : (i + 1) * rows].copy()
-                    for i, own in enumerate(new)
+                    for i, digest in enumerate(new)
                 ],
             )
             if not new:
@@ -74,6 +78,11 @@ class Parted:
         return arrays, json.loads(self.attributes)
 
 
+def is_group_name(name: str) -> bool:
+    """Whether a group or an array may have this name."""
+    return bool(_NAME.fullmatch(name))
+
+
 def checked_group(group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> Group:
     """A group that any store can keep; its arrays are the given ones where these are C-ordered.
 
@@ -82,8 +91,10 @@ def checked_group(group: str, arrays: Arrays, attributes: Mapping[str, Any]) -> 
             does not know.
     """
     for name in (group, *arrays):
-        if not NAME.fullmatch(name):
-            raise InputError(f"{name!r} names no array or group: letters, digits and _ . - are")
+        if not is_group_name(name):
+            raise InputError(
+                f"invalid array or group name {name!r}: use letters, digits, '_', '.', '-'"
+            )
     if group == KEYFRAMES:
         raise InputError(f"the group {KEYFRAMES!r} belongs to the bank; take another name")
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -101,16 +112,18 @@ def digests(array: NDArray[Any], rows: int) -> list[str]:
     values = np.atleast_1d(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
     parts = [values[start : start + rows] for start in range(0, len(values), rows)]
     with ThreadPoolExecutor(2) as pool:  # hashing leaves Python's lock
-        return list(pool.map(digest, parts))
+        return list(pool.map(rows_digest, parts))
 
 
-def digest(part: NDArray[Any]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of an array's bytes."""
+def rows_digest(part: NDArray[Any]) -> str:
+    """The digest of a chunk's rows."""
     return sha256(part.reshape(-1).view(np.uint8).data).hexdigest()[:16]
 
 
 def chunk_shape(array: NDArray[Any]) -> tuple[int, ...]:
-    """Whole rows, a power of two of them, whatever the array's length, so that it stays as the array grows; no edge below 1."""
+    """The shape of an array's chunks: whole rows, about a mebibyte."""
+    # Of a size that does not depend on the array's length, so that it stays when the array grows;
+    # Zarr wants no edge below 1.
     if array.ndim == 0:
         return ()
     row_bytes = array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))

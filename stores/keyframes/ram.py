@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from os import PathLike, fspath
 from time import time
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
+from spmem.config import KeyframeConfig
 from spmem.errors import (
     InputError,
     KeyframeNotFoundError,
@@ -19,10 +21,10 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
+from spmem.names import MAIN, checked_name, checked_uid
 from spmem.protocols import Arrays
 from spmem.stores.keyframes.frames import copied, require_complete, size
-from spmem.stores.keyframes.groups import Parted, checked_group
-from spmem.stores.keyframes.names import MAIN, checked_name, checked_uid
+from spmem.stores.keyframes.groups import ChunkedGroup, checked_group
 from spmem.types import Frame, Snapshot
 
 
@@ -33,7 +35,7 @@ class _State:
     frames: Mapping[int, Frame]
     uids: Mapping[int, bytes]
     next: int
-    groups: Mapping[str, Parted]
+    groups: Mapping[str, ChunkedGroup]
     snapshots: tuple[Snapshot, ...]  # latest first
 
 
@@ -47,6 +49,7 @@ class _Named:
 
     branches: dict[str, str] = field(default_factory=lambda: {MAIN: _EMPTY})  # and their last
     tags: dict[str, str] = field(default_factory=dict)
+    used_tags: set[str] = field(default_factory=set)  # dropped ones, too
     states: dict[str, _State] = field(default_factory=lambda: {_EMPTY: _State({}, {}, 0, {}, ())})
     numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of states, each given once
 
@@ -54,20 +57,42 @@ class _Named:
 class RamKeyframes:
     """Keyframes kept as they came, on the CPU.
 
-    A :class:`spmem.protocols.KeyframeStore`. Frames are copied in and out, so that changing one changes no other. A
+    A :class:`spmem.protocols.VersionedStore`. Frames are copied in and out, so that changing one changes no other. A
     snapshot shares all that did not change with the ones before it.
     """
 
     _frames: dict[int, Frame]
     _uids: dict[int, bytes]
     _next: int
-    _groups: dict[str, Parted]
+    _groups: dict[str, ChunkedGroup]
     _snapshots: tuple[Snapshot, ...]
 
     def __init__(self) -> None:
-        self.branch = MAIN
+        self._branch = MAIN
         self._named, self._read_only, self._closed = _Named(), False, False
         self._take(self._named.states[_EMPTY])
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str] = "",
+        mode: str = "a",
+        config: KeyframeConfig | None = None,
+        *,
+        branch: str = MAIN,
+        options: Mapping[str, Any] | None = None,
+    ) -> RamKeyframes:
+        """A new, empty bank. Raises InputError for what only a stored memory has: a path, a reader, a branch, options."""
+        if fspath(path) not in ("", "memory://") or mode == "r" or branch != MAIN or options:
+            raise InputError(
+                'a memory in RAM starts empty; a path, mode="r", a branch and storage_options are for stored ones'
+            )
+        return cls()
+
+    @property
+    def branch(self) -> str:
+        """The branch that is open."""
+        return self._branch
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -95,15 +120,6 @@ class RamKeyframes:
         if frame is None:
             raise KeyframeNotFoundError(f"no keyframe {id}; the bank holds {len(self)}")
         return copied(frame)
-
-    def read_many(self, ids: Sequence[int]) -> list[Frame]:
-        """The frames of several keyframes. Raises KeyframeNotFoundError."""
-        self._require_open()
-        return [self.read(id) for id in ids]
-
-    def stored_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The depth itself."""
-        return depth
 
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending."""
@@ -144,7 +160,7 @@ class RamKeyframes:
         """Replace a group of arrays. Raises InputError for names or values that no store can keep."""
         self._require_writable()
         checked = checked_group(group, arrays, attributes)
-        self._groups[group] = Parted.of(checked, self._groups.get(group))
+        self._groups[group] = ChunkedGroup.of(checked, self._groups.get(group))
 
     def read_arrays(self, group: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
         """A group (copies) and its attributes, or None."""
@@ -162,16 +178,12 @@ class RamKeyframes:
         )
         self._snapshots = (snapshot, *self._snapshots)
         self._named.states[id] = self._state()
-        self._named.branches[self.branch] = id
+        self._named.branches[self._branch] = id
         return id
 
-    def flush(self) -> None:
-        """Nothing is under way."""
-        self._require_open()
-
     def snapshots(self) -> list[Snapshot]:
-        """What was recorded, latest first."""
-        return list(self._snapshots)
+        """What was recorded, latest first, without what :meth:`reclaim` ended."""
+        return [one for one in self._snapshots if one.id in self._named.states]
 
     def branches(self) -> dict[str, str]:
         """The last snapshot of each branch."""
@@ -182,16 +194,19 @@ class RamKeyframes:
         return dict(sorted(self._named.tags.items()))
 
     def tag(self, name: str) -> None:
-        """Name the last commit. Raises InputError where the name is taken or there is no commit."""
+        """Name the last commit. Raises InputError for a name that a tag has or had, or if there is no commit."""
         self._require_writable()
-        if checked_name(name, "tag") in self._named.tags or not self._snapshots:
-            raise InputError(f"the tag {name!r} is there already, or nothing was committed yet")
+        if checked_name(name, "tag") in self._named.used_tags or not self._snapshots:
+            raise InputError(
+                f"there is or was a tag {name!r}, and tags do not move; or nothing was committed yet"
+            )
+        self._named.used_tags.add(name)
         self._named.tags[name] = self._snapshots[0].id
 
     def at(self, snapshot: str) -> RamKeyframes:
         """The bank as of a snapshot (its id), to read. Raises SnapshotNotFoundError."""
         self._require_open()
-        return self._another(self._found(snapshot), self.branch, read_only=True)
+        return self._another(self._found(snapshot), self._branch, read_only=True)
 
     def fork(self, name: str) -> RamKeyframes:
         """The bank as it is now, on a branch of its own. Raises InputError where the name is taken."""
@@ -216,7 +231,7 @@ class RamKeyframes:
         if not set(state.snapshots[:1]) & set(self._snapshots):
             raise SnapshotNotFoundError(f"the snapshot {snapshot!r} is not one of this branch")
         self._take(state)
-        self._named.branches[self.branch] = state.snapshots[0].id
+        self._named.branches[self._branch] = state.snapshots[0].id
 
     def drop_tag(self, name: str) -> None:
         """Remove a tag. Raises SnapshotNotFoundError."""
@@ -228,7 +243,7 @@ class RamKeyframes:
     def drop_branch(self, name: str) -> None:
         """Remove a branch; not this bank's, not the main one. Raises SnapshotNotFoundError, InputError."""
         self._require_writable()
-        if name in (self.branch, MAIN):
+        if name in (self._branch, MAIN):
             raise InputError(f"the branch {name!r} stays: it is the main one, or open here")
         if name not in self._named.branches:
             raise SnapshotNotFoundError(f"there is no branch {name!r}")
@@ -277,7 +292,7 @@ class RamKeyframes:
 
     def _another(self, state: _State, branch: str, *, read_only: bool) -> RamKeyframes:
         bank = type(self)()
-        bank.branch, bank._named, bank._read_only = branch, self._named, read_only
+        bank._branch, bank._named, bank._read_only = branch, self._named, read_only
         bank._take(replace(state))
         return bank
 

@@ -11,9 +11,17 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spmem.kernels.chains import GONE, I32, chain, collect, link, owners
+from spmem.arrays import ArraySchema, require
+from spmem.kernels.chains import GONE, I32, chain, collect, link, look_up, repeats
 from spmem.kernels.columns import grow, owned
 from spmem.kernels.raster import kernel_for
+
+SCHEMA = {
+    "posting_surfel": ArraySchema("int32", "entries", least=0, below="surfels"),
+    "posting_keyframe": ArraySchema("int32", "runs", least=0),
+    "posting_start": ArraySchema("int64", "runs", least=0, below="entries", rising=True),
+}
+"""What postings must be before kernels follow them; runs begin at 0, and name a surfel once."""
 
 
 class Postings:
@@ -45,10 +53,11 @@ class Postings:
         if keyframe in self._names[:-1]:  # it has an earlier run
             surfels = surfels[~torch.isin(surfels, self.saw(keyframe))]
         self._chain()
-        if not len(surfels) or int(surfels.max()) < 0:
+        last = int((surfels.numpy() if self._fast else surfels).max()) if len(surfels) else -1
+        if last < 0:
             return
         room = self._count + len(surfels)
-        self._head = grow(self._head, int(surfels.max()) + 1, fill=-1)
+        self._head = grow(self._head, last + 1, fill=-1)
         self._times = grow(self._times, len(self._head))
         self._surfel = grow(self._surfel, room)
         self._previous = grow(self._previous, room)
@@ -89,7 +98,8 @@ class Postings:
 
     def seen(self, surfels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """Whether some keyframe saw it; False for -1."""
-        return self.count(surfels) > 0
+        count = self.count(surfels)
+        return torch.from_numpy(count.numpy() > 0) if self._fast else count > 0
 
     def count(self, surfels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """How many keyframes saw each; 0 for -1."""
@@ -152,6 +162,9 @@ class Postings:
 
     def _at(self, column: Tensor, surfels: Int[Tensor, "*b"], none: int) -> Int[Tensor, "*b"]:
         """The column's values at surfels; ``none`` where it has no row."""
+        if self._fast:
+            found = look_up(column.numpy(), surfels.reshape(-1).numpy(), none)
+            return torch.from_numpy(found).reshape(surfels.shape)
         if not len(column):
             return torch.full_like(surfels, none)
         known = (surfels >= 0) & (surfels < len(column))
@@ -192,38 +205,22 @@ class Postings:
 
     @classmethod
     def restore(
-        cls, arrays: Mapping[str, NDArray[Any]], device: torch.device, kernel: str | None = None
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        device: torch.device,
+        kernel: str | None = None,
+        *,
+        surfels: int,
     ) -> Postings:
-        """Inverse of :meth:`arrays`; ValueError where they do not fit together."""
-        surfel, names, starts = _runs(arrays)
-        if not (
-            len(names) == len(starts)
-            and (np.diff(starts, append=len(surfel)) > 0).all()
-            and (not len(starts) or starts[0] == 0)
-            and surfel.ndim == names.ndim == starts.ndim == 1
-            and surfel.min(initial=0) >= 0
-            and ("position" not in arrays or surfel.max(initial=-1) < len(arrays["position"]))
-        ):
-            raise ValueError("the postings' runs, entries and surfels do not fit each other")
+        """Inverse of :meth:`arrays`, over so many surfels; ValueError where they do not fit together."""
+        require(arrays, SCHEMA, surfels=surfels)
+        surfel, names, starts = (np.asarray(arrays[name]) for name in SCHEMA)
+        if len(surfel) and not (len(starts) and starts[0] == 0):
+            raise ValueError("the first postings are in no run")
+        if repeats(surfel, starts, surfels):
+            raise ValueError("postings name a surfel twice in a run")
         postings = cls(device, kernel)
         postings._names, postings._starts = names.tolist(), starts.tolist()
         postings._surfel, postings._count = owned(surfel, np.int32).to(device), len(surfel)
         postings._chained = False
         return postings
-
-
-def _runs(arrays: Mapping[str, NDArray[Any]]) -> tuple[I32, NDArray[Any], NDArray[Any]]:
-    """The surfel of each entry, and the runs' keyframes and starts; also as spmem 0.1.0 kept them, as chains."""
-    keyframe = np.asarray(arrays["posting_keyframe"])
-    if "posting_head" not in arrays:
-        return np.asarray(arrays["posting_surfel"]), keyframe, arrays["posting_start"]
-    head, previous = (np.array(arrays[f"posting_{name}"]) for name in ("head", "previous"))
-    low = min(head.min(initial=-1), previous.min(initial=-1))
-    high = head.max(initial=-1) < len(keyframe) and (previous < np.arange(len(keyframe))).all()
-    if low < -1 or not high or {head.dtype, previous.dtype} != {np.dtype(np.int32)}:
-        raise ValueError("postings lead to entries that are not there")
-    surfel = np.zeros(len(keyframe), np.int32)
-    owners(head, previous, surfel)
-    new = np.ones(len(keyframe), np.bool_)
-    new[1:] = keyframe[1:] != keyframe[:-1]
-    return surfel, keyframe[new], np.flatnonzero(new)

@@ -11,21 +11,25 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spmem.arrays import ArraySchema, require
 from spmem.camera import Camera
 from spmem.config import FusionConfig
 from spmem.errors import DeviceError, FrameError, InputError
 from spmem.kernels.chunks import curve
-from spmem.kernels.columns import WIDTHS, Columns
+from spmem.kernels.columns import SURFELS, WIDTHS, Columns
 from spmem.kernels.fuse import fuse
 from spmem.kernels.fuse_torch import Fusing
 from spmem.kernels.raster import rasterize
 from spmem.kernels.unfuse import Unfusing
+from spmem.limits import FARTHEST, FINEST
 from spmem.protocols import Renderer
 from spmem.returned import projection_from
 from spmem.stores.maps.postings import Postings
 from spmem.types import Frame, Projection, Surfels
 
 EDITABLE = ("position", "normal", "radius", "colour", "confidence", "features")
+SCHEMA = {"scalars": ArraySchema("float64", "3", least=0, most=FARTHEST)}
+"""Voxel, frames and distance; the columns and postings have schemas of their own."""
 ENOUGH = 0.75
 """Pixels are averaged in blocks where these are no larger than this share of a voxel."""
 
@@ -181,7 +185,8 @@ class SurfelMap:
             valid = frame.depth[frame.depth > 0]
             self._distance = float(valid.median()) if len(valid) else 0.0
         if self.voxel is None and self._distance > 0:
-            self.voxel = self.config.voxel_pixels * self._distance / float(frame.camera.K[0, 0])
+            voxel = self.config.voxel_pixels * self._distance / float(frame.camera.K[0, 0])
+            self.voxel = min(max(voxel, FINEST), FARTHEST)
         return columns, frame.depth
 
     # -- rendering ----------------------------------------------------------------------------------
@@ -259,19 +264,18 @@ class SurfelMap:
                 f"the map is on {columns.device}, the surfels on {surfels.position.device}"
             )
         given = {name: getattr(surfels, name) for name in WIDTHS if name != "detail"}
-        for name, values in given.items():
-            if not bool(torch.isfinite(values).all()):
-                raise InputError(f"surfels' {name} must be finite")
-        if bool((surfels.radius <= 0).any()) or bool((surfels.confidence <= 0).any()):
-            raise InputError("surfels' radius and confidence must be > 0")
+        if surfels.features is not None:
+            given["features"] = surfels.features
+        _require_fields(given, n=len(surfels))
         if not len(surfels):
             return surfels.ids
+        if bool((surfels.confidence <= 0).any()):
+            raise InputError("surfels' confidence must be > 0")
         self.voxel = self.voxel or self.config.voxel or float(surfels.radius.median())
         cell = (surfels.position / self.voxel).floor().long()
         order = curve(cell).argsort(stable=True)
         if surfels.features is not None:
             columns.with_features(surfels.features.shape[-1])
-            given["features"] = surfels.features
         rows = torch.empty_like(order)
         rows[order] = columns.append(
             {name: values[order] for name, values in given.items()}, cell[order]
@@ -282,18 +286,16 @@ class SurfelMap:
         """Overwrite position, normal, radius, colour, confidence or features of surfels.
 
         Raises:
-            InputError: A field or id that does not exist, a wrong shape, values that are not finite.
+            InputError: A field or id that does not exist, a wrong shape, values that no surfel has. Nothing changes then.
         """
         columns = self._known(surfel_ids)
-        for name, value in fields.items():
-            column = getattr(columns, name) if name in EDITABLE else None
-            if column is None:
+        for name in fields:
+            if name not in EDITABLE or getattr(columns, name) is None:
                 raise InputError(f"surfels have no editable field {name!r}; there are {EDITABLE}")
-            wanted = (len(surfel_ids), *column.shape[1:])
-            if value.shape != wanted or not bool(torch.isfinite(value).all()):
-                raise InputError(
-                    f"{name} must be finite and {list(wanted)}, got {list(value.shape)}"
-                )
+        channels = {} if columns.features is None else {"c": columns.features.shape[-1]}
+        _require_fields(fields, n=len(surfel_ids), **channels)
+        for name, value in fields.items():
+            column = getattr(columns, name)
             column[surfel_ids] = value.to(column)
         columns.widen(surfel_ids)
 
@@ -321,13 +323,34 @@ class SurfelMap:
         return {**self._columns.arrays(), **self._postings.arrays(), "scalars": scalars}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], device: torch.device) -> None:
-        """Take back, onto a device, what :meth:`arrays` gave."""
+        """Take back, onto a device, what :meth:`arrays` gave.
+
+        Raises:
+            ValueError: Arrays that no map gives.
+        """
         if not arrays:
             return
-        self._columns = Columns.restore(arrays, device, chunked=self._kernel != "triton")
-        self._postings = Postings.restore(arrays, device, self._kernel)
-        voxel, frames, self._distance = [*map(float, arrays["scalars"]), 0.0][:3]
+        require(arrays, SCHEMA)
+        voxel, frames, distance = arrays["scalars"].tolist()
+        if 0 < voxel < FINEST:
+            raise ValueError(f"voxels of {voxel:g}, wanted {FINEST:g} or more")
+        columns = Columns.restore(arrays, device, chunked=self._kernel != "triton")
+        self._postings = Postings.restore(
+            arrays, device, self._kernel, surfels=len(arrays["position"])
+        )
+        self._columns, self._distance = columns, distance
         self.voxel, self._frames = voxel or None, int(frames)
+
+
+def _require_fields(fields: Mapping[str, Tensor], **sizes: int) -> None:
+    """Raise InputError where these are no fields of so many surfels."""
+    arrays = {name: value.detach().float().cpu().numpy() for name, value in fields.items()}
+    try:
+        require(arrays, {name: SURFELS[name] for name in fields}, **sizes)
+    except ValueError as error:
+        raise InputError(f"of surfels, {error}") from error
+    if "radius" in arrays and not bool((arrays["radius"] >= FINEST).all()):
+        raise InputError(f"of surfels, radius must be > 0, at least {FINEST:g}")
 
 
 def blocks(voxel: float, pixel: float, width: int, height: int) -> int:

@@ -270,7 +270,7 @@ def test_rebuilding_gives_what_the_keyframes_give(path: Path, frames: list[Frame
     memory = filled(path, frames)
     camera = frames[3].camera[None]
     before = memory.retrieve(camera)
-    memory.geometry.remove(memory.geometry.surfels().ids[::2])
+    memory.remove_surfels(memory.geometry.surfels().ids[::2])
     memory.rebuild()
     after = memory.retrieve(camera)
     assert float((after.projection.mask == before.projection.mask).float().mean()) > 0.99

@@ -90,7 +90,6 @@ def test_a_new_process_answers_the_same_and_says_nothing_else(tmp_path: Path) ->
 
 def test_views_are_a_cache(tmp_path: Path) -> None:
     """Without the stored views (and index) the same keyframes come back."""
-    from spmem.checkpoint import VIEWS
     from spmem.stores.keyframes.zarr import ZarrKeyframes
 
     frames = walk()
@@ -99,9 +98,9 @@ def test_views_are_a_cache(tmp_path: Path) -> None:
         before = memory.retrieve(frames[3].camera)
         before.explain()
     bank = ZarrKeyframes.open(tmp_path / "m.spmem")
-    stored = bank.read_arrays(VIEWS)
+    stored = bank.read_arrays("views")
     assert stored is not None
-    bank.write_arrays(VIEWS, {name: array[:0] for name, array in stored[0].items()}, {})
+    bank.write_arrays("views", {name: array[:0] for name, array in stored[0].items()}, {})
     bank.commit("no views")
     bank.close()
     with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
@@ -141,7 +140,7 @@ def test_edits_of_the_map_are_kept(tmp_path: Path) -> None:
         memory.store(walk(1)[0])
     with spmem.open(tmp_path / "m.spmem") as memory:
         ids = memory.geometry.surfels().ids
-        memory.geometry.remove(ids[::2])
+        memory.remove_surfels(ids[::2])
     with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
         assert torch.equal(memory.geometry.surfels().ids, ids[1::2])
 
@@ -165,3 +164,69 @@ def test_a_map_is_not_reopened_under_another_fusion(tmp_path: Path) -> None:
     other = MemoryConfig(retrieval=spmem.RetrievalConfig(method="recent"))
     with spmem.open(tmp_path / "m.spmem", config=other) as memory:
         assert memory.retrieve(walk(1)[0].camera).method == "recent"
+
+
+@pytest.mark.parametrize("config", [None, MemoryConfig(recent=7)])
+def test_a_memory_closed_empty_keeps_its_configuration(
+    tmp_path: Path, config: MemoryConfig | None
+) -> None:
+    spmem.open(tmp_path / "m.spmem", config=config).close()
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        assert memory.config == (config or MemoryConfig())
+        assert memory.commit() is None  # nothing is new any more
+
+
+def test_a_new_memory_commits_and_reclaims(tmp_path: Path) -> None:
+    config = MemoryConfig(recent=7)
+    for path in (None, tmp_path / "m.spmem"):
+        with spmem.open(path, config=config) as memory:
+            assert memory.commit("empty") is not None
+            assert [one.keyframes for one in memory.snapshots()] == [0]
+            assert memory.commit() is None
+    with spmem.open(tmp_path / "n.spmem", config=config) as memory:
+        assert memory.reclaim() >= 0
+        memory.store(walk(1)[0])
+        assert memory.reclaim(keep=1) > 0
+    with spmem.open(tmp_path / "n.spmem") as memory:
+        assert memory.config == config
+        assert len(memory.keyframes) == 1
+
+
+def test_another_configuration_is_kept_though_nothing_is_stored(tmp_path: Path) -> None:
+    with spmem.open(tmp_path / "m.spmem") as memory:
+        memory.store(walk(1)[0])
+    other = MemoryConfig(retrieval=spmem.RetrievalConfig(method="recent"))
+    spmem.open(tmp_path / "m.spmem", config=other).close()
+    with spmem.open(tmp_path / "m.spmem", mode="r") as memory:
+        assert memory.config == other
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_working_memory_keeps_all_that_frames_hold(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Confidence, features and latent, after closing and on a fork."""
+    draw = torch.Generator().manual_seed(0)
+    latent = torch.randn(4, 3, 5, generator=draw).to(dtype)
+    latent[0, 0, 0] = float("nan")  # nobody but the generator reads it
+    frames = [
+        frame.replace(
+            confidence=torch.rand(HEIGHT, WIDTH, generator=draw),
+            features=torch.rand(HEIGHT, WIDTH, 2, generator=draw),
+            latent=latent,
+        )
+        for frame in walk(3)
+    ]
+    path = tmp_path / "m.spmem"
+    with spmem.open(path, config=MemoryConfig(recent=2)) as memory:
+        fill(memory, frames)
+        with memory.fork("other") as fork:
+            forked = fork.recent
+    with spmem.open(path, mode="r") as memory:
+        for kept in (forked, memory.recent):
+            assert len(kept) == 2
+            for one, frame in zip(kept, frames[1:], strict=True):
+                assert one.tensors().keys() == frame.tensors().keys()
+                for name, part in frame.tensors().items():
+                    mine = one.tensors()[name]
+                    assert mine.dtype == part.dtype
+                    assert torch.equal(mine.nan_to_num(), part.nan_to_num())
+                assert one.time == frame.time

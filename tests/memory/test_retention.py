@@ -14,14 +14,9 @@ import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetentionConfig
 from spmem.errors import InputError, UnknownNameError
 from spmem.registry import SHIPPED, find
+from spmem.retention import RetentionCandidates, choose
 from spmem.stores.maps.surfels import SurfelMap
-from spmem.stores.retention import (
-    RetentionCandidates,
-    choose,
-    recency,
-    reservoir,
-    uniform,
-)
+from spmem.stores.retention import recency, reservoir, uniform
 from spmem.testing.box import BoxRoom
 
 EVERY = KeyframeConfig(novelty=0.0, commit_every=3)
@@ -72,7 +67,7 @@ def test_a_budget_in_bytes_is_kept_on_the_disk_too(tmp_path: Path, frames: list[
         for frame in frames[:3]:
             memory.store(frame)
         memory.flush()
-        one = int(memory._bank.sizes().mean())
+        one = int(memory._state.bank.sizes().mean())
     grown = {}
     for budget in (None, f"{6 * one} B"):
         with spmem.open(path, mode="w", config=config, budget=budget) as memory:
@@ -158,3 +153,33 @@ def test_budgets_are_checked(budget: object) -> None:
 def test_policies_are_found_by_name() -> None:
     with pytest.raises(UnknownNameError, match="coverage"):
         spmem.open(budget=3, retention="covrage")
+
+
+@pytest.mark.parametrize("where", ["ram", "disk"])
+def test_an_id_that_the_budget_drops_at_once_is_not_returned(
+    where: str, tmp_path: Path, frames: list[Frame]
+) -> None:
+    def latest(held: RetentionCandidates, count: int) -> np.ndarray:
+        return held.ids[-count:]
+
+    path = None if where == "ram" else tmp_path / "walk.spmem"
+    config = MemoryConfig(keyframes=EVERY)
+    with spmem.open(path, config=config, budget=3, retention=latest) as memory:
+        ids = [memory.store(frame) for frame in frames[:6]]
+        assert ids == [0, 1, 2, None, None, None]
+        assert list(memory.keyframes) == [0, 1, 2]
+        assert memory.remove(2) is None
+        assert memory.store(frames[6]) == 6
+
+
+def test_snapshots_in_ram_stay_what_they_were_through_budgets(frames: list[Frame]) -> None:
+    memory = spmem.open(config=MemoryConfig(keyframes=EVERY), budget=4, retention="recency")
+    memory.store(frames[0])
+    memory.tag("first")
+    for n, frame in enumerate(frames[1:12]):
+        memory.store(frame)
+        memory.commit(str(n))
+    ids = [one.id for one in memory.snapshots()]
+    assert len(set(ids)) == len(ids)
+    with memory.at(tag="first") as first:
+        assert list(first.keyframes) == [0]

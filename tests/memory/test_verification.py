@@ -12,16 +12,18 @@ import torch
 from typer.testing import CliRunner
 
 import spmem
-from spmem import Frame, KeyframeConfig, MemoryConfig, RetrievalConfig, checkpoint
+from spmem import Frame, KeyframeConfig, MemoryConfig
 from spmem.cli import app
 from spmem.errors import CorruptMemoryError
-from spmem.retrieval.rules.covisibility import Covisibility
+from spmem.parts.cache import digest
 from spmem.stores.keyframes.zarr import ZarrKeyframes
-from spmem.stores.maps.surfels import SurfelMap
 from spmem.testing.box import BoxRoom
 from spmem.verification import flaws
 
 EVERY = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
+
+INDEX = "rule.covisibility"
+"""The group of the default rule's index."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def path(tmp_path: Path, written: Path) -> Path:
 
 def found(path: Path) -> list[tuple[str, int | None]]:
     bank = ZarrKeyframes.open(path, "r")
-    told = [(f.part, f.keyframe) for f in flaws(bank, SurfelMap()) if f is not None]
+    told = [(f.part, f.keyframe) for f in flaws(bank) if f is not None]
     bank.close()
     return told
 
@@ -76,12 +78,12 @@ def test_a_whole_memory_has_no_flaws(path: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "name", "value"),
     [
-        (checkpoint.GEOMETRY, "posting_keyframe", 77),
-        (checkpoint.GEOMETRY, "posting_surfel", -5),
-        (checkpoint.VIEWS, "depth", 9.0),
-        (checkpoint.VIEWS, "ids", 5),
-        (checkpoint.FREE, "looks", -1),
-        (checkpoint.INDEX, "slot", 99),
+        ("geometry", "posting_keyframe", 77),
+        ("geometry", "posting_surfel", -5),
+        ("views", "depth", 9.0),
+        ("views", "ids", 5),
+        ("free", "looks", -1),
+        (INDEX, "slot", 99),
     ],
 )
 def test_what_does_not_fit_is_named(path: Path, group: str, name: str, value: float) -> None:
@@ -92,14 +94,14 @@ def test_what_does_not_fit_is_named(path: Path, group: str, name: str, value: fl
 def test_what_can_be_made_again_is_repaired(path: Path, frames: list[Frame]) -> None:
     with spmem.open(path, mode="r") as memory:
         before = memory.retrieve(frames[1].camera)
-    change(path, checkpoint.GEOMETRY, "posting_keyframe", 0, 77)
-    change(path, checkpoint.VIEWS, "ids", 0, 5)
-    change(path, checkpoint.FREE, "looks", 0, -1)
-    change(path, checkpoint.INDEX, "slot", 0, 99)
+    change(path, "geometry", "posting_keyframe", 0, 77)
+    change(path, "views", "ids", 0, 5)
+    change(path, "free", "looks", 0, -1)
+    change(path, INDEX, "slot", 0, 99)
     assert run("verify", path)[0] == 1
     code, said = run("verify", path, "--repair", "--json")
     assert code == 0
-    for group in (checkpoint.GEOMETRY, checkpoint.VIEWS, checkpoint.FREE, checkpoint.INDEX):
+    for group in ("geometry", "views", "free", INDEX):
         assert group in said
     assert found(path) == []
     with spmem.open(path, mode="r") as memory:
@@ -130,7 +132,7 @@ def test_damaged_bytes_are_found(path: Path, count: int | None) -> None:
         assert len(told) <= 1  # chunks of earlier commits are no part of this one
         hit |= set(told)
         file.write_bytes(content)
-    assert hit >= {("keyframe", 0), ("keyframe", 3), (checkpoint.GEOMETRY, None)}
+    assert hit >= {("keyframe", 0), ("keyframe", 3), ("geometry", None)}
     assert found(path) == []
 
 
@@ -157,38 +159,45 @@ def test_a_damaged_cache_does_not_keep_a_memory_from_opening(
                 assert torch.equal(after.projection.mask, before.projection.mask)
                 assert np.array_equal(after.scores, before.scores)
                 words = "".join(str(one.message) for one in told)
-                made_anew |= {part for part in ("views", "free", "index") if f"'{part}'" in words}
+                made_anew |= {part for part in ("views", "free", INDEX) if f"'{part}'" in words}
         file.write_bytes(whole)
-    assert made_anew >= {"views", "index"}
+    assert made_anew >= {"views", INDEX}
 
 
 def test_the_index_is_kept_and_made_anew_where_it_is_of_other_views(
     path: Path, frames: list[Frame]
 ) -> None:
-    def kept() -> tuple[Covisibility, int] | None:
+    def kept() -> tuple[dict[str, np.ndarray], dict[str, object]]:
         bank = ZarrKeyframes.open(path, "r")
-        found = checkpoint.restore_index(bank, checkpoint.restore_views(bank), RetrievalConfig())
+        found = bank.read_arrays(INDEX)
         bank.close()
+        assert found is not None
         return found
 
-    assert (kept() or (None, 0))[1] == 4
+    def digest_of(memory: spmem.SpatialMemory) -> object:
+        return digest(memory.views, len(memory.views))
+
+    assert kept()[1]["views"] == 4
     with spmem.open(path) as memory:
         memory.store(frames[0].moved(frames[1].camera.c2w))
-    assert (kept() or (None, 0))[1] == 5
+    assert kept()[1]["views"] == 5
     with spmem.open(path) as memory:
         memory.update_poses({2: frames[3].camera.c2w})
-        before = memory.voxel_index()
-    assert (kept() or (None, 0))[1] == 5
-    assert before is not None
+        now = digest_of(memory)
+    assert kept()[1] == {"views": 5, "digest": now}
+    arrays, attributes = kept()
     bank = ZarrKeyframes.open(path)
-    bank.write_arrays(checkpoint.INDEX, before[0], before[1] | {"digest": "of others"})
+    bank.write_arrays(INDEX, arrays, attributes | {"digest": "of others"})
     bank.commit("by other hands")
     bank.close()
-    assert kept() is None
-    with spmem.open(path, mode="r") as memory:
-        again = memory.voxel_index()
-    assert again is not None
-    assert again[1] == before[1]
+    with spmem.open(path) as memory:
+        memory.tag("again")
+        memory.store(frames[2])
+    made = kept()
+    assert made[1]["views"] == 6
+    assert made[1]["digest"] != "of others"
+    for name, array in arrays.items():
+        assert len(made[0][name]) >= len(array)
 
 
 def test_rebuild_and_history_are_commands(path: Path) -> None:
@@ -204,3 +213,65 @@ def test_rebuild_and_history_are_commands(path: Path) -> None:
         assert word in said
     assert run("history", path, "--branch", "left", "--json")[0] == 0
     assert run("history", path, "--branch", "right")[0] == 1
+
+
+def test_what_a_segmenter_or_a_rollout_wrote_is_whole(tmp_path: Path, frames: list[Frame]) -> None:
+    """Pixels that are not believed are no part of a keyframe's view; that is no flaw."""
+    path, camera = tmp_path / "doubted.spmem", frames[0].camera
+    doubt = torch.ones(camera.height, camera.width)
+    doubt[10:30, 20:40] = 0.0
+    with spmem.open(path, config=EVERY) as memory:
+        for frame in frames:
+            memory.store(frame.replace(confidence=doubt))
+    assert found(path) == []
+    assert run("verify", path)[0] == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth_0", -1.0), ("K_0", np.nan), ("rgb_0", np.nan)])
+def test_a_damaged_working_memory_is_dropped(
+    path: Path, frames: list[Frame], name: str, value: float
+) -> None:
+    with spmem.open(path, mode="r") as memory:
+        before = memory.retrieve(frames[1].camera)
+    change(path, "recent", name, 0, value)
+    with pytest.raises(CorruptMemoryError, match="verify --repair"):
+        spmem.open(path)
+    assert found(path) == [("recent", None)]
+    assert run("verify", path, "--repair")[0] == 0
+    assert found(path) == []
+    with spmem.open(path) as memory:
+        assert memory.recent == ()
+        after = memory.retrieve(frames[1].camera, given=())
+        assert torch.equal(after.projection.rgb, before.projection.rgb)
+        memory.store(frames[0].replace(time=50.0))
+        assert [frame.time for frame in memory.recent] == [50.0]
+
+
+def test_repairing_commits_once_and_keeps_what_is_not_damaged(path: Path) -> None:
+    with spmem.open(path, mode="r") as memory:
+        commits, recent = len(memory.snapshots()), memory.recent
+    change(path, "free", "looks", 0, -1)
+    assert run("verify", path, "--repair")[0] == 0
+    with spmem.open(path, mode="r") as memory:
+        assert len(memory.snapshots()) == commits + 2  # the damage, and the repair
+        assert [frame.time for frame in memory.recent] == [frame.time for frame in recent]
+
+
+def test_a_damaged_keyframe_is_named_and_nothing_is_repaired_at_its_cost(path: Path) -> None:
+    """What cannot be made again from whole keyframes stays as it is."""
+    bank = ZarrKeyframes.open(path)
+    damaged = [flaw for flaw in flaws(bank) if flaw is not None]
+    assert damaged == []
+    bank.close()
+    change(path, "views", "ids", 0, 5)
+    for file in largest(path, None):
+        content = bytearray(file.read_bytes())
+        whole = bytes(content)
+        content[len(content) // 2] ^= 0x10
+        file.write_bytes(content)
+        if ("keyframe", 0) in found(path):
+            break
+        file.write_bytes(whole)
+    code, _ = run("verify", path, "--repair")
+    assert code == 1
+    assert set(found(path)) == {("keyframe", 0), ("views", None)}

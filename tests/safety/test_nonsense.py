@@ -78,7 +78,7 @@ def test_a_checkpoint_written_again_as_it_was_opens(written: Path, path: Path, g
         assert len(memory.keyframes) == 4
 
 
-@pytest.mark.parametrize("group", ["views", "free", "index", "descriptors"])
+@pytest.mark.parametrize("group", ["views", "free", "rule.covisibility", "descriptors"])
 def test_a_cache_that_holds_nonsense_is_made_anew(written: Path, path: Path, group: str) -> None:
     shutil.copytree(written, path)
     with spmem.open(path, mode="r") as memory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import os
 import pickle
 import pickletools
@@ -23,7 +24,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ZstdCode
 from zarr.core.buffer import default_buffer_prototype
 
 import spmem
-from spmem.errors import CorruptMemoryError, InputError, SnapshotNotFoundError
+from spmem.errors import CorruptMemoryError, InputError, SnapshotNotFoundError, SpmemError
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.testing.sample_frames import sample_frame
 
@@ -245,14 +246,95 @@ def test_absurd_arrays_are_refused(bank: Path, how: Change, told: str) -> None:
         ("bytes", (-1, 0, 0, 0, 0), "longer than its pixels"),
         ("bytes", (0, 0, 0, 0, 1 << 29), "longer than its pixels and a latent"),
         ("channels", 1 << 30, "16,384 channels"),
-        ("c2w", np.nan, "no number"),
+        ("size", (65_501, 1), "65,500 a side"),
+        ("size", (-48, -64), "134,217,728 pixels"),
+        ("size", ((1 << 31) - 1, (1 << 31) - 1), "134,217,728 pixels"),
+        ("bytes", ((1 << 63) - 1,) * 5, "longer than its pixels"),
+        ("channels", -1, "16,384 channels"),
+        ("c2w", np.nan, "not rigid"),
+        ("c2w", 3e38, "not rigid"),
+        ("c2w", 0, "not rigid"),
+        ("K", 0, "camera that cannot be"),
+        ("K", -np.inf, "camera that cannot be"),
         ("time", np.inf, "no number"),
+        ("time", np.nan, "no number"),
     ],
 )
 def test_absurd_rows_are_refused(bank: Path, name: str, value: Any, told: str) -> None:
     change(bank, lambda root: root[f"keyframes/{name}"].__setitem__(1, value))
     with pytest.raises(CorruptMemoryError, match=rf"keyframe 1 claims.*{told}"):
         ZarrKeyframes.open(bank, "r")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("id", [0, 1, 3], "never given"),
+        ("id", [0, 1, 1 << 62], "never given"),
+        ("id", [-3, 0, 1], "never given"),
+        ("id", [0, 2, 1], "do not ascend"),
+        ("id", [1, 1, 2], "do not ascend"),
+        ("uid", np.zeros((3, 16)), "the same uid"),
+    ],
+)
+def test_absurd_identities_are_refused(bank: Path, name: str, values: Any, told: str) -> None:
+    change(bank, lambda root: root[f"keyframes/{name}"].__setitem__(slice(None), np.array(values)))
+    with pytest.raises(CorruptMemoryError, match=told):
+        ZarrKeyframes.open(bank, "r")
+
+
+def scribble(root: Any, name: str, chance: np.random.Generator) -> None:
+    """Fill a column of the table, or make it anew in another shape and dtype, with whatever there is."""
+    rows, like = root["keyframes"], root[f"keyframes/{name}"]
+    shape: tuple[int, ...] = like.shape
+    if chance.random() < 0.5:
+        dtype = np.dtype(str(chance.choice(["u1", "i2", "i8", "u8", "f2", "f4", "f8", "c8", "b1"])))
+        shape = [shape, (3,), (0,), (3, 1), (), (7, *shape[1:])][chance.integers(6)]
+        chunks = tuple(max(1, edge) for edge in shape)
+        made = {"shape": shape, "chunks": chunks, "dtype": dtype, "compressors": ZSTD}
+        like = rows.create_array(name, overwrite=True, **made)
+    size = int(np.prod(shape)) * like.dtype.itemsize
+    noise = np.frombuffer(chance.bytes(size), np.uint8)
+    noise = noise & (chance.integers(0, 256, dtype=np.uint8) if chance.random() < 0.5 else 255)
+    like[...] = noise.view(bool if like.dtype == bool else like.dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_a_table_holds_is_an_error_of_ours_or_harmless(bank: Path, seed: int) -> None:
+    from spmem.stores.keyframes.zarr.table import COLUMNS
+
+    chance = np.random.default_rng(seed)
+    names = [str(name) for name in chance.choice(sorted(COLUMNS), chance.integers(1, 3))]
+    change(bank, lambda root: [scribble(root, name, chance) for name in names])
+    with contextlib.suppress(SpmemError):
+        store = ZarrKeyframes.open(bank, "a" if seed % 2 else "r")
+        store.cameras()[0], store.times(), store.sizes(), store.uids()
+        for id in store.ids().tolist():
+            with contextlib.suppress(SpmemError):
+                store.read(id)
+        if seed % 2:
+            store.append(sample_frame(7))
+            store.commit("went on")
+            ZarrKeyframes.open(bank, "r")
+
+
+@pytest.mark.parametrize("file", ["keyframes", "keyframes/time", "keyframes/records", "cache/a"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b"{}", b'{"zarr_format": 3, "node_type": "array"}', b"[" * 100_000, b"\xff"],
+)
+def test_metadata_that_is_none_is_an_error_of_ours(bank: Path, file: str, content: bytes) -> None:
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(bank)))
+    session = repository.writable_session("main")
+    buffer = default_buffer_prototype().buffer.from_bytes(content)
+    try:
+        asyncio.run(session.store.set(f"{file}/zarr.json", buffer))
+        session.commit("scribbled")
+    except Exception:  # Icechunk keeps no metadata that it cannot read
+        return
+    with pytest.raises(SpmemError):
+        read_all(bank)
 
 
 def test_a_picture_of_another_size_is_not_unpacked(bank: Path) -> None:

@@ -48,9 +48,11 @@ class BackgroundWriter:
 
     def stop(self) -> None:
         """Take no more jobs; those that were taken are done."""
-        self._pool.shutdown(wait=True)
-        self._coders.shutdown(wait=True)
-        self._jobs.clear()
+        try:
+            self._coders.shutdown(wait=True)
+        finally:
+            self._pool.shutdown(wait=True)
+            self._jobs.clear()
 
     def _first(self) -> None:
         job, size = self._jobs.popleft()

@@ -23,17 +23,17 @@ _OBJECTS = ("chunks", "manifests", "snapshots", "transactions")
 
 
 @contextmanager
-def locked(place: StoreLocation) -> Iterator[None]:
+def locked(location: StoreLocation) -> Iterator[None]:
     """Hold a local folder for one change of its branches.
 
     On local files Icechunk's compare-and-set of a branch is two steps: of two processes that commit at the same
     moment one can lose its commit unnoticed (measured: 78 of 371). An advisory lock on the folder makes it one step.
     Object stores compare and set by themselves.
     """
-    if place.folder is None or sys.platform == "win32":
+    if location.folder is None or sys.platform == "win32":
         yield
         return
-    folder = os.open(place.folder, os.O_RDONLY)
+    folder = os.open(location.folder, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
@@ -42,13 +42,18 @@ def locked(place: StoreLocation) -> Iterator[None]:
 
 
 class WriterLock:
-    """A mark in a local folder, held while a bank may write to it, so that nobody collects what it has not committed."""
+    """A mark in a local folder while a bank may write to it, so that nobody collects what it has not committed."""
 
-    def __init__(self, place: StoreLocation) -> None:
-        self._place, self._mark = place, None
-        if place.folder is not None and sys.platform != "win32":
-            self._mark = os.open(place.folder / "refs", os.O_RDONLY)
+    def __init__(self, location: StoreLocation) -> None:
+        self._location, self._mark = location, None
+        if location.folder is not None and sys.platform != "win32":
+            self._mark = os.open(location.folder / "refs", os.O_RDONLY)
             fcntl.flock(self._mark, fcntl.LOCK_SH)
+
+    @property
+    def inode(self) -> int | None:
+        """Number of the marked folder on its file system; None if there is no mark."""
+        return None if self._mark is None else os.fstat(self._mark).st_ino
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -61,7 +66,7 @@ class WriterLock:
         except BlockingIOError:
             fcntl.flock(self._mark, fcntl.LOCK_SH)
             raise StoreError(
-                f"{self._place}: another writer has this memory open (its forks count); close it, then reclaim"
+                f"{self._location}: another writer has this memory open (its forks count); close it, then reclaim"
             ) from None
         try:
             yield
@@ -76,15 +81,15 @@ class WriterLock:
 
 
 class Commits:
-    """Commits sessions to a branch of a place.
+    """Commits sessions to a branch.
 
     Icechunk leaves it to the system when local files reach the disk, so a loss of power may take the latest commits, or
     leave a branch that names files which are not there. With ``forced``, all that a commit needs is on the disk before
     the branch names it: new objects are synced, then their folders, then the branch is replaced by a synced file.
     """
 
-    def __init__(self, place: StoreLocation, *, forced: bool = False) -> None:
-        self._folder = place.folder if forced else None  # object stores answer when data is safe
+    def __init__(self, location: StoreLocation, *, forced: bool = False) -> None:
+        self._folder = location.folder if forced else None  # object stores answer when data is safe
         self._synced = set() if self._folder is None else set(_objects(self._folder))
 
     def commit(self, session: icechunk.Session, message: str, metadata: Mapping[str, Any]) -> str:

@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 
+from spmem.stores.keyframes.zarr.chunks import gather, read_chunk, run
 from spmem.stores.keyframes.zarr.untrusted import unpack
 
 T = TypeVar("T")
@@ -34,7 +33,7 @@ def read_records(
     """Read and decode records.
 
     Args:
-        records: The array that holds them, guarded.
+        records: The array that holds them, checked.
         pending: Records that are not written yet, by id.
         wanted: An id and a length in bytes each.
         decode: Called in a thread with the place in ``wanted`` and the record.
@@ -53,10 +52,10 @@ def read_records(
     async def one(number: int, id: int, length: int) -> T:
         if id in pending:
             return await asyncio.to_thread(decode, number, np.frombuffer(pending[id], np.uint8))
-        asked = (_chunk(records, (id, n)) for n in range(ceil(length / width)))
-        return await asyncio.to_thread(whole, number, length, await asyncio.gather(*asked))
+        parts = (read_chunk(records, (id, n)) for n in range(ceil(length / width)))
+        return await asyncio.to_thread(whole, number, length, await asyncio.gather(*parts))
 
-    return sync(_all([one(number, *each) for number, each in enumerate(wanted)]))
+    return run(gather([one(number, *each) for number, each in enumerate(wanted)]))
 
 
 def read_arrays(
@@ -65,8 +64,8 @@ def read_arrays(
     """Read whole arrays.
 
     Args:
-        arrays: By name, guarded; in chunks of whole rows.
-        check: Called in a thread with the name, the chunk's number, and its rows; raises where they are not what was
+        arrays: By name, checked; in chunks of whole rows.
+        check: Called in a thread with the name, the chunk's number, and its rows; raises if they are not what was
             written.
 
     Raises:
@@ -79,8 +78,8 @@ def read_arrays(
     async def one(name: str, number: int, part: NDArray[Any]) -> None:
         array = arrays[name]
         async with room:
-            chunk = await _chunk(array, (number, *(0,) * (array.ndim - 1))[: array.ndim])
-            await asyncio.to_thread(_rows, array, chunk, part)
+            chunk = await read_chunk(array, (number, *(0,) * (array.ndim - 1))[: array.ndim])
+            await asyncio.to_thread(_unpack_rows, array, chunk, part)
             await asyncio.to_thread(check, name, number, part)
 
     for name, array in arrays.items():
@@ -92,13 +91,13 @@ def read_arrays(
         if flat.size:
             parts = [flat[start : start + rows] for start in range(0, len(flat), rows)]
             reads += [one(name, number, part) for number, part in enumerate(parts)]
-    for done in sync(_all(reads)):
+    for done in run(gather(reads)):
         if done is not None:
             raise done
     return read
 
 
-def _rows(array: zarr.Array[Any], chunk: Record | None, part: NDArray[Any]) -> None:
+def _unpack_rows(array: zarr.Array[Any], chunk: Record | None, part: NDArray[Any]) -> None:
     size = prod(array.chunks) * array.dtype.itemsize
     if part.nbytes == size:
         unpack(array, chunk, part.reshape(-1).view(np.uint8))
@@ -106,23 +105,3 @@ def _rows(array: zarr.Array[Any], chunk: Record | None, part: NDArray[Any]) -> N
     stored = np.empty(size, np.uint8)  # the last rows do not fill their chunk
     unpack(array, chunk, stored)
     part.reshape(-1).view(np.uint8)[:] = stored[: part.nbytes]
-
-
-def chunk_key(array: zarr.Array[Any], number: tuple[int, ...]) -> str:
-    """Where Zarr's store has a chunk of an array."""
-    return f"{array.store_path.path}/{array.metadata.encode_chunk_key(number)}"
-
-
-async def _chunk(array: zarr.Array[Any], number: tuple[int, ...]) -> Record | None:
-    found = await array.store_path.store.get(chunk_key(array, number), default_buffer_prototype())
-    return None if found is None else found.as_numpy_array()
-
-
-async def _all(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T | Exception]:
-    return [_told(one) for one in await asyncio.gather(*reads, return_exceptions=True)]
-
-
-def _told(found: T | BaseException) -> T | Exception:
-    if isinstance(found, BaseException) and not isinstance(found, Exception):
-        raise found
-    return found

@@ -1,4 +1,4 @@
-"""WriterLock records and columns: chunks are packed in threads and handed to Zarr's store together.
+"""Writing records and arrays: chunks are packed in threads and handed to Zarr's store together.
 
 The other side of :mod:`spmem.stores.keyframes.zarr.decode`. Zarr's arrays write one selection after the other, and spend
 longer on the way to a chunk than packing it takes.
@@ -7,39 +7,55 @@ longer on the way to a chunk than packing it takes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from math import ceil, prod
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.codecs import BloscCodec
 
-from spmem.stores.keyframes.zarr.decode import chunk_key
+from spmem.stores.keyframes.zarr.chunks import delete_chunk, resize, run, write_chunk
 
 LEVEL = 1
-"""Of Zstandard, in all that is written."""
+"""Zstandard's level in all that is written."""
 
-Chunk = tuple[tuple[int, ...], NDArray[np.uint8]]
-"""A chunk's number in its array, and what it holds; a shorter one than the array's chunks ends in zeros."""
+Chunk = tuple[tuple[int, ...], NDArray[Any]]
+"""A chunk's number in its array, and its values; fewer than the array's chunks hold end in zeros."""
 
 
-def write_records(records: zarr.Array[Any], first: int, parts: Sequence[bytes]) -> None:
-    """Write the records of consecutive ids from ``first`` on, which have none yet; none is stored of an empty one."""
+def write_records(records: zarr.Array[Any], parts: Mapping[int, bytes]) -> None:
+    """Write records by id, which have none yet; nothing is stored for an empty one."""
     width = records.chunks[1]
-    longest = max(map(len, parts), default=0)
-    shape = (first + len(parts), max(records.shape[1], longest + -longest % width))
+    longest = max(map(len, parts.values()), default=0)
+    shape = (
+        max(records.shape[0], 1 + max(parts, default=-1)),
+        max(records.shape[1], longest + -longest % width),
+    )
 
     def chunks() -> Iterator[Chunk]:
-        for id, part in enumerate(parts, first):
+        for id, part in parts.items():
             record = np.frombuffer(part, np.uint8)
             for n, start in enumerate(range(0, len(record), width)):
                 yield (id, n), record[start : start + width]
 
-    sync(_write(records, shape, list(chunks())))
+    run(_write(records, shape, list(chunks())))
+
+
+def delete_records(records: zarr.Array[Any], lengths: Mapping[int, int]) -> None:
+    """Delete the records of ids, of these lengths in bytes."""
+    width = records.chunks[1]
+
+    async def delete() -> None:
+        numbers = [(id, n) for id, length in lengths.items() for n in range(ceil(length / width))]
+        await asyncio.gather(*(delete_chunk(records, number) for number in numbers))
+
+    run(delete())
 
 
 def write_columns(
@@ -47,40 +63,44 @@ def write_columns(
 ) -> None:
     """Make columns hold ``values``, of which the first ``saved`` rows are stored."""
 
-    def chunks(name: str) -> Iterator[Chunk]:
-        column, value = columns[name], values[name]
-        rows, zeros = column.chunks[0], (0,) * (column.ndim - 1)
-        for first in range(saved - saved % rows, len(value), rows):
-            part = np.ascontiguousarray(value[first : first + rows], value.dtype.newbyteorder("<"))
-            yield (first // rows, *zeros), part.reshape(-1).view(np.uint8)
-
     async def all_columns() -> None:
-        writes = (
-            _write(column, values[name].shape, list(chunks(name)))
-            for name, column in columns.items()
-        )
+        writes = []
+        for name, column in columns.items():
+            value, rows = values[name], column.chunks[0]
+            numbers = range(saved // rows, ceil(len(value) / rows))
+            writes.append(_write(column, value.shape, list(_row_chunks(value, rows, numbers))))
         await asyncio.gather(*writes)
 
-    sync(all_columns())
+    run(all_columns())
 
 
-async def _write(array: zarr.Array[Any], shape: tuple[int, ...], chunks: Sequence[Chunk]) -> None:
-    if array.shape != shape:
-        await array.async_array.resize(shape)
-    await asyncio.gather(*(_put(array, *chunk) for chunk in chunks))
+def write_rows(array: zarr.Array[Any], values: NDArray[Any], numbers: Iterable[int]) -> None:
+    """Make an array hold ``values``, of which only the chunks of rows of these numbers are not stored."""
+    chunks = _row_chunks(np.atleast_1d(values), (array.chunks or (1,))[0], numbers)
+    run(_write(array, values.shape, [(number[: array.ndim], part) for number, part in chunks]))
 
 
-async def _put(array: zarr.Array[Any], number: tuple[int, ...], held: NDArray[np.uint8]) -> None:
-    size = int(np.prod(array.chunks)) * array.dtype.itemsize
-    packed = await asyncio.to_thread(_pack, held, size)
-    buffer = default_buffer_prototype().buffer.from_bytes(packed)
-    await array.store_path.store.set(chunk_key(array, number), buffer)
+def _row_chunks(values: NDArray[Any], rows: int, numbers: Iterable[int]) -> Iterator[Chunk]:
+    for number in numbers:
+        yield (number, *(0,) * (values.ndim - 1)), values[number * rows : (number + 1) * rows]
 
 
-def _pack(held: NDArray[np.uint8], size: int) -> bytes:
-    """As the codecs of the arrays do: Zstandard, then a CRC32C behind it."""
-    whole = np.zeros(size, np.uint8)
-    whole[: held.size] = held
-    packed = bytes(Zstd(LEVEL).encode(whole))
+async def _write(array: zarr.Array[Any], shape: tuple[int, ...], chunks: list[Chunk]) -> None:
+    await resize(array, shape)
+    await asyncio.gather(
+        *(write_chunk(array, number, partial(_pack, array, part)) for number, part in chunks)
+    )
+
+
+def _pack(array: zarr.Array[Any], part: NDArray[Any]) -> bytes:
+    """A chunk as the codecs of the array encode it: Zstandard or Blosc, then a CRC32C behind it."""
+    whole = np.zeros(prod(array.chunks), array.dtype.newbyteorder("<"))
+    whole[: part.size] = part.reshape(-1)
+    codec = array.compressors[0]
+    if isinstance(codec, BloscCodec):
+        blosc = Blosc(cname="zstd", clevel=1, shuffle=Blosc.SHUFFLE)
+        packed = bytes(blosc.encode(whole))
+    else:
+        packed = bytes(Zstd(LEVEL).encode(whole))
     checksum: int = google_crc32c.value(packed)
     return packed + checksum.to_bytes(4, "little")

@@ -10,27 +10,25 @@ pose as it was last corrected. The group's attribute ``table`` is the SHA-256 of
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr import AsyncArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.sync import sync
-from zarr.errors import ArrayNotFoundError
 
 from spmem.stores.keyframes.groups import KEYFRAMES
+from spmem.stores.keyframes.zarr.chunks import open_arrays
 from spmem.stores.keyframes.zarr.decode import read_arrays
 from spmem.stores.keyframes.zarr.encode import LEVEL, write_columns
 from spmem.stores.keyframes.zarr.record import FORMATS
+from spmem.stores.keyframes.zarr.schema import migrated_columns
 from spmem.stores.keyframes.zarr.table import COLUMNS, KeyframeTable, table_digest
 from spmem.stores.keyframes.zarr.untrusted import (
     GROUP_BYTES,
     MOST,
     check_records,
     check_rows,
-    guarded,
+    checked_array,
     require_room,
 )
 
@@ -49,32 +47,33 @@ def lay_out(root: zarr.Group) -> None:
         _create(group, name, (0, *shape), (_ROWS, *shape), dtype)
 
 
-def load_rows(root: zarr.Group) -> KeyframeTable:
-    """The table of keyframes; ValueError where its columns are not what they were written as, or do not fit."""
-    there = _group(root)
-    check_records(array(root, "records"))
-    arrays = _columns(there)
+def load_rows(root: zarr.Group, schema: int) -> KeyframeTable:
+    """The table of keyframes; ValueError if its columns are not what they were written as, or do not fit."""
+    group, records = _group(root), array(root, "records")
+    check_records(records)
+    arrays = _columns(group, [name for name in group.array_keys() if name != "records"])
     require_room(KEYFRAMES, arrays.values())
-    columns = read_arrays(arrays, lambda name, number, rows: None)
+    stored = read_arrays(arrays, lambda name, number, rows: None)
+    if TABLE in group.attrs and group.attrs[TABLE] != table_digest(stored):
+        raise ValueError("the columns of the keyframes are not those that were written")
+    columns = migrated_columns(stored, schema)
     for name, (dtype, shape) in COLUMNS.items():
         if columns[name].dtype != dtype or columns[name].shape[1:] != shape:
             raise ValueError(f"column {name} holds {columns[name].dtype} {columns[name].shape[1:]}")
     ids = columns["id"]
     if {len(column) for column in columns.values()} != {len(ids)} or np.any(np.diff(ids) <= 0):
         raise ValueError("the columns of the keyframes differ in length, or the ids do not ascend")
-    rows = KeyframeTable(columns)
-    check_rows(rows)
-    if TABLE in there.attrs and there.attrs[TABLE] != table_digest(columns):
-        raise ValueError("the columns of the keyframes are not those that were written")
+    rows = KeyframeTable({name: columns[name] for name in COLUMNS})
+    check_rows(rows, records.shape[0])
     return rows
 
 
 def save_rows(root: zarr.Group, rows: KeyframeTable, saved: int) -> None:
     """Write the rows from ``saved`` on (from the start of its chunk, so that nothing is read back)."""
     group = _group(root)
-    if group.attrs["records"] != FORMATS:
+    if group.attrs.get("records") != FORMATS:
         group.attrs["records"] = FORMATS
-    columns = _columns(group)
+    columns = _columns(group, list(COLUMNS))
     for name, (dtype, shape) in COLUMNS.items():
         # A column that is not of our making is written again.
         if not _writable(columns.get(name), (_ROWS, *shape), dtype):
@@ -87,30 +86,20 @@ def save_rows(root: zarr.Group, rows: KeyframeTable, saved: int) -> None:
 def array(root: zarr.Group, name: str) -> zarr.Array[Any]:
     """An array of the group; ValueError where something else bears its name."""
     path, limit = f"{KEYFRAMES}/{name}", MOST if name == "records" else GROUP_BYTES
-    return guarded(root[path], path, limit=limit)
+    return checked_array(root[path], path, limit=limit)
 
 
 def _group(root: zarr.Group) -> zarr.Group:
     there = root[KEYFRAMES]
-    assert isinstance(there, zarr.Group)
+    if not isinstance(there, zarr.Group):
+        raise ValueError(f"{KEYFRAMES} is no group")
     return there
 
 
-def _columns(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
-    """The columns that are there, by name, opened together; ValueError where something else bears the name of one."""
-
-    async def look() -> list[Any]:
-        paths = (group.store_path / name for name in COLUMNS)
-        return await asyncio.gather(*map(AsyncArray.open, paths), return_exceptions=True)
-
-    columns = {}
-    for name, found in zip(COLUMNS, sync(look()), strict=True):
-        if isinstance(found, ArrayNotFoundError):
-            continue
-        if isinstance(found, BaseException):
-            raise found
-        columns[name] = guarded(zarr.Array(found), f"{KEYFRAMES}/{name}")
-    return columns
+def _columns(group: zarr.Group, names: list[str]) -> dict[str, zarr.Array[Any]]:
+    """The columns that are there, by name; ValueError if something else bears the name of one."""
+    found = open_arrays(group, names)
+    return {name: checked_array(array, f"{KEYFRAMES}/{name}") for name, array in found.items()}
 
 
 def _writable(column: zarr.Array[Any] | None, chunks: tuple[int, ...], dtype: Any) -> bool:

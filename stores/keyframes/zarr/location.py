@@ -53,8 +53,10 @@ class StoreLocation:
             raise StoreError(f"{self}: no server answers at {endpoint} ({error})") from error
 
 
-def place(path: str | PathLike[str], options: Mapping[str, Any] | None = None) -> StoreLocation:
-    """The place that a path or an address names.
+def parse_location(
+    path: str | PathLike[str], options: Mapping[str, Any] | None = None
+) -> StoreLocation:
+    """The location that a path or an address names.
 
     Args:
         path: A local folder (``file://`` too), or ``s3://``, ``gs://``, ``az://`` with bucket (container) and prefix.
@@ -62,9 +64,12 @@ def place(path: str | PathLike[str], options: Mapping[str, Any] | None = None) -
             ``access_key_id``, … What is not given comes from the environment, as with the store's own tools.
 
     Raises:
-        InputError: An address of another kind, without a bucket or a prefix, or options for a local folder.
+        InputError: A path that no file can have, an address of another kind, without a bucket or a prefix, or options
+            for a local folder.
     """
     address = fspath(path)
+    if not isinstance(address, str) or "\0" in address:
+        raise InputError(f"a memory's path is text without NUL, got {address!r}")
     scheme, options = urlsplit(address).scheme if "://" in address else "file", options or {}
     if scheme == "file":
         if options:

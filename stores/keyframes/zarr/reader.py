@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spmem.stores.keyframes.zarr.layout import lay_out
 from spmem.stores.keyframes.zarr.repository import open_repository
+from spmem.stores.keyframes.zarr.session import Session
 
 if TYPE_CHECKING:
     from spmem.config import KeyframeConfig
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReaderAddress:
-    """Where a reader is open: a place, a branch, and the snapshot that it shows.
+    """Where a reader is open: a location, a branch, and the snapshot that it shows.
 
-    fixed: The reader stays at the snapshot; otherwise it follows the branch when it is refreshed.
+    follows: The reader goes on to the branch's last commit when it is refreshed; otherwise it stays at the snapshot.
     """
 
-    place: StoreLocation
+    location: StoreLocation
     branch: str
     snapshot: str
-    fixed: bool
+    follows: bool
     config: KeyframeConfig
 
 
@@ -35,12 +36,11 @@ def reopened(kind: type[ZarrKeyframes], address: ReaderAddress) -> ZarrKeyframes
         NotAMemoryError: No memory is there any more.
         StoreError: The snapshot was reclaimed, or another memory is there now.
     """
-    return kind(
-        address.place,
-        open_repository(address.place, "r", lay_out),
-        address.config,
+    session = Session(
+        address.location,
+        open_repository(address.location, "r", lay_out),
         branch=address.branch,
         snapshot=address.snapshot,
-        fixed=address.fixed,
-        read_only=True,
+        follows=address.follows,
     )
+    return kind(session, address.config)

@@ -13,12 +13,12 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 from spmem.errors import InputError, NotAMemoryError, ReadOnlyError
-from spmem.stores.keyframes.names import MAIN
+from spmem.names import MAIN
 from spmem.stores.keyframes.zarr import schema
 from spmem.stores.keyframes.zarr.commits import sync_tree
 from spmem.stores.keyframes.zarr.errors import store_errors
 from spmem.stores.keyframes.zarr.location import StoreLocation
-from spmem.stores.keyframes.zarr.untrusted import links
+from spmem.stores.keyframes.zarr.untrusted import reject_links
 
 # Icechunk warns on stdout, whenever a local folder is opened, that commits of two processes may race; commits here
 # hold a lock. And it tells there of each place where no region or credentials were found, before the error that tells
@@ -30,9 +30,9 @@ LayOut = Callable[[zarr.Group], None]
 
 
 def open_repository(
-    place: StoreLocation, mode: str, lay_out: LayOut, *, forced: bool = False
+    location: StoreLocation, mode: str, lay_out: LayOut, *, forced: bool = False
 ) -> icechunk.Repository:
-    """The memory's repository at a place, made where ``mode`` is ``a`` or ``w`` and there is none.
+    """The memory's repository at a location, made where ``mode`` is ``a`` or ``w`` and there is none.
 
     ``lay_out`` makes the arrays of a new memory below its root group; ``forced`` leaves a new one on the disk.
 
@@ -43,39 +43,30 @@ def open_repository(
         InputError: Mode is ``w`` and a memory is there that lies in no local folder.
         StoreError: The repository is damaged, or the disk full.
     """
-    with store_errors(place):
-        if place.folder is None:
-            _prepare_address(place, mode, lay_out)
+    with store_errors(location):
+        if location.folder is None:
+            _prepare_address(location, mode, lay_out)
         else:
-            _prepare_folder(place, place.folder, mode, lay_out, forced)
-        repository = _load(place)
-        schema.check(_attributes(repository), place)
+            _prepare_folder(location, location.folder, mode, lay_out, forced)
+        repository = _load(location)
+        schema.check_schema(_attributes(repository), location)
         return repository
 
 
-def taken(place: StoreLocation) -> bool:
-    """Whether something is at a place where a memory is to be made. Raises StoreError."""
-    if place.folder is not None:
-        return _other_content(place.folder) not in ("nothing is there", "the folder is empty")
-    place.require_answer()
-    with store_errors(place):
-        return icechunk.Repository.exists(place.storage())
-
-
-def held(place: StoreLocation) -> int:
+def stored_bytes(location: StoreLocation) -> int:
     """Bytes that a memory takes with all its history; at an address those of its chunks. Raises StoreError."""
-    if place.folder is not None:
-        return sum(file.stat().st_size for file in place.folder.rglob("*") if file.is_file())
-    with store_errors(place):
-        return int(_load(place).chunk_storage_stats().native_bytes)
+    if location.folder is not None:
+        return sum(file.stat().st_size for file in location.folder.rglob("*") if file.is_file())
+    with store_errors(location):
+        return int(_load(location).chunk_storage_stats().native_bytes)
 
 
 def _prepare_folder(
-    place: StoreLocation, path: Path, mode: str, lay_out: LayOut, forced: bool
+    location: StoreLocation, path: Path, mode: str, lay_out: LayOut, forced: bool
 ) -> None:
     other = _other_content(path)
     if other is None:
-        links(path)
+        reject_links(path)
     if mode == "r" and other is not None:
         raise NotAMemoryError(f"{path} is no spmem memory: {other}")
     if other not in (None, "nothing is there", "the folder is empty"):
@@ -87,34 +78,34 @@ def _prepare_folder(
     if other is not None:
         _create(path, lay_out, forced)
     elif mode == "w":
-        if not schema.is_marked(_attributes(_load(place))):
+        if not schema.is_marked(_attributes(_load(location))):
             raise NotAMemoryError(f"{path} is an Icechunk repository, but no spmem memory")
         _replace(path, lay_out, forced)
 
 
-def _prepare_address(place: StoreLocation, mode: str, lay_out: LayOut) -> None:
-    place.require_answer()
-    if icechunk.Repository.exists(place.storage()):
+def _prepare_address(location: StoreLocation, mode: str, lay_out: LayOut) -> None:
+    location.require_answer()
+    if icechunk.Repository.exists(location.storage()):
         if mode == "w":
             raise InputError(
-                f"{place}: mode 'w' replaces memories in local folders only; delete the prefix first, or take another"
+                f"{location}: mode 'w' replaces memories in local folders only; delete the prefix first, or take another"
             )
         return
     if mode == "r":
-        raise NotAMemoryError(f"{place} is no spmem memory: nothing is there")
-    _lay_out(place.storage(), lay_out)
+        raise NotAMemoryError(f"{location} is no spmem memory: nothing is there")
+    _lay_out(location.storage(), lay_out)
 
 
-def _load(place: StoreLocation) -> icechunk.Repository:
+def _load(location: StoreLocation) -> icechunk.Repository:
     config = _config()
-    if place.folder is not None:
+    if location.folder is not None:
         # What Icechunk reads from a local file in one request comes in pieces of 8 KiB; in several, as large as each.
         # Two cost the least (measured, 200 kB: a third less than its five).
         two = icechunk.StorageConcurrencySettings(
             max_concurrent_requests_for_object=2, ideal_concurrent_request_size=4096
         )
         config.storage = icechunk.StorageSettings(concurrency=two)
-    return icechunk.Repository.open(place.storage(), config=config)
+    return icechunk.Repository.open(location.storage(), config=config)
 
 
 def _config() -> icechunk.RepositoryConfig:
@@ -162,10 +153,11 @@ def _other_content(path: Path) -> str | None:
 
 
 def _require_writable(path: Path) -> None:
-    place = path
-    while not place.exists():
-        place = place.parent
-    folders = [place, *(entry for entry in place.iterdir() if place == path and entry.is_dir())]
+    nearest = path
+    while not nearest.exists():
+        nearest = nearest.parent
+    inside = nearest.iterdir() if nearest == path else ()
+    folders = [nearest, *(entry for entry in inside if entry.is_dir())]
     for folder in folders:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise ReadOnlyError(f"{folder} cannot be written; open with mode='r', or elsewhere")
@@ -173,7 +165,7 @@ def _require_writable(path: Path) -> None:
 
 def _lay_out(storage: icechunk.Storage, lay_out: LayOut) -> None:
     session = icechunk.Repository.create(storage, _config()).writable_session(MAIN)
-    lay_out(zarr.create_group(session.store, attributes=schema.mark()))
+    lay_out(zarr.create_group(session.store, attributes=schema.schema_attributes()))
     session.commit("created")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import KeyframeNotFoundError
-from spmem.stores.keyframes.names import UID_BYTES
+from spmem.names import UID_BYTES
 from spmem.types import Frame
 
 COLUMNS: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -76,9 +76,14 @@ class KeyframeTable:
         row = int(np.searchsorted(self["id"], id))
         return row if row < self._length and self["id"][row] == id else None
 
-    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of ids. Raises KeyframeNotFoundError where one is not there."""
-        ids = np.asarray(ids, np.int64)
+    def rows(self, ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of ids. Raises KeyframeNotFoundError if one is not there."""
+        try:
+            ids = np.asarray(ids, np.int64)
+        except OverflowError:
+            raise KeyframeNotFoundError(
+                f"no keyframe {max(ids, key=abs)}; the bank holds {len(self)}"
+            ) from None
         rows = np.searchsorted(self["id"], ids)
         missing = np.setdiff1d(ids, self["id"])
         if len(missing):

@@ -1,15 +1,15 @@
-"""What is read of a memory is held to its schema first, so that a stranger's folder cannot eat the machine.
+"""What is read of a memory is validated against its schema before any allocation, so that an untrusted folder cannot
+exhaust memory.
 
 Metadata says how large an array is, and a compressed chunk says how large it becomes; both can lie. Here each is
 checked before memory is taken for it: the kinds of arrays and codecs that this package writes and no others, sizes
-within limits, and chunks that unpack to exactly what their array's chunk holds.
+within limits, and chunks that unpack to exactly what their array's chunk holds. Zarr's own decoders are never used.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,13 @@ import zarr
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from zarr.abc.codec import Codec
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, Endian, ZstdCodec
-from zarr.core.array import AsyncArray
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer
-from zarr.core.metadata.v3 import ArrayV3Metadata
 
-from spmem.errors import CorruptMemoryError
+from spmem.errors import CameraError, CorruptMemoryError, FrameError
 from spmem.stores.keyframes.frames import LATENT_BYTES
 from spmem.stores.keyframes.zarr.record import FORMATS
 from spmem.stores.keyframes.zarr.table import KeyframeTable
+from spmem.types import Frame
 
 CHUNK_BYTES = 1 << 28
 """Most that one chunk may unpack to."""
@@ -38,17 +34,22 @@ GROUP_BYTES, GROUP_RATIO = 1 << 30, 100
 """A group of arrays may unpack to the first, and where it is larger, to so many times what is stored of it."""
 PIXELS = 1 << 27
 """Most pixels of a keyframe."""
+EDGE = 65_500
+"""Most pixels of a keyframe's width or height: JPEG's limit."""
 CHANNELS = 1 << 14
 """Most channels of a keyframe's features."""
 _IDS, _LONGEST, _NARROWEST = 1 << 32, 1 << 30, 1 << 12
 MOST = _IDS * _LONGEST
 """Most bytes that all records may claim: they are read one at a time."""
 
+_FAR, _SLACK = 1e30, 1e-2
+"""Bounds of what a camera may hold: largest value, and how far from rigid a pose may be."""
+
 _LATENT = list(FORMATS).index("latent")
 _zstd, _blosc = Zstd(), Blosc()
 
 
-def links(folder: Path) -> None:
+def reject_links(folder: Path) -> None:
     """Raise CorruptMemoryError where a memory's folder holds anything but folders and files, such as links out of it.
 
     Links would be followed: a stranger's could read, write or delete elsewhere, and special files never end.
@@ -56,7 +57,7 @@ def links(folder: Path) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                links(Path(entry.path))
+                reject_links(Path(entry.path))
             elif not entry.is_file(follow_symlinks=False):
                 raise CorruptMemoryError(
                     f"{entry.path} is a link or a special file; a memory holds folders and files only (where they are "
@@ -64,10 +65,10 @@ def links(folder: Path) -> None:
                 )
 
 
-def guarded(
+def checked_array(
     node: zarr.Array[Any] | zarr.Group, name: str, *, limit: int = GROUP_BYTES
 ) -> zarr.Array[Any]:
-    """The array, with decoders that refuse chunks which unpack to another size than the array's chunk.
+    """The array, if it is one that this package writes; :func:`unpack` reads its chunks.
 
     Args:
         node: What bears the name in the hierarchy.
@@ -79,8 +80,8 @@ def guarded(
     """
     if isinstance(node, zarr.Group):
         raise ValueError(f"{name} is no array")
-    metadata = node.metadata
-    if not isinstance(metadata, ArrayV3Metadata):
+    metadata: Any = node.metadata
+    if metadata.zarr_format != 3:
         raise ValueError(f"{name} is no array of Zarr v3")
     dtype = node.dtype
     if dtype.kind not in "biufc":
@@ -100,8 +101,7 @@ def guarded(
     size = prod(node.shape) * dtype.itemsize
     if size > limit:
         _require_stored(name, size, [node])
-    bounded = tuple(_bounded(codec) for codec in codecs)
-    return zarr.Array(AsyncArray(replace(metadata, codecs=bounded), node.store_path))
+    return node
 
 
 def require_room(name: str, arrays: Iterable[zarr.Array[Any]]) -> None:
@@ -121,7 +121,7 @@ def check_records(records: zarr.Array[Any]) -> None:
         or not 0 <= longest <= _LONGEST
         or records.chunks[0] != 1
         or records.chunks[1] < _NARROWEST
-        or not any(isinstance(codec, _Zstd) for codec in records.compressors)
+        or not any(isinstance(codec, ZstdCodec) for codec in records.compressors)
     ):
         raise ValueError(
             f"records are {records.dtype} {records.shape} in chunks of {records.chunks}, wanted uint8 [ids, longest] in "
@@ -130,7 +130,7 @@ def check_records(records: zarr.Array[Any]) -> None:
 
 
 def unpack(array: zarr.Array[Any], chunk: NDArray[np.uint8] | None, out: NDArray[np.uint8]) -> None:
-    """Fill ``out`` with a stored chunk of a guarded array, whole; zeros where none is stored.
+    """Fill ``out`` with a stored chunk of a checked array, whole; zeros where none is stored.
 
     Raises:
         ValueError: The chunk's checksum does not fit, or it unpacks to another size.
@@ -139,33 +139,27 @@ def unpack(array: zarr.Array[Any], chunk: NDArray[np.uint8] | None, out: NDArray
     if chunk is None:
         out[:] = 0
         return
-    body, told = chunk[:-4], chunk[-4:].tobytes()
-    if google_crc32c.value(body) != int.from_bytes(told, "little"):
+    body, checksum = chunk[:-4], int.from_bytes(chunk[-4:].tobytes(), "little")
+    if google_crc32c.value(body) != checksum:
         raise ValueError("the checksum of a chunk does not fit")
     zstd = isinstance(array.compressors[0], ZstdCodec)
     _require_size((_zstd_size if zstd else _blosc_size)(body), out.nbytes)
     (_zstd if zstd else _blosc).decode(body, out)
 
 
-def check_rows(rows: KeyframeTable) -> None:
-    """Raise ValueError where the table names images, records or cameras that none can be."""
-    size = rows["size"].astype("int64")
-    pixels = size.prod(1)
-    channels = rows["channels"].astype("int64")
-    lengths = rows["bytes"]
-    # Compressed parts can be a little longer than what they hold, never much.
-    pixel_bytes = 3 + 4 + 4 + 4 * channels.clip(0, CHANNELS)
-    most = np.repeat(2 * (pixels * pixel_bytes)[:, None] + (1 << 16), lengths.shape[1], 1)
-    most[:, _LATENT] = LATENT_BYTES + (1 << 16)
-    absurd = {
-        f"an image that is not of 1 to {PIXELS:,} pixels": (size < 1).any(1) | (pixels > PIXELS),
-        f"features of more than {CHANNELS:,} channels": (channels < 0) | (channels > CHANNELS),
-        "a record longer than its pixels and a latent": (lengths < 0).any(1)
-        | (lengths > most).any(1),
-        "an id below 0": rows["id"] < 0,
-        "a camera or a time that is no number": ~_finite(rows),
-    }
-    for what, where in absurd.items():
+def check_rows(rows: KeyframeTable, ids: int) -> None:
+    """Raise ValueError if the table names images, records or cameras that cannot be.
+
+    Args:
+        rows: The table.
+        ids: How many ids were given so far.
+    """
+    problems = _image_problems(rows["size"], rows["channels"]) | _record_problems(rows)
+    problems["an id that was never given"] = (rows["id"] < 0) | (rows["id"] >= ids)
+    problems["a time that is no number"] = ~np.isfinite(rows["time"])
+    problems["a pose that is not rigid"] = ~_rigid(rows["c2w"])
+    problems["a camera that cannot be"] = ~_intrinsic(rows["K"])
+    for what, where in problems.items():
         if where.any():
             id = int(rows["id"][where.argmax()])
             raise ValueError(f"keyframe {id} claims {what}")
@@ -173,45 +167,74 @@ def check_rows(rows: KeyframeTable) -> None:
         raise ValueError("two keyframes have the same uid")
 
 
-@dataclass(frozen=True)
-class _Zstd(ZstdCodec):
-    """Zstandard that unpacks to what its array's chunk holds, or not at all."""
-
-    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        _require_size(_zstd_size(chunk_bytes.as_numpy_array()), _due(chunk_spec))
-        return await super()._decode_single(chunk_bytes, chunk_spec)
-
-
-class _Blosc(BloscCodec):
-    """Blosc that unpacks to what its array's chunk holds, or not at all."""
-
-    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        _require_size(_blosc_size(chunk_bytes.as_numpy_array()), _due(chunk_spec))
-        return await super()._decode_single(chunk_bytes, chunk_spec)
+def check_frame(frame: Frame) -> None:
+    """Raise FrameError for a complete frame that :func:`check_rows` would refuse once it is stored."""
+    camera, features = frame.camera, frame.features
+    size = np.array([[camera.width, camera.height]])
+    channels = np.array([0 if features is None else features.shape[-1]])
+    problems = _image_problems(size, channels)
+    problems["a time that is no number"] = np.array([not np.isfinite(frame.time or 0.0)])
+    problems["a pose that is not rigid"] = ~_rigid(camera.c2w.detach().cpu().numpy()[None])
+    problems["a camera that cannot be"] = ~_intrinsic(camera.K.detach().cpu().numpy()[None])
+    for what, where in problems.items():
+        if where.any():
+            raise FrameError(f"the frame has {what}, and cannot be stored")
 
 
-def _bounded(codec: Codec) -> Codec:
-    if isinstance(codec, ZstdCodec):
-        return _Zstd(level=codec.level, checksum=codec.checksum)
-    if isinstance(codec, BloscCodec):
-        return _Blosc(
-            typesize=codec.typesize,
-            cname=codec.cname,
-            clevel=codec.clevel,
-            shuffle=codec.shuffle,
-            blocksize=codec.blocksize,
-        )
-    return codec
+def check_poses(c2w: NDArray[np.float32]) -> None:
+    """Raise CameraError for poses ``[n, 4, 4]`` that :func:`check_rows` would refuse once they are stored."""
+    if c2w.shape[1:] != (4, 4) or not _rigid(c2w).all():
+        raise CameraError("a pose is not rigid, and cannot be stored")
 
 
-def _due(spec: ArraySpec) -> int:
-    return prod(spec.shape) * spec.dtype.to_native_dtype().itemsize
+def _image_problems(size: NDArray[Any], channels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    edges = size.astype(np.float64)  # so that products do not overflow
+    absurd: NDArray[np.bool_] = (size < 1).any(1) | (size > EDGE).any(1) | (edges.prod(1) > PIXELS)
+    many: NDArray[np.bool_] = (channels < 0) | (channels > CHANNELS)
+    return {
+        f"an image that is not of 1 to {PIXELS:,} pixels, at most {EDGE:,} a side": absurd,
+        f"features of more than {CHANNELS:,} channels": many,
+    }
+
+
+def _record_problems(rows: KeyframeTable) -> dict[str, NDArray[Any]]:
+    lengths = rows["bytes"]
+    pixels = rows["size"].astype(np.float64).prod(1).clip(0, PIXELS)
+    pixel_bytes = 3 + 4 + 4 + 4.0 * rows["channels"].clip(0, CHANNELS)
+    # Compressed parts can be a little longer than what they hold, never much.
+    most = np.repeat(2 * (pixels * pixel_bytes)[:, None] + (1 << 16), lengths.shape[1], 1)
+    most[:, _LATENT] = LATENT_BYTES + (1 << 16)
+    too_long = np.asarray(((lengths < 0) | (lengths > most)).any(1))
+    return {"a record longer than its pixels and a latent": too_long}
+
+
+def _rigid(c2w: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which matrices ``[n, 4, 4]`` are poses: never stricter than :class:`spmem.Camera`."""
+    bounded = (np.abs(c2w) < _FAR).all((1, 2))  # False for NaN, too
+    c2w = np.where(bounded[:, None, None], c2w, 0).astype(np.float64)
+    R = c2w[:, :3, :3]
+    skew = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0)
+    last = np.abs(c2w[:, 3] - [0, 0, 0, 1]).max(1, initial=0)
+    rigid: NDArray[np.bool_] = (
+        bounded & (skew <= _SLACK) & (last <= _SLACK) & (np.linalg.det(R) > 0)
+    )
+    return rigid
+
+
+def _intrinsic(K: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which matrices ``[n, 3, 3]`` are intrinsics: never stricter than :class:`spmem.Camera`."""
+    bounded = (np.abs(K) < _FAR).all((1, 2))
+    focal = np.minimum(K[:, 0, 0], K[:, 1, 1])
+    rest = np.abs(K - np.eye(3))[:, [0, 1, 2, 2, 2], [1, 0, 0, 1, 2]].max(1, initial=0)
+    straight = rest <= _SLACK * np.maximum(K[:, 0, 0], 1)
+    intrinsic: NDArray[np.bool_] = bounded & (focal > 0) & straight
+    return intrinsic
 
 
 def _require_size(claimed: int | None, due: int) -> None:
     if claimed != due:
-        told = "no size" if claimed is None else f"{claimed:,} bytes"
-        raise ValueError(f"a compressed chunk claims {told}, its array's chunks hold {due:,}")
+        size = "no size" if claimed is None else f"{claimed:,} bytes"
+        raise ValueError(f"a compressed chunk claims {size}, its array's chunks hold {due:,}")
 
 
 def _blosc_size(packed: NDArray[np.uint8]) -> int:
@@ -242,11 +265,3 @@ def _require_stored(name: str, size: int, arrays: list[zarr.Array[Any]]) -> None
         raise ValueError(
             f"{name} claims {size:,} bytes, of which {stored:,} are stored; the limit is {most:,}"
         )
-
-
-def _finite(rows: KeyframeTable) -> NDArray[np.bool_]:
-    finite = np.ones(len(rows), np.bool_)
-    for name in ("c2w", "K", "time"):
-        column = np.isfinite(rows[name])
-        finite &= column.all(axis=tuple(range(1, column.ndim)))
-    return finite

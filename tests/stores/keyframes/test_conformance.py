@@ -10,11 +10,12 @@ import torch
 
 from spmem.stores.keyframes.ram import RamKeyframes
 from spmem.stores.keyframes.zarr import ZarrKeyframes
-from spmem.testing.keyframe_store import DurableKeyframeStoreTests, KeyframeStoreTests
+from spmem.testing.keyframe_history import VersionedStoreTests
+from spmem.testing.keyframe_store import DurableStoreTests, KeyframeStoreTests
 from spmem.testing.sample_frames import sample_frame
 
 
-class TestRamKeyframes(KeyframeStoreTests):
+class TestRamKeyframes(KeyframeStoreTests, VersionedStoreTests):
     colour_psnr = 100.0
     value_error = 0.0
 
@@ -30,7 +31,7 @@ class TestRamKeyframes(KeyframeStoreTests):
             assert torch.equal(getattr(read, name), getattr(frame, name))
 
 
-class TestZarrKeyframes(DurableKeyframeStoreTests):
+class TestZarrKeyframes(KeyframeStoreTests, VersionedStoreTests, DurableStoreTests):
     @pytest.fixture
     def store(self, tmp_path: Path) -> ZarrKeyframes:
         return ZarrKeyframes.open(tmp_path / "walk.spmem")

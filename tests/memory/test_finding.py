@@ -16,8 +16,8 @@ from torch import Tensor
 import spmem
 from spmem import Camera, Frame, SpatialMemory, Where
 from spmem.errors import FrameError, InputError, StoreError, UnknownNameError
+from spmem.finding import joined
 from spmem.integrations.embedding.colour_layout import ColourLayout
-from spmem.retrieval.find import joined
 from spmem.testing.box import BoxRoom
 from spmem.types import Match
 from spmem.views import Views
@@ -64,13 +64,13 @@ def ids(found: list[Match]) -> list[int]:
 
 def unread(memory: SpatialMemory) -> list[int]:
     """Counts from now on which keyframes are read."""
-    read, seen = memory._bank.read, list[int]()
+    read, seen = memory._state.bank.read, list[int]()
 
     def counted(id: int) -> Frame:
         seen.append(id)
         return read(id)
 
-    memory._bank.read = counted  # type: ignore[method-assign]
+    memory._state.bank.read = counted  # type: ignore[method-assign]
     return seen
 
 

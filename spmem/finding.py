@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from spmem.camera import Camera
 from spmem.errors import InputError
+from spmem.protocols import ImageIndex
 from spmem.query import Selection
-from spmem.retrieval.descriptors import Descriptors
 from spmem.types import Frame, checked_rgb
 from spmem.views import Views
 from spmem.where import Where
@@ -59,7 +59,7 @@ class FindQuery:
         if self.where is not None and not isinstance(self.where, Where):
             raise InputError(f"where is a spmem.Where, got {type(self.where).__name__}")
 
-    def vectors(self, descriptors: Descriptors) -> dict[str, NDArray[np.float32]]:
+    def vectors(self, descriptors: ImageIndex) -> dict[str, NDArray[np.float32]]:
         """The descriptors ``[dim]`` of the image and the text that are asked by, by these names."""
         found = {}
         if self.image is not None:
@@ -75,7 +75,7 @@ def matches(
     looks: Mapping[str, NDArray[np.float32]],
     views: Views,
     k: int,
-    descriptors: Descriptors,
+    descriptors: ImageIndex,
     saw: Callable[[Camera, I64, int], Selection],
 ) -> list[_Ranked]:
     """At most k keyframes, best first, ties latest first.

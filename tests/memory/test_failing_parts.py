@@ -149,7 +149,7 @@ def test_an_embedder_that_raises_keeps_nothing(place: Path | None, frames: list[
             memory.find(image=frames[0].rgb)
         embedder.lit = False
         id = memory.store(frames[3])
-        assert [one for one in memory.keyframes] == [0, 1, 2, id]
+        assert list(memory.keyframes) == [0, 1, 2, id]
         assert len(memory.find(image=frames[0].rgb)) == 4
     check_whole(place)
 

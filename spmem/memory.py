@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.camera import Camera
+from spmem.checks import PoseCheck, ScaleCheck
 from spmem.config import MemoryConfig
 from spmem.corrections import RereadCache, moves, named, replaced
 from spmem.errors import InputError, StoreError
 from spmem.forgetting import Forgetting
-from spmem.geometry.consistency import PoseCheck, ScaleCheck
 from spmem.keyframes import Keyframes
 from spmem.protocols import (
     DepthEstimator,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import spmem
 from spmem import Frame, MemoryConfig, worlds
-from spmem.geometry.consistency import ScaleCheck
+from spmem.checks import ScaleCheck
 from spmem.integrations.readers import open_walk
 
 SIZE = {"width": 64, "height": 48}

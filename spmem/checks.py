@@ -53,15 +53,16 @@ class ScaleCheck:
     - As given, fewer than 0.3 of the points agree, and 0.3 or more lie before what the other frame sees there, seen from
       one of the two or from the other. Points behind what is seen are hidden, which is no contradiction.
     - Under a factor of more than 1.15 either way, more than 0.6 agree.
-    - The two readings lie :data:`APART` or more apart: that much of its depth is a point moved from where it is as given to
-      where it is under the factor. Less than that is what noise of poses and depth can do, and says nothing.
+    - The camera moved enough to tell: under the factor by :data:`MOVED` of the points' depth or more, and by :data:`APART` or
+      more otherwise than as given. Less is what noise of poses and depth can do, most of all while the camera turns.
 
     Frames that overlap too little say nothing.
     """
 
-    APART = 0.1
-    """Radians, or shares of the depth. A point agrees within 0.02 of its depth, and trackers are off by as much: 0.5 degrees
-    (0.01), and 2 cm at a distance of 2 m (0.01). Readings that are five times that apart are not confused by it."""
+    MOVED, APART = 0.05, 0.1
+    """Shares of the depth, or radians of parallax (29 and 59 pixels at a focal length of 585). A point agrees within 0.02 of
+    its depth, and trackers are off by as much: 0.5 degrees (0.01), and 2 cm at a distance of 2 m (0.01). These are 2.5 and 5
+    times that."""
 
     def __init__(self) -> None:
         self._reference: Frame | None = None
@@ -91,8 +92,9 @@ class ScaleCheck:
             # A factor near 0 can move a point by any distance: how far is known once it is found.
             self._searches, self._searched = self._searches - 1, given.parallax
             best, factor = _best_scale(a, b)
-            apart = given.parallax * abs(1 - 1 / factor)
-            if best > 0.6 and not 1 / 1.15 < factor < 1.15 and apart >= self.APART:
+            moved = given.parallax / factor
+            enough = moved >= self.MOVED and abs(given.parallax - moved) >= self.APART
+            if best > 0.6 and not 1 / 1.15 < factor < 1.15 and enough:
                 warnings.warn(
                     f"depth and poses seem to be in different scales: {given.agree:.0%} of the points agree between "
                     f"frames at {self._reference.time} s and {frame.time} s as given, {best:.0%} if depth is multiplied "

@@ -101,7 +101,7 @@ class Lifecycle(ABC):
             past = [one for one in commits if one.keyframes == 0 or _until(one) <= time]
             if not past:
                 raise SnapshotNotFoundError(
-                    f"no commit holds keyframes up to {time:g} s only; the earliest of {len(commits)} goes further"
+                    f"no commit holds keyframes up to {time} s only; the earliest of {len(commits)} goes further"
                 )
             snapshot = past[0]
         name = snapshot.id if isinstance(snapshot, Snapshot) else snapshot

@@ -17,8 +17,8 @@ from typing import Any
 from real_walks import WALKS
 
 from spmem import Frame, worlds
+from spmem.checks import ScaleCheck
 from spmem.evaluation.report import aim, parse_options, print_report, walks_folder
-from spmem.geometry.consistency import ScaleCheck
 from spmem.integrations.readers import open_walk
 
 FACTORS = (1.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 1000.0)

@@ -142,7 +142,7 @@ class SpatialMemory:
         state = self._state
         frame = state.dated(frame.checked())
         known = cache(lambda: state.map.store.render(frame.camera[None]))  # once, for all who look
-        frame = self._lift(frame, known).checked()
+        frame = self._lift(frame, known)
         state.check(frame)
         return state.store(frame, self._static(frame, known))
 

@@ -329,7 +329,7 @@ CASES = [
     Case("cameras of a size that the generator does not make", InputError, "camera.resize() them, or crop", lambda _: roll(Large())),
     Case("a memory that keeps fewer recent frames than the generator wants", InputError, "MemoryConfig(recent=", lambda _: roll(Forgetful())),
     Case("a generator that returns channels first", FrameError, "move the channels last", lambda _: roll(Sideways())),
-    Case("a generator whose colours are far outside of their range", FrameError, "say another range in its spec's value_range", lambda _: roll(Glaring())),
+    Case("a generator whose colours are far outside of their range", FrameError, "declares what the model returns", lambda _: roll(Glaring())),
     Case("a generator out of a function of two arguments", InputError, "from_function takes f(history, cameras, context)", lambda _: spmem.from_function(lambda history, cameras: RGB[None])),
     Case("a memory that knows nothing of the first cameras", InputError, "there is no depth to carry on", lambda _: roll(ProjectionGenerator(), known=False)),
     Case("an unknown depth estimator", UnknownNameError, "projection-depth", lambda _: roll(ProjectionGenerator(), depth="projected")),

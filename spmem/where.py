@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spmem.arguments import keyframe_ids, span
 from spmem.errors import InputError
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
+from spmem.kernels.threads import Turns, claimed, shared
 from spmem.views import Views
 
 Corner: TypeAlias = Sequence[float]
@@ -64,21 +65,26 @@ class Where:
         if self.region is not None:
             open_ = np.flatnonzero(~out)
             low, high = (np.asarray(corner, np.float64) for corner in self.region)
-            out[open_] = ~_saw_within(views.K, views.c2w, views.depth, open_, low, high)
+            saw = np.zeros(len(open_), np.bool_)
+            shared(_saw_within, len(open_), 10.0)(
+                views.K, views.c2w, views.depth, open_, low, high, saw
+            )
+            out[open_] = ~saw
         return views.ids[out]
 
 
-@njit(parallel=True)
+@njit()
 def _saw_within(
+    turns: Turns,
     K: NDArray[np.float32],
     c2w: NDArray[np.float32],
     depth: NDArray[np.float32],
     rows: NDArray[np.int64],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    saw = np.zeros(len(rows), np.bool_)
-    for i in prange(len(rows)):
+    saw: NDArray[np.bool_],
+) -> None:
+    for i in claimed(turns):
         v = rows[i]
         for y in range(depth.shape[1]):
             if saw[i]:
@@ -97,4 +103,3 @@ def _saw_within(
                 if within:
                     saw[i] = True
                     break
-    return saw

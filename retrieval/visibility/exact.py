@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
+from spmem.kernels.threads import Turns, claimed, shared
 from spmem.types import Projection
 from spmem.views import THUMB, Views
 
@@ -103,7 +104,12 @@ def visibility(
     A point is seen when it projects into the view, its z-depth lies within ``tolerance`` (a share of the depth) of one
     of the four thumbnail pixels around it that have depth, and the view stands before the surface, not behind it.
     """
-    return _seen(points.position, points.normal, views.K, views.c2w, views.depth, rows, np.float32(tolerance))  # fmt: skip
+    seen = np.zeros((len(rows), len(points)), np.bool_)
+    X, N = (np.ascontiguousarray(part.T) for part in (points.position, points.normal))
+    shared(_seen, len(rows), 0.003 * len(points))(
+        X, N, views.K, views.c2w, views.depth, rows, np.float32(tolerance), seen
+    )
+    return seen
 
 
 def visibility_plain(
@@ -162,14 +168,14 @@ def _points(
     return position[:n], facing[:n], weight[:n], offsets
 
 
-@njit(parallel=True)
-def _seen(position: F32, normal: F32, K: F32, c2w: F32, depth: F32, rows: I64, tolerance: np.float32) -> NDArray[np.bool_]:  # fmt: skip
-    X, N = np.ascontiguousarray(position.T), np.ascontiguousarray(normal.T)
-    seen = np.zeros((len(rows), len(position)), np.bool_)
-    for i in prange(len(rows)):
+@njit()
+def _seen(
+    turns: Turns, X: F32, N: F32, K: F32, c2w: F32, depth: F32, rows: I64, tolerance: np.float32,
+    seen: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    for i in claimed(turns):
         v = rows[i]
         _seen_by(X, N, K[v], c2w[v], depth[v], tolerance, seen[i])
-    return seen
 
 
 @njit()

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from spmem.arrays import ArraySchema, require
 from spmem.camera import LARGEST
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
+from spmem.kernels.threads import Turns, claimed, shared
 from spmem.limits import FINEST
 from spmem.parts.cache import ViewCache
 from spmem.protocols import Arrays, PartContext
@@ -102,9 +103,14 @@ class KnownFreeSpace:
                 self._edge = EDGE * float(np.median(known))
                 break
         for part in np.split(rows, range(BATCH, len(rows), BATCH)) if self._edge else ():
-            depth, K, c2w = _without_holes(views.depth, part), views.K[part], views.c2w[part]
+            depth, K, c2w = views.depth[part], views.K[part], views.c2w[part]
+            shared(_fill_holes, len(part), 20.0)(views.depth, part, depth)
             starts = np.concatenate([[0], np.cumsum(_steps(depth, K, self._edge))])
-            keys, counts, medians = _looked_through(depth, K, c2w, self._edge, starts)
+            keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(part), np.int64)
+            medians = np.zeros(len(part))
+            shared(_look_through, len(part), 200.0)(
+                depth, K, c2w, self._edge, starts, keys, counts, medians
+            )
             medians = np.sort(medians[medians > 0])
             at = np.searchsorted(self._depths, medians)
             if times > 0:
@@ -185,7 +191,11 @@ class KnownFreeSpace:
         y, x = cells(h, stride)[0], cells(w, stride)[0]
         depth = projection.depth[:, y[0] :: stride, x[0] :: stride].cpu().numpy()
         K, c2w = (part.cpu().double().numpy() for part in (projection.cameras.K, projection.cameras.c2w))  # fmt: skip
-        return _unseen(self._table, self._looks, depth, K, c2w, y, x, self._edge), stride
+        lengths = np.zeros(depth.shape, np.float32)
+        shared(_unseen, t * len(y), 0.15 * len(x))(
+            self._table, self._looks, depth, K, c2w, y, x, self._edge, lengths
+        )
+        return lengths, stride
 
 
 class FreeSpace(ViewCache[KnownFreeSpace]):
@@ -212,14 +222,14 @@ class FreeSpace(ViewCache[KnownFreeSpace]):
         return KnownFreeSpace.restore(arrays, self._reach)
 
 
-@njit(parallel=True)
-def _without_holes(depth: F32, rows: I64) -> F32:
-    """Of these rows, how far each pixel surely looked: where it has no depth, as far as the nearest one beside it that has.
+@njit()
+def _fill_holes(turns: Turns, depth: F32, rows: I64, whole: F32) -> None:
+    """How far each pixel of ``whole``, which is ``depth[rows]``, surely looked.
 
-    Beside it are four, in its row and in its column, and the least of their depths counts.
+    If it has no depth, that is as far as the nearest one beside it that has. Beside it are four, in its row and in its
+    column, and the least of their depths counts.
     """
-    whole = depth[rows]
-    for i in prange(len(rows)):
+    for i in claimed(turns):
         given = depth[rows[i]]
         for flip in range(2):
             of, to = (given.T, whole[i].T) if flip else (given, whole[i])
@@ -232,7 +242,6 @@ def _without_holes(depth: F32, rows: I64) -> F32:
                             last = of[y, x]
                         elif last > 0 and (to[y, x] == 0 or last < to[y, x]):
                             to[y, x] = last
-    return whole
 
 
 def _steps(depth: F32, K: F32, edge: float) -> I64:
@@ -247,18 +256,17 @@ def _steps(depth: F32, K: F32, edge: float) -> I64:
     return whole
 
 
-@njit(parallel=True)
-def _looked_through(depth: F32, K: F32, c2w: F32, edge: float, starts: I64) -> tuple[U64, I64, F64]:
+@njit()
+def _look_through(
+    turns: Turns, depth: F32, K: F32, c2w: F32, edge: float, starts: I64, keys: U64, counts: I64, medians: F64
+) -> None:  # fmt: skip
     """The voxels that each view looked through, each once, how many they are, and the view's median depth (0 = none).
 
     Those of the i-th view begin at ``starts[i]``.
     """
-    keys, counts = np.empty(starts[-1], np.uint64), np.zeros(len(depth), np.int64)
-    medians = np.zeros(len(depth))
-    for i in prange(len(depth)):
+    for i in claimed(turns):
         medians[i] = _median(depth[i])
         counts[i] = _of_view(depth[i], K[i], c2w[i], edge, keys[starts[i] : starts[i + 1]])
-    return keys, counts, medians
 
 
 @njit()
@@ -362,36 +370,35 @@ def _fill(table: U64, looks: I32, keys: U64, counts: I32) -> bool:
     return True
 
 
-@njit(parallel=True)
+@njit()
 def _unseen(
-    table: U64, looks: I32, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float
-) -> F32:
-    lengths = np.zeros(depth.shape, np.float32)
-    for t in range(len(depth)):
-        for i in prange(len(y)):
-            ox, oy, oz = c2w[t, 0, 3] / edge, c2w[t, 1, 3] / edge, c2w[t, 2, 3] / edge
-            for j in range(len(x)):
-                right = (x[j] + 0.5 - K[t, 0, 2]) / K[t, 0, 0]
-                down = (y[i] + 0.5 - K[t, 1, 2]) / K[t, 1, 1]
-                long = np.sqrt(right * right + down * down + 1.0)
-                dx = (c2w[t, 0, 0] * right + c2w[t, 0, 1] * down + c2w[t, 0, 2]) / edge
-                dy = (c2w[t, 1, 0] * right + c2w[t, 1, 1] * down + c2w[t, 1, 2]) / edge
-                dz = (c2w[t, 2, 0] * right + c2w[t, 2, 1] * down + c2w[t, 2, 2]) / edge
-                last = depth[t, i, j] - edge / long
-                step = max(edge / 2 / long, last / STEPS)
-                z, unseen, counts = step / 2, 0, 1
-                bi, bj, bk, block = 0, 0, 0, np.uint64(0)
-                while z < last:
-                    vx, vy, vz = int(np.floor(ox + dx * z)), int(np.floor(oy + dy * z)), int(np.floor(oz + dz * z))  # fmt: skip
-                    if block == 0 or vx >> BITS != bi or vy >> BITS != bj or vz >> BITS != bk:
-                        bi, bj, bk, block = vx >> BITS, vy >> BITS, vz >> BITS, _block(vx, vy, vz)
-                    if looks[_find(table, block | _within(vx, vy, vz))] == 0:
-                        unseen += counts
-                    else:
-                        counts = BEYOND
-                    z += step
-                lengths[t, i, j] = unseen * step * long
-    return lengths
+    turns: Turns, table: U64, looks: I32, depth: F32, K: F64, c2w: F64, y: I64, x: I64, edge: float, lengths: F32
+) -> None:  # fmt: skip
+    """World units of unseen space before the samples ``lengths`` [t, h, w], a row of samples a turn."""
+    for turn in claimed(turns):
+        t, i = turn // len(y), turn % len(y)
+        ox, oy, oz = c2w[t, 0, 3] / edge, c2w[t, 1, 3] / edge, c2w[t, 2, 3] / edge
+        for j in range(len(x)):
+            right = (x[j] + 0.5 - K[t, 0, 2]) / K[t, 0, 0]
+            down = (y[i] + 0.5 - K[t, 1, 2]) / K[t, 1, 1]
+            long = np.sqrt(right * right + down * down + 1.0)
+            dx = (c2w[t, 0, 0] * right + c2w[t, 0, 1] * down + c2w[t, 0, 2]) / edge
+            dy = (c2w[t, 1, 0] * right + c2w[t, 1, 1] * down + c2w[t, 1, 2]) / edge
+            dz = (c2w[t, 2, 0] * right + c2w[t, 2, 1] * down + c2w[t, 2, 2]) / edge
+            last = depth[t, i, j] - edge / long
+            step = max(edge / 2 / long, last / STEPS)
+            z, unseen, counts = step / 2, 0, 1
+            bi, bj, bk, block = 0, 0, 0, np.uint64(0)
+            while z < last:
+                vx, vy, vz = int(np.floor(ox + dx * z)), int(np.floor(oy + dy * z)), int(np.floor(oz + dz * z))  # fmt: skip
+                if block == 0 or vx >> BITS != bi or vy >> BITS != bj or vz >> BITS != bk:
+                    bi, bj, bk, block = vx >> BITS, vy >> BITS, vz >> BITS, _block(vx, vy, vz)
+                if looks[_find(table, block | _within(vx, vy, vz))] == 0:
+                    unseen += counts
+                else:
+                    counts = BEYOND
+                z += step
+            lengths[t, i, j] = unseen * step * long
 
 
 @njit()

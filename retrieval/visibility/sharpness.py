@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
+from spmem.kernels.threads import Turns, claimed, shared
 from spmem.retrieval.visibility.exact import F32, I64, Points
 from spmem.views import THUMB, Views
 
@@ -29,7 +30,12 @@ def sharpness(
         seen: ``[len(rows), p]``, as :func:`spmem.retrieval.visibility.exact.visibility` answers.
     """
     K, c2w = _thumbs(cameras)
-    return _sharpness(points.position, points.offsets, K, c2w, views.K, views.c2w, rows, seen)
+    lines, area = _lines(points.position, points.offsets, K, c2w)
+    sharp = np.zeros(seen.shape, np.uint8)
+    shared(_sharpness, len(rows), 0.001 * len(points))(
+        points.position, lines, area, views.K, views.c2w, rows, seen, sharp
+    )
+    return sharp
 
 
 def sharpness_plain(
@@ -58,12 +64,10 @@ def _looked_at(position: F32, K: F32, c2w: F32) -> tuple[F32, F32]:
     return K[..., 0, 0] * K[..., 1, 1] / z**2, line
 
 
-@njit(parallel=True)
-def _sharpness(
-    position: F32, offsets: I64, K: F32, c2w: F32, view_K: F32, view_c2w: F32, rows: I64, seen: NDArray[np.bool_]
-) -> NDArray[np.uint8]:  # fmt: skip
-    n, zero, one = len(position), np.float32(0), np.float32(1)
-    lines, area, sharp = np.empty((3, n), np.float32), np.empty(n, np.float32), np.zeros(seen.shape, np.uint8)  # fmt: skip
+@njit()
+def _lines(position: F32, offsets: I64, K: F32, c2w: F32) -> tuple[F32, F32]:
+    """Of each point the query's line of sight [3, p], and the area of one of its pixels there."""
+    lines, area = np.empty((3, len(position)), np.float32), np.empty(len(position), np.float32)
     for t in range(len(offsets) - 1):
         f, pose = K[t, 0, 0] * K[t, 1, 1], c2w[t]
         for p in range(offsets[t], offsets[t + 1]):
@@ -72,7 +76,16 @@ def _sharpness(
             far = np.sqrt(x * x + y * y + z * z)
             lines[0, p], lines[1, p], lines[2, p] = x / far, y / far, z / far
             area[p] = depth * depth / f
-    for i in prange(len(rows)):
+    return lines, area
+
+
+@njit()
+def _sharpness(
+    turns: Turns, position: F32, lines: F32, area: F32, view_K: F32, view_c2w: F32, rows: I64,
+    seen: NDArray[np.bool_], sharp: NDArray[np.uint8],
+) -> None:  # fmt: skip
+    n, zero, one = len(position), np.float32(0), np.float32(1)
+    for i in claimed(turns):
         f, pose = view_K[rows[i], 0, 0] * view_K[rows[i], 1, 1], view_c2w[rows[i]]
         for p in range(n):
             if seen[i, p]:
@@ -81,4 +94,3 @@ def _sharpness(
                 along = max(x * lines[0, p] + y * lines[1, p] + z * lines[2, p], zero)
                 straight = along * along / (x * x + y * y + z * z)
                 sharp[i, p] = np.uint8(np.float32(255) * min(area[p] * f / (depth * depth), one) * min(straight, one))  # fmt: skip
-    return sharp

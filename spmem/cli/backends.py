@@ -38,13 +38,13 @@ def _check_cuda() -> str:
 
 
 def _check_numba() -> str:
-    import numba
     import numpy as np
+    import torch
 
     from spmem.retrieval.greedy import shown
 
     assert shown(np.ones((1, 2), bool), np.array([1, 2]))[0] == 3
-    return f"{numba.get_num_threads()} threads"
+    return f"{torch.get_num_threads()} threads"
 
 
 def _faiss_cpu() -> str:

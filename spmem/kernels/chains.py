@@ -36,6 +36,16 @@ def link(
 
 
 @njit()
+def look_up(column: I32, surfels: I64, none: int) -> I32:
+    """The column's values at surfels, ``none`` where it has no row."""
+    found = np.empty(len(surfels), np.int32)
+    for i in range(len(surfels)):
+        s = surfels[i]
+        found[i] = column[s] if 0 <= s < len(column) else none
+    return found
+
+
+@njit()
 def collect(heads: I64, surfel: I32, previous: I32, names: I64, starts: I64, offsets: I64) -> I64:
     """The keyframes of these chains, ascending within each; those of run i begin at ``starts[i]``."""
     out = np.empty(offsets[-1], np.int64)

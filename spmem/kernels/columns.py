@@ -194,9 +194,11 @@ def grow(column: Tensor, rows: int, fill: float = 0) -> Tensor:
     if rows <= len(column):
         return column
     shape = (max(rows, len(column) * 3 // 2, 1024), *column.shape[1:])
-    if column.device.type == "cpu" and fill == 0:
-        grown = torch.from_numpy(np.zeros(shape, column.numpy().dtype))
-    else:
+    if column.device.type != "cpu":
         grown = column.new_full(shape, fill)
-    grown[: len(column)] = column
-    return grown
+        grown[: len(column)] = column
+        return grown
+    old = column.numpy()  # numpy copies on this thread alone, torch wakes all
+    new = np.full(shape, fill, old.dtype) if fill else np.zeros(shape, old.dtype)
+    new[: len(old)] = old
+    return torch.from_numpy(new)

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from spmem.kernels.chunks import CHUNK
 from spmem.kernels.discs_numba import HALF, ONE, STEEP, ZERO
 from spmem.kernels.fuse_torch import REACH
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
 from spmem.kernels.simd import PAD
+from spmem.kernels.threads import Turns, claimed
 
 B = NDArray[np.bool_]
 F32 = NDArray[np.float32]
@@ -128,11 +129,11 @@ def write(
             normal[i, k] = sums[s, 5 + k] * unit
 
 
-@njit(parallel=True)
-def name(shown: I32, chunks: I32, rows: I64, ids: I64) -> None:
+@njit()
+def name(turns: Turns, shown: I32, chunks: I32, rows: I64, ids: I64) -> None:
     """Row of the disc that each pixel [h, w] shows or became, -1 for none; ``shown`` as :func:`gather` leaves it."""
-    height, width = ids.shape
-    for y in prange(height):
+    width = ids.shape[1]
+    for y in claimed(turns):
         for x in range(width):
             m = np.int64(shown[y, x])
             if m >= 0:
@@ -141,11 +142,11 @@ def name(shown: I32, chunks: I32, rows: I64, ids: I64) -> None:
                 ids[y, x] = rows[-2 - m] if m < -1 else -1
 
 
-@njit(parallel=True)
-def spell_out(ids: I64, used: B, by: int, out: I64) -> None:
+@njit()
+def spell_out(turns: Turns, ids: I64, used: B, by: int, out: I64) -> None:
     """Rows of blocks of ``by`` pixels as rows of their pixels [H, W]; -1 for those not used."""
     height, width = out.shape
-    for j in prange(ids.shape[0]):
+    for j in claimed(turns):
         for y in range(j * by, min((j + 1) * by, height)):
             for i in range(ids.shape[1]):
                 row = ids[j, i]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spmem.kernels.chunks import CHUNK
 from spmem.kernels.fuse_torch import COARSE, REACH
 from spmem.kernels.fuse_torch import STEEP as STEEPEST
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.kernels.simd import (
     LANES,
     ceiling,
@@ -33,6 +33,7 @@ from spmem.kernels.simd import (
     whole,
 )
 from spmem.kernels.simd_memory import columns3, put, put_rows, take, transpose
+from spmem.kernels.threads import Turns, claimed, shared
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -84,7 +85,7 @@ def in_view(low: F32, high: F32, w2c: F32, K: F32, width: int, height: int, near
     return order
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def beginnings(
     low: F32, high: F32, w2c: F32, K: F32, width: int, height: int, near: float, begin: F32
 ) -> None:
@@ -97,7 +98,7 @@ def beginnings(
         plane[1, k], plane[2, k] = fx * X + cx * Z, (np.float32(width) - cx) * Z - fx * X
         plane[3, k], plane[4, k] = fy * Y + cy * Z, (np.float32(height) - cy) * Z - fy * Y
     plane[0, 3] -= np.float32(near)
-    for c in prange(len(low)):
+    for c in range(len(low)):
         x, dx = HALF * (high[c, 0] + low[c, 0]), HALF * (high[c, 0] - low[c, 0])
         y, dy = HALF * (high[c, 1] + low[c, 1]), HALF * (high[c, 1] - low[c, 1])
         z, dz = HALF * (high[c, 2] + low[c, 2]), HALF * (high[c, 2] - low[c, 2])
@@ -111,14 +112,14 @@ def beginnings(
                 begin[c] = off - reach
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def unhidden(
     chunks: I32, low: F32, high: F32, w2c: F32, K: F32, width: int, height: int, far: F32
 ) -> I32:
     """Those of the chunks in view that begin before ``far`` (of a square of ``BLOCK`` pixels) somewhere they cover."""
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     keep = np.ones(len(chunks), np.bool_)
-    for at in prange(len(chunks)):
+    for at in range(len(chunks)):
         c = chunks[at]
         x, y, z = (
             HALF * (low[c, 0] + high[c, 0]),
@@ -150,12 +151,22 @@ def unhidden(
     return chunks[keep]
 
 
-@njit(parallel=True, fastmath=True)
 def farthest(planes: F32, width: int, height: int, beyond: float) -> F32:
     """The largest depth (the least of all planes') of each square of ``BLOCK`` pixels, and a share ``beyond`` it."""
     down, across = (height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK
     far = np.zeros((down, across), np.float32)
-    for j in prange(down):
+    each = 0.0004 * len(planes) * BLOCK * width
+    shared(farthest_of_rows, down, each)(planes, width, height, beyond, far)
+    return far
+
+
+@njit(fastmath=True)
+def farthest_of_rows(
+    turns: Turns, planes: F32, width: int, height: int, beyond: float, far: F32
+) -> None:
+    """:func:`farthest`, a row of squares a turn, into zeros."""
+    across = far.shape[1]
+    for j in claimed(turns):
         line = np.zeros(width + LANES, np.float32)
         for y in range(j * BLOCK, min((j + 1) * BLOCK, height)):
             for x in range(0, width, LANES):
@@ -168,11 +179,11 @@ def farthest(planes: F32, width: int, height: int, beyond: float) -> F32:
                 far[j, i] = max(far[j, i], line[x])
         for i in range(across):
             far[j, i] *= ONE + np.float32(beyond)
-    return far
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def describe(
+    turns: Turns,
     position: F32,
     normal: F32,
     radius: F32,
@@ -190,7 +201,7 @@ def describe(
     box: I32,
     span: I32,
 ) -> None:
-    """Fill in the discs of chunks, ``share`` of their radius large, from the ``first`` place on.
+    """Fill in the discs of chunks, a chunk a turn, ``share`` of their radius large, from the ``first`` place on.
 
     Where ``voxel`` is not 0, discs that face away, and those that pixels here see too finely for, get an empty box.
     """
@@ -198,7 +209,7 @@ def describe(
     W, H, rim = np.float32(width), np.float32(height), np.float32(0.71)
     closest, part, edge = np.float32(near), np.float32(share), np.float32(voxel)
     widest, tallest = spread(W), spread(H)
-    for at in prange(len(chunks)):
+    for at in claimed(turns):
         c, start = first + at, np.int64(chunks[at]) * CHUNK
         top, bottom = tallest, spread(ZERO)
         for k in range(0, CHUNK, LANES):

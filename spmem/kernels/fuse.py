@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spmem.kernels import fuse_torch, triton_jit
 from spmem.kernels.columns import WIDTHS, Columns
-from spmem.kernels.fuse_torch import CENTRAL, Fusing
+from spmem.kernels.fuse_torch import CENTRAL, TAPS, Fusing
 from spmem.kernels.raster import NEAR, kernel_for
 from spmem.types import Frame
 
@@ -74,6 +74,7 @@ def _triton(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
 def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
     from spmem.kernels import create_numba, discs_numba, fuse_numba
     from spmem.kernels.prepare_numba import DEPTH
+    from spmem.kernels.threads import shared
 
     assert columns.chunks is not None
     ready, camera = prepare(frame, how), frame.camera
@@ -90,12 +91,12 @@ def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
         known[name]
         for name in ("position", "normal", "radius", "colour", "confidence", "last_seen", "detail")
     )
-    discs_numba.describe(
+    shared(discs_numba.describe, len(chunks), 2.0)(
         position, normal, radius, confidence, w2c, K, width, height, NEAR, CENTRAL, how.voxel,
         chunks, 0, record, box, span,
     )  # fmt: skip
     shown, sums = fuse_numba.match(record, box, span, K, planes, rgb, scale, how.merge)
-    fuse_numba.merge(
+    shared(fuse_numba.merge, len(chunks), 2.0)(
         record, chunks, planes, sums, K, c2w, how.voxel, how.merge, how.max_confidence, how.time,
         how.averages, position, normal, radius, colour, confidence, last_seen, detail, low, high,
     )  # fmt: skip
@@ -106,18 +107,21 @@ def _numba(columns: Columns, frame: Frame, how: Fusing) -> Int[Tensor, "h w"]:
     create_numba.write(new, rows.numpy(), how.time, *(known[name] for name in WIDTHS))
     columns.widen(rows)
     named = np.empty((height, width), np.int64)
-    create_numba.name(shown, chunks, rows.numpy(), named)
+    shared(create_numba.name, height, 0.002 * width)(shown, chunks, rows.numpy(), named)
     if how.by == 1:
         return torch.from_numpy(named)
     ids = np.empty((camera.height, camera.width), np.int64)
-    create_numba.spell_out(named, ready.used, how.by, ids)
+    shared(create_numba.spell_out, height, 0.001 * width * how.by**2)(
+        named, ready.used, how.by, ids
+    )
     return torch.from_numpy(ids)
 
 
 def prepare(frame: Frame, how: Fusing) -> Prepared:
     """A frame with depth on the CPU, ready for numba's kernels."""
     from spmem.kernels import prepare_numba
-    from spmem.kernels.simd import PAD
+    from spmem.kernels.simd import PAD, TALL
+    from spmem.kernels.threads import shared
 
     assert frame.depth is not None
     K, c2w = _numpy(frame.camera.K), _numpy(frame.camera.c2w)
@@ -126,17 +130,25 @@ def prepare(frame: Frame, how: Fusing) -> Prepared:
     confidence = NOTHING if frame.confidence is None else _numpy(frame.confidence)
     scale, used = 1 / 255 if rgb.dtype == np.uint8 else 1.0, np.zeros((0, 0), np.bool_)
     if how.by > 1:
-        small, confidence, rgb, used = prepare_numba.reduce(
-            depth, confidence, rgb, scale, how.by, step
+        h, w = -(-len(rgb) // how.by), -(-rgb.shape[1] // how.by)
+        small, sure = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
+        colour, used = np.zeros((h, w, 3), np.float32), np.zeros(rgb.shape[:2], np.bool_)
+        shared(prepare_numba.reduce, h, 0.005 * how.by * rgb.shape[1])(
+            depth, confidence, rgb, scale, how.by, step, small, sure, colour, used
         )
         depth, scale, K = prepare_numba.framed(small), 1.0, K / [[how.by], [how.by], [1]]
-        K = K.astype(np.float32)
+        confidence, rgb, K = sure, colour, K.astype(np.float32)
     height, width, _ = rgb.shape
+    spacing = max(1, round(width / 320))
+    around = 2 * TAPS * spacing
+    inverse = np.zeros((height + around + 1, width + around + PAD), np.float32)
+    shared(prepare_numba.inverses, height, 0.0005 * width)(depth, inverse)
     planes = np.empty((prepare_numba.PLANES, height + 1, width + PAD), np.float32)
-    prepare_numba.planes(
-        depth, prepare_numba.framed(confidence) if len(confidence) else NOTHING, K,
-        max(1, round(width / 320)), step, how.grazing, how.voxel * float(K[0, 0]), how.by == 1, planes,
+    shared(prepare_numba.planes, -(-height // TALL), 0.006 * TALL * width)(
+        depth, inverse, prepare_numba.framed(confidence) if len(confidence) else NOTHING, K,
+        spacing, step, how.grazing, how.voxel * float(K[0, 0]), how.by == 1, planes,
     )  # fmt: skip
+    planes[:, height], planes[:, :, width:] = 0, 0
     return Prepared(planes, rgb, scale, used, K, c2w)
 
 

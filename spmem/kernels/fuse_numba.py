@@ -43,7 +43,7 @@ from spmem.kernels.fuse_torch import (
     SHARP,
     SHARPER,
 )
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
 from spmem.kernels.simd import (
     LANES,
@@ -76,6 +76,7 @@ from spmem.kernels.simd_memory import (
     take_rows,
     transpose,
 )
+from spmem.kernels.threads import Turns, claimed, shared
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -85,7 +86,6 @@ BANDS = 8
 TINY = np.float32(1e-30)
 
 
-@njit(parallel=True, fastmath=True)
 def match(
     record: F32,
     box: I32,
@@ -101,16 +101,40 @@ def match(
     Sums over the pixels that show a disc of weight, weighted point in camera axes, weighted colour, and 1.
     """
     height, width = planes.shape[1] - 1, planes.shape[2] - PAD
-    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    shown = np.empty((height + 1, width + PAD), np.int32)
-    sums = np.empty((len(span) * CHUNK, 8), np.float32)
+    shown = np.full((height + 1, width + PAD), -1, np.int32)
+    sums = np.zeros((len(span) * CHUNK, 8), np.float32)
     rows = max((height + BANDS - 1) // BANDS, TALL)
     late, lateness = np.empty((BANDS, rows * width), np.int32), np.zeros(BANDS, np.int64)
+    each = (3.0 * len(span) + 0.005 * height * width) / BANDS
+    given = K, planes, rgb, scale
+    shared(match_bands, BANDS, each)(record, box, span, *given, merge, shown, sums, late, lateness)
+    add_late(*given, late, lateness, shown, sums)
+    return shown, sums
+
+
+@njit(fastmath=True)
+def match_bands(
+    turns: Turns,
+    record: F32,
+    box: I32,
+    span: I32,
+    K: F32,
+    planes: F32,
+    rgb: NDArray[np.uint8 | np.float32],
+    scale: float,
+    merge: float,
+    shown: I32,
+    sums: F32,
+    late: I32,
+    lateness: I64,
+) -> None:
+    """:func:`match`, a band of rows a turn. Pixels of discs that reach into other bands are left to :func:`add_late`."""
+    height, width = planes.shape[1] - 1, planes.shape[2] - PAD
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    rows = max((height + BANDS - 1) // BANDS, TALL)
     near, factor, aligned = np.float32(merge), np.float32(scale), np.float32(ALIGNED)
     flat = rgb.reshape(height * width, 3)
-    for c in prange(len(span)):
-        sums[c * CHUNK : (c + 1) * CHUNK] = ZERO
-    for band in prange(BANDS):
+    for band in claimed(turns):
         top, bottom = band * rows, min((band + 1) * rows, height)
         if top >= bottom:
             continue
@@ -185,6 +209,22 @@ def match(
                 if which[at, x] != -1:
                     late[band, lateness[band]] = y * width + x
                     lateness[band] += 1
+
+
+@njit(fastmath=True)
+def add_late(
+    K: F32,
+    planes: F32,
+    rgb: NDArray[np.uint8 | np.float32],
+    scale: float,
+    late: I32,
+    lateness: I64,
+    shown: I32,
+    sums: F32,
+) -> None:
+    """Add the pixels of discs that several bands show, band by band, so that sums come out the same."""
+    width, factor = planes.shape[2] - PAD, np.float32(scale)
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     for band in range(BANDS):
         for p in range(lateness[band]):
             y, x = late[band, p] // width, late[band, p] % width
@@ -198,13 +238,11 @@ def match(
             for k in range(3):
                 sums[m, 4 + k] += wc * np.float32(rgb[y, x, k])
             sums[m, 7] += ONE
-    shown[height] = -1
-    shown[:, width:] = -1
-    return shown, sums
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def merge(
+    turns: Turns,
     record: F32,
     chunks: I32,
     planes: F32,
@@ -231,7 +269,7 @@ def merge(
     edge, near, most = np.float32(voxel), np.float32(tolerance), np.float32(max_confidence)
     now, carve = np.float32(time), np.float32(CARVE)
     right, bottom = np.float32(width) - HALF, np.float32(height) - HALF
-    for c in prange(len(chunks)):
+    for c in claimed(turns):
         start = np.int64(chunks[c]) * CHUNK
         x0 = y0 = z0 = spread(INF)
         x1 = y1 = z1 = spread(-INF)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from spmem.kernels.discs_numba import HALF, ONE, ZERO
 from spmem.kernels.fuse_torch import SUPPORT, TAPS
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.kernels.simd import (
     LANES,
     PAD,
@@ -22,6 +22,7 @@ from spmem.kernels.simd import (
     where,
 )
 from spmem.kernels.simd_memory import add_to, columns3, load, store, take
+from spmem.kernels.threads import Turns, claimed
 
 F32 = NDArray[np.float32]
 Image = NDArray[np.float32 | np.uint8]
@@ -31,37 +32,38 @@ DEPTH, WEIGHT, NORMAL = 0, 1, 2
 PLANES = 5
 
 
-@njit(parallel=True)
 def framed(image: F32) -> F32:
     """An image with a margin of zeros: a pixel above and left, ``PAD`` to the right, two below."""
     height, width = image.shape
-    out = np.empty((height + 3, width + 1 + PAD), np.float32)
-    for y in prange(height + 3):
-        for x in range(width + 1 + PAD):
-            out[y, x] = ZERO
-        if 1 <= y <= height:
-            for x in range(width):
-                out[y, x + 1] = image[y - 1, x]
+    out = np.zeros((height + 3, width + 1 + PAD), np.float32)
+    out[1 : height + 1, 1 : width + 1] = image
     return out
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def reduce(
-    depth: F32, confidence: F32, rgb: Image, scale: float, by: int, step: float
-) -> tuple[F32, F32, F32, NDArray[np.bool_]]:
-    """Means of blocks of ``by`` x ``by`` pixels: depth, confidence, colour; and the pixels [H, W] that went into them.
+    turns: Turns,
+    depth: F32,
+    confidence: F32,
+    rgb: Image,
+    scale: float,
+    by: int,
+    step: float,
+    small: F32,
+    sure: F32,
+    colour: F32,
+    used: NDArray[np.bool_],
+) -> None:
+    """Means of blocks of ``by`` x ``by`` pixels, a row of blocks a turn, into arrays of zeros.
 
     depth: With a margin of one pixel above and left, ``PAD`` to the right and two below, 0 there. Pixels beside a step
-    are left out. An empty confidence stands for ones.
+    are left out. An empty confidence stands for ones. ``small``, ``sure`` [h, w] and ``colour`` [h, w, 3] are the means
+    of depth, confidence and colour; ``used`` [H, W] the pixels that went into them.
     """
-    height, width = depth.shape[0] - 3, depth.shape[1] - 1 - PAD
-    h, w = (height + by - 1) // by, (width + by - 1) // by
-    small, sure = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
-    colour = np.zeros((h, w, 3), np.float32)
-    used = np.zeros((height, width), np.bool_)
+    height, width, w = depth.shape[0] - 3, depth.shape[1] - 1 - PAD, small.shape[1]
     big, factor = np.float32(step), np.float32(scale)
     flat, known = rgb.reshape(height * width, 3), len(confidence) > 0
-    for j in prange(h):
+    for j in claimed(turns):
         top, bottom = j * by, min((j + 1) * by, height)
         inverse = np.zeros((by + 1, width + PAD), np.float32)
         for y in range(top, bottom, TALL):
@@ -104,12 +106,27 @@ def reduce(
                 share *= factor
                 colour[j, i, 0], colour[j, i, 1] = red * share, green * share
                 colour[j, i, 2] = blue * share
-    return small, sure, colour, used
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
+def inverses(turns: Turns, depth: F32, inverse: F32) -> None:
+    """1 / depth, 0 where there is none, a row a turn, into the middle of zeros [H + 2 m + 1, W + 2 m + PAD].
+
+    depth: With a margin of one pixel above and left, ``PAD`` to the right and two below.
+    """
+    height, width = depth.shape[0] - 3, depth.shape[1] - 1 - PAD
+    margin = (inverse.shape[0] - 1 - height) // 2
+    for y in claimed(turns):
+        for x in range(width):
+            z = depth[y + 1, x + 1]
+            inverse[y + margin, x + margin] = ONE / z if z > ZERO else ZERO
+
+
+@njit(fastmath=True)
 def planes(
+    turns: Turns,
     depth: F32,
+    inverse: F32,
     confidence: F32,
     K: F32,
     spacing: int,
@@ -119,24 +136,18 @@ def planes(
     edges: bool,
     out: F32,
 ) -> None:
-    """Depth, weight and normal of each pixel, into ``out`` [5, H + 1, W + PAD]; depth and weight 0 where not used.
+    """Depth, weight and normal of each pixel, ``TALL`` rows a turn; depth and weight 0 where not used.
 
-    depth: With a margin of one pixel above and left, ``PAD`` to the right and two below, 0 there. ``edges`` leaves out pixels beside a step.
+    depth: With a margin of one pixel above and left, ``PAD`` to the right and two below, 0 there. inverse: See
+    :func:`inverses`. out: Of shape [5, H + 1, W + PAD]. ``edges`` leaves out pixels beside a step.
     """
-    height, width = out.shape[1] - 1, out.shape[2] - PAD
+    width = out.shape[2] - PAD
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     gx, gy = fx / np.float32(spacing), fy / np.float32(spacing)
     far, steep, big = np.float32(reference), np.float32(grazing), np.float32(step)
     reach, tiny, support = np.float32(1.5) * big, np.float32(1e-30), np.float32(SUPPORT)
     margin = TAPS * spacing
-    inverse = np.empty((height + 2 * margin + 1, width + 2 * margin + PAD), np.float32)
-    inverse[:margin], inverse[margin + height :] = ZERO, ZERO
-    for y in prange(height):
-        inverse[y + margin, :margin], inverse[y + margin, margin + width :] = ZERO, ZERO
-        for x in range(width):
-            z = depth[y + 1, x + 1]
-            inverse[y + margin, x + margin] = ONE / z if z > ZERO else ZERO
-    for tile in prange((height + TALL - 1) // TALL):
+    for tile in claimed(turns):
         y = tile * TALL
         dy = (down() + (np.float32(y) + HALF - cy)) * (ONE / fy)
         for x in range(0, width, WIDE):
@@ -188,5 +199,3 @@ def planes(
             store(out, a, NORMAL, y, x)
             store(out, b, NORMAL + 1, y, x)
             store(out, c, NORMAL + 2, y, x)
-    out[:, height] = ZERO
-    out[:, :, width:] = ZERO

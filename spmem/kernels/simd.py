@@ -3,8 +3,6 @@
 Numba's own vectorisation gives up on loops as short as a disc is wide. Here a tile is a numba type that LLVM knows as
 a vector of eight, on whatever registers the machine has. Arithmetic and comparison take tiles and float32 numbers; the
 rest are the functions below; ``simd_memory`` reads and writes tiles.
-
-Numba's disk cache does not see a change in this file: clear it (``__pycache__``) after one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tiles from memory and back: from images, from records that lie eight in a run, transposed or gathered.
 
-Images need ``PAD`` more columns and one more row than what is asked of them, as a tile may start at any pixel. Numba's disk
-cache does not see a change in this file: clear it (``__pycache__``) after one.
+Images need ``PAD`` more columns and one more row than what is asked of them, as a tile may start at any
+pixel.
 """
 
 from __future__ import annotations

@@ -63,9 +63,10 @@ class Unfusing:
         before = self._sums[:, 1].clone() if self._features is not None else self._sums[:0, 1]
         if self._fast:
             from spmem.kernels import unfuse_numba
+            from spmem.kernels.threads import shared
 
             ready = prepare(frame, how)
-            unfuse_numba.add(
+            shared(unfuse_numba.add, len(rows), 0.1)(
                 columns.position.numpy(), columns.normal.numpy(), rows.numpy(), place.numpy(), ready.planes, ready.K, ready.c2w, how.merge, self._sums.numpy(),
             )  # fmt: skip
         else:

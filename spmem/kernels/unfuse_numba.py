@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 from spmem.kernels.discs_numba import HALF, ONE, ZERO
 from spmem.kernels.fuse_torch import ALIGNED, SHARPER
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
 from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
 from spmem.kernels.simd import PAD
+from spmem.kernels.threads import Turns, claimed
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def add(
+    turns: Turns,
     position: F32,
     normal: F32,
     rows: I64,
@@ -34,7 +36,7 @@ def add(
     height, width = planes.shape[1] - 1, planes.shape[2] - PAD
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     near, aligned = np.float32(merge), np.float32(ALIGNED)
-    for r in prange(len(rows)):
+    for r in claimed(turns):
         row, slot = rows[r], place[rows[r]]
         if slot < 0:
             continue
@@ -80,7 +82,7 @@ def add(
                 sums[slot, 3 + k] += (c2w[k, 0] * sx + c2w[k, 1] * sy + c2w[k, 2] * sz) * share
 
 
-@njit(parallel=True, fastmath=True)
+@njit(fastmath=True)
 def subtract(
     rows: I64,
     sums: F32,
@@ -93,7 +95,7 @@ def subtract(
 ) -> None:
     """Leave discs without what frames gave them: ``left`` is the weight of all others."""
     duller, most = np.float32(1 / SHARPER), np.float32(max_confidence)
-    for r in prange(len(rows)):
+    for r in range(len(rows)):
         row = rows[r]
         if sums[r, 0] == ZERO:
             continue

@@ -48,8 +48,10 @@ class Map:
 
     def novelty(self, surfel_ids: Int[Tensor, "h w"]) -> float:
         """Share of the pixels that show surfels which no keyframe saw."""
-        new = (surfel_ids >= 0) & ~self.store.observed(surfel_ids)
-        return float(new.sum()) / surfel_ids.numel()
+        parts = surfel_ids, self.store.observed(surfel_ids)
+        # numpy counts on this thread alone, torch wakes all
+        shown, seen = (part.numpy() if part.device.type == "cpu" else part for part in parts)
+        return float(((shown >= 0) & ~seen).sum()) / surfel_ids.numel()
 
     def observe(self, seen: Observation) -> None:
         """Note which surfels a keyframe saw."""

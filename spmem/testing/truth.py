@@ -12,7 +12,8 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import CameraError, FrameError, InputError
-from spmem.kernels.jit import njit, prange
+from spmem.kernels.jit import njit
+from spmem.kernels.threads import Turns, claimed, shared
 
 
 class Covisibility(NamedTuple):
@@ -79,31 +80,34 @@ def covisibility(
         raise InputError(f"tolerance is a share of the depth > 0, got {tolerance}")
     points = query.to("cpu").unproject(query_depth.cpu().float()).double().numpy()
     valid = (query_depth > 0).cpu().numpy()
-    masks = _visible_masks(
+    masks = np.zeros((len(cameras), *valid.shape), np.bool_)
+    shared(_mark_visible, len(masks), 0.03 * valid.size)(
         points,
         valid,
         np.ascontiguousarray(depths.cpu().float().numpy()),
         cameras.K.cpu().double().numpy(),
         cameras.to("cpu").w2c.double().numpy(),
         float(tolerance),
+        masks,
     )
     share = masks.sum((1, 2)) / max(int(valid.sum()), 1)
     return Covisibility(torch.from_numpy(share.astype(np.float32)), torch.from_numpy(masks))
 
 
-@njit(parallel=True)
-def _visible_masks(
+@njit()
+def _mark_visible(
+    turns: Turns,
     points: NDArray[np.float64],
     valid: NDArray[np.bool_],
     depths: NDArray[np.float32],
     K: NDArray[np.float64],
     w2c: NDArray[np.float64],
     tolerance: float,
-) -> NDArray[np.bool_]:
-    n, hv, wv = depths.shape
+    masks: NDArray[np.bool_],
+) -> None:
+    _, hv, wv = depths.shape
     h, w = valid.shape
-    masks = np.zeros((n, h, w), np.bool_)
-    for i in prange(n):
+    for i in claimed(turns):
         R, t = w2c[i, :3, :3], w2c[i, :3, 3]
         for y in range(h):
             for x in range(w):
@@ -127,4 +131,3 @@ def _visible_masks(
                         depth = depths[i, row, column]
                         if depth > 0 and abs(depth - z) <= tolerance * z:
                             masks[i, y, x] = True
-    return masks

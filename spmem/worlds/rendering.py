@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from spmem.worlds.light import light
@@ -31,8 +31,7 @@ def render(
 ) -> Images:
     """See a scene: rgb ``[T, H, W, 3]``, depth ``[T, H, W]``, normal ``[T, H, W, 3]``, instance ``[T, H, W]``.
 
-    The kernels are serial and free of the GIL, and threads share the rows: numba would do that itself, but takes
-    three times as long to compile for it.
+    The kernels are free of the GIL, and threads share the rows.
 
     Args:
         scene: The world.
@@ -51,7 +50,7 @@ def render(
     )
     fine = K * np.array([[samples], [samples], [1.0]])
     step = max(AT_ONCE // (width * height * samples**2), 1)
-    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for i in range(0, len(K), step):
             some = slice(i, i + step)
             pixels = blank(len(K[some]), height * samples, width * samples)
@@ -81,5 +80,5 @@ def _fill_pixels(
         paint(*table, pixels, start, stop)
 
     rows = pixels.depth.shape[0] * pixels.depth.shape[1]
-    cuts = np.linspace(0, rows, min(4 * numba.get_num_threads(), rows) + 1).astype(int).tolist()
+    cuts = np.linspace(0, rows, min(4 * torch.get_num_threads(), rows) + 1).astype(int).tolist()
     list(pool.map(band, cuts[:-1], cuts[1:]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.arrays import ArraySchema, require
-from spmem.kernels.chains import GONE, I32, chain, collect, link, repeats
+from spmem.kernels.chains import GONE, I32, chain, collect, link, look_up, repeats
 from spmem.kernels.columns import grow, owned
 from spmem.kernels.raster import kernel_for
 
@@ -53,10 +53,11 @@ class Postings:
         if keyframe in self._names[:-1]:  # it has an earlier run
             surfels = surfels[~torch.isin(surfels, self.saw(keyframe))]
         self._chain()
-        if not len(surfels) or int(surfels.max()) < 0:
+        last = int((surfels.numpy() if self._fast else surfels).max()) if len(surfels) else -1
+        if last < 0:
             return
         room = self._count + len(surfels)
-        self._head = grow(self._head, int(surfels.max()) + 1, fill=-1)
+        self._head = grow(self._head, last + 1, fill=-1)
         self._times = grow(self._times, len(self._head))
         self._surfel = grow(self._surfel, room)
         self._previous = grow(self._previous, room)
@@ -97,7 +98,8 @@ class Postings:
 
     def seen(self, surfels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
         """Whether some keyframe saw it; False for -1."""
-        return self.count(surfels) > 0
+        count = self.count(surfels)
+        return torch.from_numpy(count.numpy() > 0) if self._fast else count > 0
 
     def count(self, surfels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """How many keyframes saw each; 0 for -1."""
@@ -160,6 +162,9 @@ class Postings:
 
     def _at(self, column: Tensor, surfels: Int[Tensor, "*b"], none: int) -> Int[Tensor, "*b"]:
         """The column's values at surfels; ``none`` where it has no row."""
+        if self._fast:
+            found = look_up(column.numpy(), surfels.reshape(-1).numpy(), none)
+            return torch.from_numpy(found).reshape(surfels.shape)
         if not len(column):
             return torch.full_like(surfels, none)
         known = (surfels >= 0) & (surfels < len(column))

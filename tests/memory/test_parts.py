@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, RetrievalConfig
-from spmem.errors import ReadOnlyError, SpmemError
+from spmem.errors import ReadOnlyError, SpmemError, UnknownNameError
 from spmem.integrations.embedding.colour_layout import ColourLayout
 from spmem.parts.cache import ViewCache
 from spmem.parts.map import Map
@@ -190,6 +190,10 @@ def test_a_part_of_a_package_is_kept_moved_dropped_and_forgotten(
         memory.store(frames[1].replace(time=9.0))
         memory.rollback(0)
         memory.forget(keyframes=[0])
+        part: Any = memory.part("bright")
+        assert list(part.known) == list(memory.keyframes)
+        with pytest.raises(UnknownNameError, match="did you mean 'bright'"):
+            memory.part("brigth")
     assert kept(path) == [2, 3, 4, 5]
 
 
@@ -214,7 +218,7 @@ def test_what_an_uninstalled_package_kept_is_forgotten_too(
     installed: Path, tmp_path: Path, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = stored(tmp_path / "m", frames)
-    shutil.rmtree(installed / "spmem_bright-1.0.dist-info")
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part != str(installed)])
     with spmem.open(path) as memory:
         memory.store(frames[0].replace(time=9.0))
     assert kept(path) == [0, 1, 2, 3, 4, 5]

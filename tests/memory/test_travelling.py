@@ -99,7 +99,7 @@ def test_a_retrieval_travels_whole(tmp_path, path):
     assert one.id == context.keyframes[0].id
     assert one.frame.rgb.shape == (48, 64, 3)
     arrived = pickle.loads(content)
-    with pytest.raises(errors.StoreError, match="closed"):
+    with pytest.raises(errors.SpmemError):
         context.frames()
     assert len(arrived.frames()) == len(arrived.keyframes) == 3
     assert [one.id for one in arrived.explain()] == [one.id for one in arrived.keyframes]

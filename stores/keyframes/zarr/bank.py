@@ -31,6 +31,7 @@ from spmem.stores.keyframes.zarr.codec import rounded_depth
 from spmem.stores.keyframes.zarr.decode import Record, read_records
 from spmem.stores.keyframes.zarr.encode import delete_records, write_records
 from spmem.stores.keyframes.zarr.errors import cause_of, store_errors
+from spmem.stores.keyframes.zarr.forks import require_icechunk
 from spmem.stores.keyframes.zarr.groups import read_group, write_group
 from spmem.stores.keyframes.zarr.history import History
 from spmem.stores.keyframes.zarr.layout import array, lay_out, load_rows, save_rows
@@ -671,6 +672,7 @@ class ZarrKeyframes:
     def _require_open(self) -> None:
         if self._closed:
             raise StoreError(f"{self._location}: this memory is closed; open it again")
+        require_icechunk(self._location)
 
     def _require_writable(self) -> None:
         self._require_open()

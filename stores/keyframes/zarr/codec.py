@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from numba import njit
 from numcodecs.blosc import Blosc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+
+from spmem.kernels.jit import njit
 
 DEPTH_ERROR = 2.0**-10
 """Largest relative error of a stored depth, confidence or feature."""
@@ -107,18 +108,18 @@ def _decompress(encoded: NDArray[np.uint8], size: int, dtypes: dict[int, Any]) -
     return out
 
 
-@njit(inline="always")
+@njit()
 def _code(bits: int) -> int:
     return min(((bits & _MAGNITUDE) + _HALF) >> _DROPPED, _LARGEST)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _round(bits: NDArray[np.int32], out: NDArray[np.int32]) -> None:
     for i in range(bits.size):
         out[i] = (bits[i] & ~_MAGNITUDE) | (_code(bits[i]) << _DROPPED)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _fold(bits: NDArray[np.int32], out: NDArray[Any], largest: int) -> bool:
     last = _ONE
     for i in range(bits.size):
@@ -135,7 +136,7 @@ def _fold(bits: NDArray[np.int32], out: NDArray[Any], largest: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit()
 def _unfold(folded: NDArray[Any], out: NDArray[np.int32]) -> None:
     last = _ONE
     for i in range(folded.size):

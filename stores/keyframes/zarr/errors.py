@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import icechunk
 
 from spmem.errors import ConflictError, ReadOnlyError, StoreError
+from spmem.stores.keyframes.zarr.forks import require_icechunk
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -18,6 +19,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 @contextmanager
 def store_errors(where: object) -> Iterator[None]:
     """Turn Icechunk's and the system's errors into spmem's, with the path and the cause in one line."""
+    require_icechunk(where)
     try:
         yield
     except StoreError:

@@ -173,10 +173,16 @@ def _told(figures: dict[str, Any], k: int) -> dict[str, str]:
         "seen before, and covered": _percent(again["recalled"]),
         f"seen before, and in {k} keyframes": _percent(again["shown"]),
         "median depth error": _percent(again["depth_error"]),
+        "covered but wrong, before / behind": _wrong(again),
         "projection's PSNR": _decibels(again["psnr"]),
         "held back: median depth error": _percent(held["depth_error"]),
+        "covered but wrong of those": _wrong(held),
         "projection's PSNR of those": _decibels(held["psnr"]),
     }
+
+
+def _wrong(part: dict[str, Any]) -> str:
+    return f"{_percent(part['before'])} / {_percent(part['behind'])}"
 
 
 def _percent(share: float | None) -> str:

@@ -91,7 +91,9 @@ def believed(front, plane, around, pixel, x, y, width, height, ok, slab):
         if down >= SURER:
             asked = through & (at >= z * (1.0 + SAME))
             if tl.max(asked.to(tl.int32)) > 0:
-                stray = rim(front, plane, around, z, pixel, x, y, width, height, asked, slab, TOP - down)
+                stray = rim(
+                    front, plane, around, z, pixel, x, y, width, height, asked, slab, TOP - down
+                )
                 stray = stray | speck(front, plane, around, z, pixel, x, y, width, height, asked)
                 through = through & (stray | (at < z * (1.0 + SAME)))
         nearer = may & (through == 0)

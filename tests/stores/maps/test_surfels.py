@@ -238,7 +238,9 @@ def test_fast_and_plain_rendering_agree(seed: int) -> None:
         assert torch.allclose(a[same], b[same], atol=2e-3)
 
 
-def drawn(discs: list[tuple[float, float, float, float]], kernel: str, away: int = -1) -> tuple[int, float]:
+def drawn(
+    discs: list[tuple[float, float, float, float]], kernel: str, away: int = -1
+) -> tuple[int, float]:
     """The row and the depth that the middle of a picture shows; a disc is (x, z, radius, confidence), ``away`` faces away."""
     camera = Camera.look_at([0, 0, 0], [0, 0, 1], width=97, height=97)
     columns, normal = Columns(torch.device("cpu")), torch.tensor([[0, 0, -1.0]])
@@ -279,7 +281,11 @@ def test_of_two_hits_of_one_surface_the_far_surer_counts(
 @pytest.mark.parametrize(
     ("edge", "beside", "shown"),
     [
-        (0.01, 64, 2),  # the surface ends just beside the pixel, and a wrong pose moved a part of it
+        (
+            0.01,
+            64,
+            2,
+        ),  # the surface ends just beside the pixel, and a wrong pose moved a part of it
         (0.05, 64, 0),  # it ends farther off than poses err
         (0.01, 0.5, 0),  # what is beside was seen as seldom
     ],

@@ -341,7 +341,7 @@ CASES = [
     Case("an extra that is not installed", MissingExtraError, "pip install 'spmem[cpu]'", without_faiss),
     # stored memories
     Case("an unknown mode", InputError, 'mode must be "a", "r" or "w"', lambda _: spmem.open(mode="rw")),
-    Case("an address of another kind", InputError, "s3://, gs://, az://", lambda _: spmem.open("ftp://host/m.spmem")),
+    Case("an address of another kind", InputError, "no keyframe store opens ftp://", lambda _: spmem.open("ftp://host/m.spmem")),
     Case("a branch that is not there", SnapshotNotFoundError, "fork(name) makes one", lambda place: spmem.open(place / "b.spmem", branch="left")),
     Case("a budget that is none", InputError, "a number of keyframes, or bytes", lambda _: spmem.open(budget="much")),
     Case("a snapshot that is not there", SnapshotNotFoundError, "snapshots() lists ids", lambda place: spmem.open(place / "s.spmem").at("yesterday")),

@@ -123,13 +123,6 @@ def _icechunk() -> str:
     return f"commits ({session.commit('a commit')[:8]})"
 
 
-def _pycolmap() -> str:
-    import pycolmap
-
-    assert pycolmap.Reconstruction().num_images() == 0
-    return "makes a reconstruction"
-
-
 def _av() -> str:
     import io
 
@@ -179,6 +172,5 @@ CHECKS = (
     ),
     Check("xformers", ("xformers",), "xformers", "attention on the GPU", "pip install 'spmem[gpu]'", _xformers),
     Check("diffusers", ("diffusers",), "diffusers", "video pipelines", "pip install 'spmem[diffusers]'", _diffusers),
-    Check("pycolmap", ("pycolmap",), "pycolmap", "COLMAP's binary models", "pip install 'spmem[formats]'", _pycolmap),
     Check("av", ("av",), "av", "videos, in and out", "pip install 'spmem[formats]'", _av),
 )  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from spmem import Camera, KeyframeConfig, MemoryConfig, RetrievalConfig, SpatialMemory
-from spmem.evaluation.report import mean_and_error, print_report
+from spmem.evaluation.report import mean_and_error, parse_options, print_report
 from spmem.opening import open as open_memory
 from spmem.retrieval.rules.covisibility import Covisibility
 from spmem.retrieval.visibility.exact import visibility, visible_points
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two small banks, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     rows: list[dict[str, Any]] = []
     for frames in (64, 128) if options.quick else (128, 256, 512, 1024, 2048):
         houses = [

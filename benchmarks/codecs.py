@@ -24,7 +24,7 @@ from PIL import Image
 
 from spmem import Camera, Frame
 from spmem.config import KeyframeConfig
-from spmem.evaluation.report import ROOT, aim, print_report, walks_folder
+from spmem.evaluation.report import ROOT, aim, parse_options, print_report, walks_folder
 from spmem.stores.keyframes.zarr import ZarrKeyframes, codec
 from spmem.testing.box import BoxRoom
 
@@ -314,7 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     rows: list[Any] = []
     banks = []
     for walk in WALKS:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from spmem.evaluation.consistency import Scope, consistency
 from spmem.evaluation.paired import aims, drift, summary
-from spmem.evaluation.report import ROOT, markdown, print_report
+from spmem.evaluation.report import ROOT, markdown, parse_options, print_report
 from spmem.evaluation.strips import curves, strips
 from spmem.integrations.reference.generator import ReferenceGenerator
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--lpips", type=Path, nargs="*", default=(), help="files of weights")
     parser.add_argument("--rewrite", action="store_true", help="memory takes all that is generated")
     parser.add_argument("--docs", action="store_true", help="renew the page and its pictures")
-    options = parser.parse_args()
+    options = parse_options(parser)
     scope = Scope.quick() if options.quick else Scope(seeds=tuple(range(options.houses)))
     scope = replace(
         scope,

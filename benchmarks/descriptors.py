@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from retrieval_speed import VIEWS, views_of, walks_through_houses
 from rich.progress import track
 
-from spmem.evaluation.report import print_report
+from spmem.evaluation.report import parse_options, print_report
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.sketch import sketch
 from spmem.retrieval.indices.voxels import (
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three houses")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     views = views_of(walks_through_houses(3 if options.quick else 16))
     queries = np.random.default_rng(0).choice(len(views), 40 if options.quick else 128, False)
     share, every = truth(views, queries), np.arange(len(views))

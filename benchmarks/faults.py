@@ -29,7 +29,7 @@ from rich.progress import track
 
 import spmem
 from spmem.errors import SpmemError, StoreError
-from spmem.evaluation.report import aim, print_report
+from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.testing.sample_frames import sample_frame
 from spmem.verification import flaws
@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=["kills", "full", "damage"], default=[])
-    options = parser.parse_args()
+    options = parse_options(parser)
     parts = options.only or ["kills", "full", "damage"]
     rows: list[dict[str, Any]] = []
     if "kills" in parts:

@@ -34,7 +34,14 @@ from torch import Tensor
 
 from spmem import worlds
 from spmem.camera import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
+from spmem.evaluation.report import (
+    ROOT,
+    aim,
+    mean_and_error,
+    parse_options,
+    print_report,
+    walks_folder,
+)
 from spmem.evaluation.sight import Sight, seen_masks
 from spmem.integrations.readers import open_walk
 from spmem.integrations.reference.batches import cut, stacked
@@ -321,7 +328,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each way")
     parser.add_argument("--docs", action="store_true", help="renew the pictures of the page")
     parser.add_argument("--rates", action="store_true", help="compare learning rates instead")
-    options = parser.parse_args()
+    options = parse_options(parser)
     if options.rates:
         print_report(compare_rates(options.steps), [], as_json=options.json)
         return

@@ -43,7 +43,7 @@ from scenes import circle, frames, surfels
 
 import spmem
 from spmem import Camera, FusionConfig
-from spmem.evaluation.report import aim, print_report
+from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.kernels.columns import Columns
 from spmem.stores.maps.surfels import SurfelMap
 
@@ -291,7 +291,7 @@ def main() -> None:
         "--only", nargs="+", choices=PARTS, default=list(PARTS), help="of the CPU's parts"
     )
     parser.add_argument("--hold", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse_options(parser)
     if options.hold:
         hold_geometry(options.hold[0], float(options.hold[1]))
         return

@@ -44,13 +44,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    from spmem.evaluation.report import parse_options, print_report
+
+    options = parse_options(parser)
     if not torch.cuda.is_available():
         print(
             f"no CUDA device: torch {torch.__version__} of {sys.executable} finds none; nothing to do"
         )
+        if options.json:
+            print_report([], [], as_json=True)
         return 0
-    from spmem.evaluation.report import print_report
 
     tests, failed = run_tests()
     rows, aims = [tests], []

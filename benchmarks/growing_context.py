@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from fine_tuning import Scene, fine_tune, torchlight
 
-from spmem.evaluation.report import aim, mean_and_error, print_report
+from spmem.evaluation.report import aim, mean_and_error, parse_options, print_report
 from spmem.integrations.reference.batches import cut, stacked
 from spmem.integrations.reference.conditioning import conditions, frames_in, frames_out, rescaled
 from spmem.integrations.reference.generator import ReferenceGenerator
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--steps", type=int, default=60, help="of each training")
-    options = parser.parse_args()
+    options = parse_options(parser)
     steps = min(options.steps, 3) if options.quick else options.steps
     scene = torchlight(7, learn=2, held_out=2) if options.quick else torchlight(7)
     models, seconds, _ = fine_tune(scene, WAYS, steps, seed=0)

@@ -19,7 +19,7 @@ from real_walks import WALKS, K, best_cover
 
 import spmem
 from spmem import Camera, Frame, KeyframeConfig, MemoryConfig
-from spmem.evaluation.report import mean_and_error, print_report, walks_folder
+from spmem.evaluation.report import mean_and_error, parse_options, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.progress import track
 from spmem.testing.truth import covisibility
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     if not walks_folder().is_dir():
         raise SystemExit(f"no walks at {walks_folder()}: set SPMEM_TEST_DATA")
     stop = 60 if options.quick else None

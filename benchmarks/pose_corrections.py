@@ -23,7 +23,7 @@ import torch
 
 import spmem
 from spmem import Camera, Frame, FusionConfig, KeyframeConfig, MemoryConfig, SpatialMemory, worlds
-from spmem.evaluation.report import aim, print_report
+from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.geometry import matrix_from_quaternion
 from spmem.progress import track
 from spmem.stores.maps.surfels import SurfelMap
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="100 keyframes, exact depth")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     n, rows, aims = 100 if options.quick else 500, [], []
     for noisy in (False,) if options.quick else (False, True):
         frames = walk(n, noisy)

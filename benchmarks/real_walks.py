@@ -34,7 +34,15 @@ from torch import Tensor
 
 import spmem
 from spmem import Camera
-from spmem.evaluation.report import ROOT, aim, mean_and_error, print_report, walks_folder
+from spmem.evaluation.printing import json_only, print_json
+from spmem.evaluation.report import (
+    ROOT,
+    aim,
+    mean_and_error,
+    parse_options,
+    print_report,
+    walks_folder,
+)
 from spmem.integrations.readers import open_walk
 from spmem.progress import track
 from spmem.retrieval.rules import METHODS
@@ -154,10 +162,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the first 60 frames only")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--query", nargs=2, metavar=("WALK", "MEMORY"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse_options(parser)
     stop = 60 if options.quick else None
     if options.query:
-        print(json.dumps(query_walk(options.query[0], Path(options.query[1]), stop)))
+        with json_only():
+            print_json(query_walk(options.query[0], Path(options.query[1]), stop))
         return
     if not walks_folder().is_dir():
         raise SystemExit(f"no walks at {walks_folder()}: set SPMEM_TEST_DATA")

@@ -19,7 +19,7 @@ from rich.progress import track
 import spmem
 from spmem.evaluation.episode import BenchEpisode, Size
 from spmem.evaluation.measures import best, coverage
-from spmem.evaluation.report import ROOT, aim, print_report
+from spmem.evaluation.report import ROOT, aim, parse_options, print_report
 from spmem.evaluation.scenes import room_to_room, round_again
 from spmem.registry import SHIPPED
 from spmem.worlds.house import FRAME_RATE
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     rows = measure(options.quick)
     plot(rows, ROOT / "out" / "bench" / "retention.png")
     aims = []

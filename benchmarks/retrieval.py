@@ -15,7 +15,7 @@ from PIL import Image
 from real_walks import WALKS
 
 from spmem.evaluation.publish import publish
-from spmem.evaluation.report import ROOT, print_report, walks_folder
+from spmem.evaluation.report import ROOT, parse_options, print_report, walks_folder
 from spmem.evaluation.retrieval import Scope, retrieval
 from spmem.evaluation.tables import aims, each_scene, summary
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="for plots")
     parser.add_argument("--docs", action="store_true", help="renew the page and its pictures")
-    options = parser.parse_args()
+    options = parse_options(parser)
     walks = [walks_folder() / name for name in WALKS if (walks_folder() / name).is_dir()]
     found = retrieval(Scope.quick() if options.quick else Scope(), walks)
     files = publish(found, options.out)

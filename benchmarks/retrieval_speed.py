@@ -44,7 +44,7 @@ from spmem import (
     SpatialMemory,
     worlds,
 )
-from spmem.evaluation.report import aim, print_report
+from spmem.evaluation.report import aim, parse_options, print_report
 from spmem.retrieval.indices.faiss import FaissIndex
 from spmem.retrieval.indices.inverted import VoxelIndex
 from spmem.retrieval.indices.places import PlaceIndex, SketchIndex, make_index
@@ -455,7 +455,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small banks only, under a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=("search", "retrieve", "votes", "beside"))
-    options = parser.parse_args()
+    options = parse_options(parser)
     only = options.only or ("search", "retrieve", "votes", "beside")
     walks = {"search", "retrieve", "votes"} & set(only)
     frames = walks_through_houses(2 if options.quick else HOUSES) if walks else []

@@ -17,8 +17,8 @@ from typing import Any
 from real_walks import WALKS
 
 from spmem import Frame, worlds
-from spmem.evaluation.report import aim, print_report, walks_folder
-from spmem.geometry.consistency import ScaleCheck
+from spmem.checks import ScaleCheck
+from spmem.evaluation.report import aim, parse_options, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 
 FACTORS = (1.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 1000.0)
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few houses, the walks' beginnings")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     answers: dict[str, list[list[bool]]] = {}
     for kind, frames in stretches(options.quick):
         answers.setdefault(kind, []).append([is_warned(frames, factor) for factor in FACTORS])

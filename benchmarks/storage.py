@@ -25,7 +25,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 import spmem
 from spmem import Frame, KeyframeConfig
-from spmem.evaluation.report import aim, print_report, walks_folder
+from spmem.evaluation.report import aim, parse_options, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.stores.keyframes.zarr.decode import read_records
@@ -308,7 +308,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute, for a look")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--only", nargs="+", choices=["bank", "reopen"], default=[])
-    options = parser.parse_args()
+    options = parse_options(parser)
     parts = options.only or ["bank", "reopen"]
     rows: list[dict[str, Any]] = []
     aims = []

@@ -27,7 +27,7 @@ import torch
 
 import spmem
 from spmem import Camera, Frame, SpatialMemory, worlds
-from spmem.evaluation.report import aim, mean_and_error, print_report, walks_folder
+from spmem.evaluation.report import aim, mean_and_error, parse_options, print_report, walks_folder
 from spmem.integrations.readers import open_walk
 from spmem.integrations.tracking import TrackedFrame, follow, trajectory_error
 from spmem.pictures.canvas import INK, PATH, QUERIES, Page, save
@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short walk of each kind")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     seeds, steps = (range(1), 30) if options.quick else (range(3), 100)
     rows, aims = [], []
     OUT.mkdir(parents=True, exist_ok=True)

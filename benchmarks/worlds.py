@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 
 from spmem import worlds
-from spmem.evaluation.report import aim, print_report
+from spmem.evaluation.report import aim, parse_options, print_report
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one house")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     rates = []
     for seed in range(1 if options.quick else 5):
         house = worlds.House(seed=seed)

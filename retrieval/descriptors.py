@@ -61,7 +61,8 @@ class Descriptors:
     derived = cache = True
 
     def __init__(self, context: PartContext) -> None:
-        self._bank, self._eager = context.bank, context.embedder is not None
+        self._bank, self._views = context.bank, context.views
+        self._eager = context.embedder is not None
         self._embedder: Embedder = make("embedder", context.embedder or "colour-layout")
         self._kept: Kept | None = None
         self._index: ViewIndex | None = None
@@ -88,7 +89,7 @@ class Descriptors:
 
     def arrays(self) -> Kept | None:
         """What is to be kept; None if nothing is known."""
-        ids = self._bank.ids()
+        ids = self._views.ids
         if self._index is None:  # nobody asked: what came stays, but for keyframes that are gone
             return None if self._kept is None else _of(self._kept, ids)
         known = np.array([id for id in ids.tolist() if id in self._known], np.int64)
@@ -109,12 +110,12 @@ class Descriptors:
     # -- asked --------------------------------------------------------------------------------------
 
     def complete(self) -> bool:
-        """Describe those of the bank's keyframes that are not yet, and forget all others; True if any was new.
+        """Describe those keyframes that are not yet, and forget all others; True if any was new.
 
         Reading many shows a progress bar on standard error.
         """
         self._ready()
-        ids = self._bank.ids()
+        ids = self._views.ids
         self.drop(np.setdiff1d(np.array(list(self._known), np.int64), ids), keep=False)
         new = [id for id in ids.tolist() if id not in self._known]
         batches: Iterable[list[int]] = [new[i : i + BATCH] for i in range(0, len(new), BATCH)]

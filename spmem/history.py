@@ -86,7 +86,7 @@ class History:
             past = [one for one in commits if one.keyframes == 0 or _until(one) <= time]
             if not past:
                 raise SnapshotNotFoundError(
-                    f"no commit holds keyframes up to {time:g} s only; the earliest of {len(commits)} goes further"
+                    f"no commit holds keyframes up to {time} s only; the earliest of {len(commits)} goes further"
                 )
             snapshot = past[0]
         found = self._snapshot_id(snapshot=snapshot, tag=tag, branch=branch)

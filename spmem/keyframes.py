@@ -63,15 +63,10 @@ class Keyframes(Mapping[int, Keyframe]):
 
         Raises KeyframeNotFoundError, CorruptMemoryError.
         """
-        wanted = keyframe_ids(ids)
-        missing = wanted[~np.isin(wanted, self._store.ids())]
-        if len(missing):
-            raise KeyframeNotFoundError(
-                f"no keyframe has the id {missing[0]}; there are {len(self)}"
-            )
+        wanted = keyframe_ids(ids).tolist()
         if isinstance(self._store, BatchReadingStore):
-            return self._store.read_many(wanted.tolist())
-        return [self._store.read(id) for id in wanted.tolist()]
+            return self._store.read_many(wanted)
+        return [self._store.read(id) for id in wanted]
 
     def __repr__(self) -> str:
         return f"Keyframes({len(self)})"

@@ -29,11 +29,12 @@ from spmem.protocols import (
     DepthEstimator,
     DynamicSegmenter,
     KeyframeStore,
+    Part,
     Ranker,
     Retriever,
 )
 from spmem.query import Query, Selection, number, require_query, trajectory
-from spmem.registry import find, make
+from spmem.registry import find, make, require_known
 from spmem.returned import depth_from, moving_from, selection_from
 from spmem.state import Options, State
 from spmem.torch_modes import methods_out_of_modes
@@ -93,6 +94,19 @@ class SpatialMemory:
         """What retrieval knows of every keyframe without reading its pixels; not to be changed."""
         return self._state.views
 
+    def part(self, name: str) -> Part:
+        """A part of the memory by its name, as ``geometry``, or one that an installed package registers.
+
+        To ask it; only the memory changes it. It is in step with the keyframes, and replaced by another one when the memory
+        goes back in history or is rebuilt.
+
+        Raises:
+            UnknownNameError: No part has this name.
+        """
+        parts = self._state.parts
+        require_known("part", name, parts)
+        return parts[name]
+
     @property
     def branch(self) -> str:
         """The line of history that is open."""
@@ -128,7 +142,7 @@ class SpatialMemory:
         state = self._state
         frame = state.dated(frame.checked())
         known = cache(lambda: state.map.store.render(frame.camera[None]))  # once, for all who look
-        frame = self._lift(frame, known).checked()
+        frame = self._lift(frame, known)
         state.check(frame)
         return state.store(frame, self._static(frame, known))
 

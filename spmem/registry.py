@@ -29,7 +29,9 @@ seam                   called with
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -190,7 +192,13 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
 
 
 def _installed(seam: str) -> list[EntryPoint]:
-    return list(entry_points(group=f"spmem.{seam}"))
+    return list(_entry_points(f"spmem.{seam}", tuple(sys.path)))
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Those of a group, in packages on ``path``. Every memory asks when it opens, and asking reads a file of each package."""
+    return tuple(entry_points(group=group))
 
 
 def _owner(point: EntryPoint) -> str:

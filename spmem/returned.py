@@ -17,6 +17,7 @@ from torch import Tensor
 from spmem.camera import LARGEST, Camera
 from spmem.errors import CameraError, DeviceError, DTypeError, FrameError, InputError, SpmemError
 from spmem.query import Query, Selection
+from spmem.torch_modes import kept
 from spmem.types import Frame, Pointmaps, Projection
 from spmem.views import Views
 
@@ -232,7 +233,7 @@ def _floats(
         raise DTypeError(f"{who} returned {_kind(value)}, wanted a float tensor {wanted} of {what}")
     _require_shape(value, wanted, who, f"{what} ", error)
     _require_device(value, device, who)
-    return value.detach().to(torch.float32)
+    return kept(value).to(torch.float32)
 
 
 def _require_shape(

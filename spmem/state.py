@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from spmem import checkpoint
+from spmem.checks import PoseCheck, ScaleCheck
 from spmem.config import MemoryConfig, RetrievalConfig
 from spmem.device import as_device
 from spmem.errors import InputError, MissingExtraError, StoreError, UnknownNameError
-from spmem.geometry.consistency import PoseCheck, ScaleCheck
 from spmem.keyframes import new_uid
 from spmem.parts.cache import ViewCache
 from spmem.parts.map import Map

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-import zarr
 from numpy.typing import NDArray
 
 from spmem.camera import Camera
@@ -200,39 +200,53 @@ def _perturb_frame(frame: Frame, rng: np.random.Generator) -> Frame:
 
 
 class Episodes(Sequence[TrainingEpisode]):
-    """A Zarr group of episodes of one size: an array for each field of :class:`TrainingEpisode`, one chunk an episode."""
+    """A folder of episodes of one size: ``<field>.npy`` for each field of :class:`TrainingEpisode`, mapped, not read."""
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            self._group = zarr.open_group(Path(path), mode="r")
-            self._arrays: dict[str, Any] = {name: self._group[name] for name in ARRAYS}
-        except (FileNotFoundError, KeyError) as error:
-            raise FormatError(
-                path, f"holds no episodes ({error}); `spmem train` writes them"
-            ) from error
+        self._arrays: dict[str, NDArray[Any]] = {}
+        for name in ARRAYS:
+            try:
+                self._arrays[name] = np.load(Path(path) / f"{name}.npy", mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise FormatError(
+                    path, f"holds no episodes ({error}); `spmem train` writes them"
+                ) from error
+        if len({len(array) for array in self._arrays.values()}) != 1:
+            raise FormatError(path, "holds arrays of different lengths; remove it, and train again")
 
     def __len__(self) -> int:
-        return int(self._arrays["rgb"].shape[0])
+        return len(self._arrays["rgb"])
 
     def __getitem__(self, index: Any) -> Any:
         return TrainingEpisode(
-            **{name: np.asarray(array[index]) for name, array in self._arrays.items()}
+            **{name: np.array(array[index]) for name, array in self._arrays.items()}
         )
 
     @staticmethod
     def write(path: str | Path, episodes: Iterable[TrainingEpisode]) -> int:
         """Write episodes, each as it comes; returns how many there are."""
-        group, count = zarr.open_group(Path(path), mode="w"), 0
-        for episode in episodes:
-            for name in ARRAYS:
-                value = getattr(episode, name)
-                if not count:
-                    shape = (0, *value.shape)
-                    group.create_array(
-                        name, shape=shape, chunks=(1, *value.shape), dtype=value.dtype
-                    )
-                array: Any = group[name]
-                array.resize((count + 1, *value.shape))
-                array[count] = value
-            count += 1
+        Path(path).mkdir(parents=True, exist_ok=True)
+        count, like = 0, None
+        with ExitStack() as stack:
+            files = {
+                name: stack.enter_context((Path(path) / f"{name}.npy").open("wb"))
+                for name in ARRAYS
+            }
+            for episode in episodes:
+                for name, file in files.items():
+                    value = np.ascontiguousarray(getattr(episode, name))
+                    if not count:
+                        _header(file, value, 0)
+                    file.write(value.data)
+                like, count = episode, count + 1
+            for name, file in files.items():
+                if like is not None:
+                    file.seek(0)
+                    _header(file, getattr(like, name), count)
         return count
+
+
+def _header(file: BinaryIO, value: NDArray[Any], count: int) -> None:
+    """The head of a .npy file of ``count`` such values, always as long: numpy leaves room for the count to grow."""
+    about = {"descr": value.dtype.str, "fortran_order": False, "shape": (count, *value.shape)}
+    np.lib.format.write_array_header_1_0(file, about)

@@ -18,6 +18,7 @@ from spmem.errors import FrameError, InputError
 from spmem.integrations.pretrained import IMAGENET, pretrained, scaled, transformers_package
 from spmem.integrations.segmentation.depth_change import DepthChange
 from spmem.protocols import DynamicSegmenter
+from spmem.returned import moving_from
 from spmem.types import Frame, Projection
 
 NEW = 0.5
@@ -96,7 +97,7 @@ class Sam2:
         """True where something moves; raises FrameError where frames differ in size, and what ``noticed`` raises."""
         if len({frame.rgb.shape for frame in frames}) > 1:
             raise FrameError("sam2 follows frames of one size; call it once for each size")
-        proposed = self.noticed(frames, known)
+        proposed = moving_from(self.noticed, frames, known)
         return torch.stack(
             [self._step_frame(frame, seen) for frame, seen in zip(frames, proposed, strict=True)]
         )

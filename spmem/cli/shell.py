@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from spmem import __version__
 from spmem.errors import SpmemError
+from spmem.evaluation.printing import json_only
 
 Memory = Annotated[
     str,
@@ -21,17 +22,22 @@ Memory = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
+JSON = "spmem.json"
+"""Key of the context that says whether one JSON object is wanted."""
+
+
 class Commands(TyperGroup):
     """Turns what spmem and the system refuse into one line and exit code 1; ``--debug`` may stand anywhere."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Bring ``--debug`` to the front."""
+        ctx.meta[JSON] = "--json" in args
         requested = ["--debug"] if "--debug" in args else []
         return super().parse_args(ctx, requested + [arg for arg in args if arg != "--debug"])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), json_only(ctx.meta.get(JSON, False)):
             warnings.showwarning = _print_warning
             try:
                 return super().invoke(ctx)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 SHOWN = 4
 """Clips on a sheet of samples."""
 FIRST = 1000
-"""The first house; those before it are held out."""
+"""The first house that is trained on; those before it are held out."""
+HELD_HOUSES = 2
+"""Number of held-out houses that are drawn for the samples: the last ones, as benchmarks take the first."""
 
 
 def train(
@@ -85,18 +87,24 @@ def train(
             model = WorldModel(replace(config, backbone=backbone))
         else:
             model = load(init)
-        path = out / "episodes.zarr"
+        path, held_path = out / "episodes", out / "held_out"
         if rank == 0 and not path.exists():
             pixels = model.config.size
-            _write_training_episodes(
-                path,
-                _iterate_walk_episodes(walk, stride, pixels)
-                if walk
-                else _iterate_house_episodes(houses, moving, pixels),
-            )
+            if walk:
+                made = _AllButLast(_iterate_walk_episodes(walk, stride, pixels))
+                _write_episodes(path, made, held_path, lambda: made.last)
+            else:
+                seeds = range(FIRST - HELD_HOUSES, FIRST)
+                _write_episodes(
+                    path,
+                    _iterate_house_episodes(range(FIRST, FIRST + houses), moving, pixels),
+                    held_path,
+                    lambda: _iterate_house_episodes(seeds, moving, pixels),
+                )
         _wait_for_processes()
         episodes = Episodes(path)
-        held_out = [episodes[i] for i in range(max(len(episodes) - SHOWN, 0), len(episodes))]
+        held_out = list(Episodes(held_path)) if held_path.exists() else []
+        shown_episodes = held_out or [episodes[len(episodes) - 1]]
         config_ = TrainConfig(
             steps=steps,
             batch=batch,
@@ -113,12 +121,18 @@ def train(
         trainer = Trainer(model.to(place), config_, episodes, out)
         trainer.resume()
         last: dict[str, float] = {}
-        trainer.fit(lambda run: last.update(_save_sample_sheet(run, held_out)))
+        trainer.fit(lambda run: last.update(_save_sample_sheet(run, shown_episodes)))
         final = trainer.averaged()
         if rank == 0:
             folder = save(final, out / "model")
-            summary = {"steps": trainer.step, "episodes": len(episodes), "model": str(folder)}
-            psnr = {f"PSNR {name}, dB": value for name, value in last.items()}
+            summary = {
+                "steps": trainer.step,
+                "episodes": len(episodes),
+                "held-out episodes": len(held_out),
+                "model": str(folder),
+            }
+            where = "held out" if held_out else "of what was trained on"
+            psnr = {f"PSNR {name}, {where}, dB": value for name, value in last.items()}
             if as_json:
                 print_json(summary | psnr)
             else:
@@ -127,7 +141,7 @@ def train(
                 print_table("Trained", shown | {"samples": str(out / "samples")})
 
 
-def _save_sample_sheet(run: Trainer, held_out: list[TrainingEpisode]) -> dict[str, float]:
+def _save_sample_sheet(run: Trainer, shown: list[TrainingEpisode]) -> dict[str, float]:
     """Draw the sheet of this step."""
     from PIL import Image
 
@@ -136,7 +150,7 @@ def _save_sample_sheet(run: Trainer, held_out: list[TrainingEpisode]) -> dict[st
     model = run.averaged()
     if run.rank:
         return {}
-    image, psnr = sheet(model, held_out, clips=SHOWN)
+    image, psnr = sheet(model, shown, clips=SHOWN)
     folder = run.out / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(folder / f"{run.step:06d}.png")
@@ -154,15 +168,32 @@ def _parse_stages(text: str) -> tuple[int, ...]:
         raise InputError(f"stages are numbers of chunks, as 1,2,4; got {text!r}") from error
 
 
+class _AllButLast:
+    """Episodes but the last, which is kept apart in ``last``; a single one is not."""
+
+    def __init__(self, episodes: Iterable[TrainingEpisode]) -> None:
+        self.last: list[TrainingEpisode] = []
+        self._episodes = episodes
+
+    def __iter__(self) -> Iterator[TrainingEpisode]:
+        count = 0
+        for episode in self._episodes:
+            yield from self.last
+            self.last, count = [episode], count + 1
+        if count == 1:
+            yield from self.last
+            self.last = []
+
+
 def _iterate_house_episodes(
-    houses: int, moving: float | None, size: int
+    seeds: range, moving: float | None, size: int
 ) -> Iterator[TrainingEpisode]:
     """An episode in each house."""
     from spmem.integrations.reference.episodes import MOVING, in_house
     from spmem.progress import track
 
     share = MOVING if moving is None else moving
-    for seed in track(range(FIRST, FIRST + houses), "Drawing houses"):
+    for seed in track(seeds, "Drawing houses"):
         yield in_house(seed, size=size, moving=share)
 
 
@@ -177,20 +208,29 @@ def _iterate_walk_episodes(walks: list[Path], stride: int, size: int) -> Iterato
         yield from in_walk(frames, size=size, stride=stride)
 
 
-def _write_training_episodes(path: Path, episodes: Iterator[TrainingEpisode]) -> None:
-    """The episodes to train on, written whole or not at all."""
+def _write_episodes(
+    path: Path,
+    episodes: Iterable[TrainingEpisode],
+    held_path: Path,
+    held_out: Callable[[], Iterable[TrainingEpisode]],
+) -> None:
+    """Write the episodes to train on, then those held out (made afterwards), all or none."""
     import os
     import shutil
 
     from spmem.errors import InputError
     from spmem.integrations.reference.episodes import Episodes
 
-    new = path.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    new, held_new = path.with_suffix(".new"), held_path.with_suffix(".new")
+    for folder in (new, held_new, held_path):
+        shutil.rmtree(folder, ignore_errors=True)
     if not Episodes.write(new, episodes):
         raise InputError("the walks have fewer frames with depth than one episode; lower --stride")
-    os.replace(new, path)
+    if Episodes.write(held_new, held_out()):
+        os.replace(held_new, held_path)
+    else:
+        shutil.rmtree(held_new)
+    os.replace(new, path)  # last: if this exists, the other is complete
 
 
 class _ProcessGroup:

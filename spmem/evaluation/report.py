@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import subprocess
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from spmem.evaluation.printing import print_json
+from spmem.evaluation.printing import divert_stdout, print_json
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where spmem runs from one."""
@@ -110,6 +111,14 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         text.insert(1, "|" + "---|" * len(head) + "\n")
         parts.append("".join(text))
     return "\n".join(parts)
+
+
+def parse_options(parser: ArgumentParser) -> Namespace:
+    """Parse a benchmark's options. With ``--json`` all that is printed, but for the report, goes to standard error."""
+    options = parser.parse_args()
+    if getattr(options, "json", False):
+        divert_stdout()  # until the process ends, as some native code prints then
+    return options
 
 
 def print_report(rows: list[dict[str, Any]], aims: list[dict[str, Any]], *, as_json: bool) -> None:

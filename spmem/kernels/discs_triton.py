@@ -10,8 +10,6 @@ from spmem.kernels import fuse_torch, raster_torch
 from spmem.kernels.triton_jit import constant, jit, tl
 
 FAINT = constant(raster_torch.FAINT)
-LEVELS = tuple(constant(bound) for bound in raster_torch.LEVELS)
-TOP = constant(len(raster_torch.LEVELS))
 REACH = constant(fuse_torch.REACH)
 STEEP = constant(fuse_torch.STEEP)
 COARSE = constant(fuse_torch.COARSE)

@@ -181,7 +181,7 @@ def fuse(
     best = torch.full((worlds, pixels), torch.iinfo(torch.long).max, device=device)
     sums = torch.zeros(worlds * room, 8, device=device)
     scan(
-        (MATCH,), columns, taken, voxels, c2w, K, ready, best, sums, best, each=1, base=0, views=worlds, by=how.by,
+        MATCH, columns, taken, voxels, c2w, K, ready, best, sums, best, each=1, base=0, views=worlds, by=how.by,
         width=across, height=down, near=near, share=CENTRAL, merge=how.merge,
     )  # fmt: skip
     gather[blocks](ready, best, K, how.by, across, down, sums, LANES=side)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.errors import DeviceError, MissingExtraError, UnknownNameError
-from spmem.kernels import raster_torch, triton_jit
+from spmem.kernels import front_torch, raster_torch, triton_jit
 from spmem.kernels.columns import Columns
 
 KERNELS = ("numba", "torch", "triton")
@@ -88,8 +88,8 @@ def rasterize(columns: Columns, cameras: Camera, *, kernel: str | None = None) -
 
 def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
     """Chunks nearest first, each round tested against what is in front already; then all that is left is mixed."""
-    from spmem.kernels import discs_numba, raster_numba
-    from spmem.kernels.simd import PAD
+    from spmem.kernels import discs_numba, front_numba, raster_numba
+    from spmem.kernels.simd import PAD, TALL
     from spmem.kernels.threads import shared
 
     assert columns.chunks is not None
@@ -121,7 +121,11 @@ def _numba(columns: Columns, K: F32, c2w: F32, *out: NDArray[Any]) -> None:
         done += len(chunks)
     chunks = np.concatenate(drawn or [waiting])
     order = np.argsort(chunks).astype(np.int32)  # sums come out the same whatever was drawn first
+    around = front_torch.around(torch.from_numpy(K)).numpy()
+    middle = np.full((height + 1, front.shape[2]), np.inf, np.float32)
+    tiles = -(-height // TALL)
+    shared(front_numba.fronts, tiles, 0.004 * TALL * width)(front, around, SLAB, middle)
     shared(raster_numba.blend, bands, (4.0 * done + 0.01 * height * width) / bands)(
-        record, box, span[:done], chunks, order, rows["colour"], confidence, radius, c2w, front, SLAB,
+        record, box, span[:done], chunks, order, rows["colour"], confidence, radius, c2w, middle, SLAB,
         *out,
     )  # fmt: skip

@@ -33,8 +33,8 @@ from spmem.kernels.discs_numba import (
     V,
     Z,
 )
+from spmem.kernels.front_numba import LEVELS, level_of
 from spmem.kernels.jit import njit
-from spmem.kernels.raster_torch import LEVELS
 from spmem.kernels.simd import (
     LANES,
     TALL,
@@ -84,15 +84,6 @@ def rows_of(height: int) -> int:
     return (each + TALL - 1) // TALL * TALL
 
 
-@njit()
-def level_of(confidence: float) -> int:
-    """How many of ``LEVELS`` a confidence reaches."""
-    level = 0
-    for bound in LEVELS:
-        level += confidence >= bound
-    return level
-
-
 @njit(fastmath=True)
 def surest(confidence: F32, chunks: I32) -> int:
     """The highest level of the chunks' discs."""
@@ -102,7 +93,8 @@ def surest(confidence: F32, chunks: I32) -> int:
             most = max(most, confidence[c * CHUNK + k])
         if most >= LEVELS[-1]:
             break
-    return level_of(float(most))
+    level: int = level_of(float(most))
+    return level
 
 
 def infinite(planes: int, height: int, width: int) -> F32:
@@ -172,7 +164,7 @@ def blend(
     confidence: F32,
     radius: F32,
     c2w: F32,
-    front: F32,
+    middle: F32,
     slab: float,
     rgb: F32,
     depth: F32,
@@ -180,14 +172,14 @@ def blend(
     mask: B,
     ids: I64,
 ) -> None:
-    """Pass 2: mix what lies within ``slab`` (a share of the depth) about the front and faces the camera.
+    """Pass 2: mix what lies within ``slab`` (a share of the depth) about the front ``middle`` and faces the camera.
 
     Normals come out in world axes. A pixel whose slab holds back faces only keeps its front depth, id -1.
     """
     height, width = depth.shape
     bands = bands_of(height)
     rows = rows_of(height)
-    thick, backs = np.float32(slab), len(front) - 1
+    thick = np.float32(slab)
     for i in claimed(turns):
         band = i * STEP % bands
         top, bottom = band * rows, min((band + 1) * rows, height)
@@ -201,16 +193,7 @@ def blend(
         far = np.empty(width + LANES, np.float32)
         mixed = np.zeros((shape[0], shape[1], 8), np.float32)
         best = np.zeros(shape, np.float32)
-        which, middle = np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
-        for y in range(top, bottom, TALL):
-            for x in range(0, width, WIDE):
-                back, at, of = load(front, backs, y, x), spread(INF), spread(ZERO)
-                for level in range(backs - 1, -1, -1):
-                    other = load(front, level, y, x)
-                    near = (of < np.float32(level + 2)) | (at >= INF)
-                    near = near & (other * (ONE + thick) < at) & (other <= back * (ONE + thick))
-                    at, of = where(near, other, at), where(near, np.float32(level), of)
-                store(middle, where(back * (ONE + thick) < at, back, at), y - top, x)
+        which = np.full(shape, -1, np.int32)
         for c in order:
             if span[c, 0] >= bottom or span[c, 1] <= top:
                 continue
@@ -236,7 +219,7 @@ def blend(
                     z = where(hit, inverse * a, record[c, k, Z])
                     w = where(dx * dx <= HALF - dy * dy, FAINT, ZERO)
                     w = where(hit, fall * fall + FAINT, w) * strength
-                    at = load(middle, y, x)
+                    at = load(middle, y + top, x)
                     w = where(magnitude(z - at) <= at * thick, w, ZERO)
                     if some(w > ZERO):
                         parts = transpose(
@@ -263,7 +246,7 @@ def blend(
                 w, wz, red, green, blue, nx, ny, nz = transpose(*parts)
                 covered, at, square = (
                     w > ZERO,
-                    take(middle, y - top, x),
+                    take(middle, y, x),
                     nx * nx + ny * ny + nz * nz,
                 )
                 share = ONE / where(covered, w, ONE)

@@ -4,9 +4,7 @@ A disc of centre c, unit normal n and radius r (camera axes) is met by the pixel
 z = (n.c) / (n.d); it counts where |z d - c| <= r, with the weight (1 - |z d - c|^2 / r^2)^2 + 0.001, or, as discs
 may be thinner than a pixel, where c projects within 1/sqrt(2) pixel of the ray, at c's own depth with weight 0.001.
 A pixel mixes the hits within a slab about its front that face the camera, by weight x confidence / r^2. Its front is
-the nearest hit; but discs are looked through where a surface behind them has far more confidence (``LEVELS``), up to the
-nearest disc that faces away: from where the camera stands nobody saw it, or what lies behind it. (Not those of the lowest
-level, which are specks as often as walls.)
+the nearest hit, but for strays: :mod:`spmem.kernels.front_torch`.
 
 Sources: surface splatting (Zwicker et al. 2001) for the two passes, 2D Gaussian Splatting (arXiv 2403.17888,
 section 4.2) for the ray-disc intersection and its screen-space floor.
@@ -20,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spmem.kernels.front_torch import LEVELS, around, believed
+
 FAINT = 1e-3
 """Weight at a disc's rim, and of a disc too thin to hit a pixel's ray."""
-LEVELS = (1.0, 3.0, 9.0)
-"""Confidences from which discs are one level surer; they are looked through where what lies behind is two levels surer."""
 PAIRS = 1 << 22
 """Disc-pixel pairs handled at once; bounds the memory."""
 
@@ -85,7 +83,7 @@ def rasterize(
     for m, pixel, z, _ in hits(disc, box, K, width):
         at = level[m] * pixels + pixel
         first.view(-1).scatter_reduce_(0, at, z, "amin")
-    front = believed(first, slab)
+    front = believed(first.unflatten(1, (height, width)), around(K), slab).reshape(-1)
 
     total, best = position.new_zeros(pixels), position.new_zeros(pixels)
     mixed = position.new_zeros(pixels, 7)
@@ -112,17 +110,6 @@ def rasterize(
         torch.nn.functional.normalize(mixed[:, 4:7], dim=-1).reshape(height, width, 3),
         ids.reshape(height, width),
     )
-
-
-def believed(first: Float[Tensor, "planes p"], slab: float) -> Float[Tensor, " p"]:
-    """The front, of the nearest hits of each level's discs (inf = none), from the surest down, and of discs that face away."""
-    *levels, back = first
-    front, of = torch.full_like(back, torch.inf), torch.zeros_like(back)
-    for level in reversed(range(len(levels))):
-        nearer = (of < level + 2) | torch.isinf(front)
-        nearer &= (levels[level] * (1 + slab) < front) & (levels[level] <= back * (1 + slab))
-        front, of = torch.where(nearer, levels[level], front), of.masked_fill(nearer, level)
-    return torch.where(back * (1 + slab) < front, back, front)
 
 
 def assign_first(which: Tensor, winner: Tensor, at: Tensor, index: Tensor) -> None:

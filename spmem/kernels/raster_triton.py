@@ -1,24 +1,24 @@
 """Rendering with Triton: views of many worlds in one batch, on the device from end to end.
 
-Three passes: the depth of each pixel's nearest hit, the sums of the hits within a slab behind it, and their means. What
+Four passes: the depths of each pixel's nearest hits, its front, the sums of the hits within a slab about it, and their means. What
 is computed is told by :mod:`spmem.kernels.raster_torch`, the plain twin, to rounding: sums come in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from spmem.kernels.discs_triton import into_world
-from spmem.kernels.raster_torch import LEVELS
-from spmem.kernels.scan_triton import BLEND, LAST, LOW, NEAREST, believed, scan
+from spmem.kernels.front_torch import LEVELS, around
+from spmem.kernels.front_triton import INFINITE, fronts
+from spmem.kernels.scan_triton import BLEND, LAST, LOW, NEAREST, scan
 from spmem.kernels.triton_jit import jit, lanes, programs, tl
 
-INFINITE = 0x7F800000
-"""The bits of infinity; those of positive floats are ordered as the floats are."""
 PIXELS = 1 << 24
 """Pixels whose sums are held at once: half a gigabyte."""
 ROWS = 1 << 26
@@ -29,15 +29,13 @@ Images = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 @jit
 def resolve(
     sums,
-    front,
-    plane,
+    middle,
     best,
     c2w,
     room,
     each,
     base,
     pixels,
-    slab,
     rgb,
     depth,
     normal,
@@ -53,7 +51,7 @@ def resolve(
     total = tl.load(sums + 8 * at, mask=ok, other=0.0)
     covered = total > 0.0
     share = 1.0 / tl.where(covered, total, 1.0)
-    first = believed(front, plane, at, ok, slab)
+    first = tl.load(middle + at, mask=ok, other=0.0)
     z = tl.load(sums + 8 * at + 1, mask=ok, other=0.0) * share
     tl.store(depth + to, tl.where(covered, z, tl.where(first < float("inf"), first, 0.0)), mask=ok)
     for k in tl.static_range(3):
@@ -100,21 +98,27 @@ def rasterize(
     voxels = torch.empty(worlds, device=device)  # matching reads them, drawing does not
     at_once = min(views, max(1, min(PIXELS // (width * height), ROWS // max(room, 1))))
     front = torch.empty(len(LEVELS) + 2, at_once, height, width, dtype=torch.int32, device=device)
+    middle = torch.empty(at_once, height, width, device=device)
     sums = torch.empty(at_once, height, width, 8, device=device)
     best = torch.empty(at_once, height, width, dtype=torch.long, device=device)
     K, c2w = K.contiguous(), c2w.contiguous()
+    beside, each_lane = around(K).contiguous(), lanes(256)
     for base in range(0, views, at_once):
-        front.fill_(INFINITE)
+        part = min(at_once, views - base)
+        front.fill_(INFINITE.value)
         sums.zero_()
         best.zero_()
-        scan(
-            (NEAREST, BLEND), columns, taken, voxels, c2w, K, sums, front, sums, best,
-            each=each, base=base, views=min(at_once, views - base), by=1, width=width, height=height,
-            near=near, share=1.0, slab=slab,
-        )  # fmt: skip
-        each_lane = lanes(256)
-        resolve[programs(width * height, each_lane), min(at_once, views - base)](
-            sums, front, front.stride(0), best, c2w, room, each, base, width * height, slab, rgb, depth, normal, mask, rows,
-            LANES=each_lane,
+        scanned = (columns, taken, voxels, c2w, K, sums)
+        how: dict[str, Any] = {
+            "each": each, "base": base, "views": part, "by": 1, "width": width, "height": height,
+            "near": near, "share": 1.0, "slab": slab,
+        }  # fmt: skip
+        big = scan(NEAREST, *scanned, front, sums, best, **how)
+        fronts[programs(width * height, each_lane), part](
+            front, front.stride(0), beside, base, width, height, slab, middle, LANES=each_lane
+        )
+        scan(BLEND, *scanned, middle, sums, best, **how, big=big)
+        resolve[programs(width * height, each_lane), part](
+            sums, middle, best, c2w, room, each, base, width * height, rgb, depth, normal, mask, rows, LANES=each_lane,
         )  # fmt: skip
     return rgb, depth, normal, mask, rows

@@ -6,7 +6,8 @@ takes a disc and walks its box; discs of more than ``SMALL`` pixels go on a list
 rows of lanes. What is done with a hit is told by ``MODE``:
 
 - NEAREST: lower the pixel's depth (in the planes of ``front``) to the hit's, an atomic minimum of float bits
-- BLEND: add weighted depth, colour and normal to the pixel's ``sums``, and keep the heaviest row in ``best``
+- BLEND: add weighted depth, colour and normal of what lies about the pixel's front (``front``) to its ``sums``, and keep the
+  heaviest row in ``best``
 - MATCH: keep in ``best`` the row that the pixel meets most centrally, of those that it may show (``seen``)
 
 ``best`` packs what is compared (upper 32 bits) with the row, so that among equals the smallest row wins, whatever the
@@ -15,7 +16,7 @@ order: one atomic instruction decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,8 +26,6 @@ from spmem.kernels import fuse_torch
 from spmem.kernels.discs_triton import (
     COARSE,
     FAINT,
-    LEVELS,
-    TOP,
     box,
     finest,
     form,
@@ -36,6 +35,7 @@ from spmem.kernels.discs_triton import (
     meet,
     point_into_camera,
 )
+from spmem.kernels.front_triton import TOP, level_of
 from spmem.kernels.triton_jit import INTERPRETED, constant, jit, lanes, programs, tl
 
 NEAREST, BLEND, MATCH = (constant(mode) for mode in range(3))
@@ -75,26 +75,6 @@ def describe(
 
 
 @jit
-def believed(front, plane, pixel, ok, slab):
-    """The front of pixels, infinity where nothing is met; the levels' nearest hits lie ``plane`` apart, and last those of
-    discs that face away.
-    """
-    back = tl.load(front + (TOP + 1) * plane + pixel, mask=ok, other=0).to(tl.float32, bitcast=True)
-    behind = back * (1.0 + slab)
-    at = tl.full(back.shape, float("inf"), tl.float32)
-    of = tl.zeros(back.shape, tl.int32)
-    for down in tl.static_range(TOP + 1):
-        level = TOP - down
-        other = tl.load(front + level * plane + pixel, mask=ok, other=0).to(
-            tl.float32, bitcast=True
-        )
-        nearer = (of < level + 2) | (at == float("inf"))
-        nearer = nearer & (other * (1.0 + slab) < at) & (other <= behind)
-        at, of = tl.where(nearer, other, at), tl.where(nearer, level, of)
-    return tl.where(behind < at, back, at)
-
-
-@jit
 def touch(
     pixel, hit, z, off, row, a, nx, ny, nz, trust, strength, red, green, blue, seen, front, plane, sums, best, slab,
     merge, MODE,
@@ -102,14 +82,12 @@ def touch(
     """Do with hits of pixels what ``MODE`` says."""
     if MODE == NEAREST:
         depth = z.to(tl.int32, bitcast=True)
-        level = (trust >= LEVELS[0]).to(tl.int32)
-        for k in tl.static_range(1, TOP):
-            level += (trust >= LEVELS[k]).to(tl.int32)
+        level = level_of(trust)
         front += tl.where((a > 0.0) & (level > 0), TOP + 1, level) * plane
         nearer = hit & (depth < tl.load(front + pixel, mask=hit, other=0))
         tl.atomic_min(front + pixel, depth, mask=nearer, sem="relaxed")
     if MODE == BLEND:
-        first = believed(front, plane, pixel, hit, slab)
+        first = tl.load(front + pixel, mask=hit, other=0.0)
         use = hit & (tl.abs(z - first) <= first * slab)
         fall = 1.0 - off
         w = tl.where(use, (fall * fall + FAINT) * strength, 0.0)
@@ -232,7 +210,7 @@ def large(
 
 
 def scan(
-    modes: Sequence[Any],
+    mode: Any,
     columns: Mapping[str, Tensor],
     taken: Tensor,
     voxels: Tensor,
@@ -253,18 +231,23 @@ def scan(
     share: float,
     slab: float = 0.0,
     merge: float = 0.0,
-) -> None:
-    """Run the modes one after the other over so many views from ``base`` on; what a mode does not use may be anything."""
+    big: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run a mode over so many views from ``base`` on; what it does not use may be anything.
+
+    big: The list of large discs, as an earlier mode returned it for these views; else a new one is made.
+    """
     room = len(columns["radius"]) // len(taken)
-    listed = torch.empty(views * room, dtype=torch.long, device=c2w.device)
-    count = torch.zeros(1, dtype=torch.int32, device=c2w.device)
-    plane = front.stride(0)
+    listed, count = big or (
+        torch.empty(views * room, dtype=torch.long, device=c2w.device),
+        torch.zeros(1, dtype=torch.int32, device=c2w.device),
+    )
     fields = (columns[name] for name in ("position", "normal", "radius", "confidence", "colour"))
     given = (
         *fields, taken, voxels, c2w, K, seen, front, sums, best, listed, count,
-        room, each, base, by, width, height, plane, near, share, slab, merge,
+        room, each, base, by, width, height, front.stride(0), near, share, slab, merge,
     )  # fmt: skip
-    side = lanes(64)
-    for mode in modes:
-        small[programs(room, side), views](*given, MODE=mode, LANES=side, num_warps=2)
-        large[SHARING, SLICES](*given, MODE=mode, LANES=lanes(128), num_warps=4)
+    side = lanes(32)
+    small[programs(room, side), views](*given, MODE=mode, LANES=side, num_warps=1)
+    large[SHARING, SLICES](*given, MODE=mode, LANES=lanes(128), num_warps=4)
+    return listed, count

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,12 +34,24 @@ def told(run: Run) -> Callable[..., dict[str, Any]]:
     """``told("info", path)``: what ``--json`` prints, where the command goes well."""
 
     def ask(*words: object) -> dict[str, Any]:
-        result = run(*words, "--json")
+        with patch.object(click.Command, "invoke", noisily(click.Command.invoke)):
+            result = run(*words, "--json")
         assert result.exit_code == 0, result.stderr
         answer: dict[str, Any] = json.loads(result.stdout)
         return answer
 
     return ask
+
+
+def noisily(invoke: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that prints besides: by Python, and past it as native code does."""
+
+    def noise(command: Any, context: Any) -> Any:
+        print("noise of Python")
+        os.write(1, b"noise of native code\n")
+        return invoke(command, context)
+
+    return noise
 
 
 @pytest.fixture(scope="session")

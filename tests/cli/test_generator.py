@@ -12,6 +12,7 @@ from PIL import Image
 
 from spmem.evaluation.consistency import FULL, NONE, Scope
 from spmem.integrations.reference.config import NANO, SIZES
+from spmem.integrations.reference.episodes import Episodes, in_house
 from spmem.integrations.reference.generator import ReferenceGenerator
 from spmem.integrations.reference.model import WorldModel
 from spmem.integrations.writers import write_nerfstudio
@@ -39,7 +40,11 @@ def test_training_on_a_walk_writes_weights_and_goes_on(told: Any, run: Any, tmp_
     out = tmp_path / "run"
     given = ("train", "--out", out, "--walk", tmp_path / "walk", "--batch", 2, "--stages", "1,2")
     first = told(*given, "--steps", 2)
-    assert first["episodes"] == 2
+    assert (first["episodes"], first["held-out episodes"]) == (1, 1)  # of two stretches
+    trained, held = Episodes(out / "episodes"), Episodes(out / "held_out")
+    assert len(trained) == len(held) == 1
+    assert not np.array_equal(trained[0].c2w, held[0].c2w)
+    assert first["PSNR with memory, held out, dB"] > 0
     assert first["steps"] == 2
     sheet = np.asarray(Image.open(out / "samples" / "000002.png"))
     assert sheet.shape == (4 * 32, 3 * 4 * 32, 3)
@@ -59,7 +64,19 @@ def test_training_on_a_walk_writes_weights_and_goes_on(told: Any, run: Any, tmp_
 
 def test_training_draws_houses(told: Any, tmp_path: Path) -> None:
     drawn = told("train", "--out", tmp_path, "--houses", 1, "--moving", 1, "--steps", 1, "--batch", 1)  # fmt: skip
-    assert drawn["episodes"] == 1
+    assert (drawn["episodes"], drawn["held-out episodes"]) == (1, 2)
+    seeds = [in_house(seed, size=32, moving=1.0).rgb for seed in (998, 999, 1000)]
+    for rgb, kept in zip(seeds, [*Episodes(tmp_path / "held_out"), *Episodes(tmp_path / "episodes")], strict=True):  # fmt: skip
+        assert np.array_equal(rgb, kept.rgb)
+
+
+def test_a_single_stretch_is_trained_on_and_samples_say_so(told: Any, tmp_path: Path) -> None:
+    room = BoxRoom()
+    write_nerfstudio(tmp_path / "walk", room.frames(room.walk(48, width=48, height=36), time=0.0))
+    given = ("--walk", tmp_path / "walk", "--batch", 1, "--steps", 1)
+    answer = told("train", "--out", tmp_path / "run", *given)
+    assert (answer["episodes"], answer["held-out episodes"]) == (1, 0)
+    assert "PSNR with memory, of what was trained on, dB" in answer
 
 
 def test_generating_writes_a_video_side_by_side(told: Any, weights: Path, tmp_path: Path) -> None:

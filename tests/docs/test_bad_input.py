@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import icechunk
+import numpy as np
 import pytest
 import torch
 import zarr
@@ -42,8 +43,11 @@ from spmem.generating import GeneratorSpec
 from spmem.integrations.readers import open_walk
 from spmem.integrations.writers import write_nerfstudio
 from spmem.memory import SpatialMemory
+from spmem.query import Query, Selection
+from spmem.retrieval.rules.baseline import Baseline
 from spmem.testing.box import BoxRoom
 from spmem.testing.projection_generator import ProjectionGenerator
+from spmem.views import Views
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 HEADER = "| what came | error | it says |"
@@ -178,6 +182,37 @@ class Sideways(ProjectionGenerator):
         return super().generate(conditioning, cameras, seed=seed).movedim(-1, 1)
 
 
+class Glaring(ProjectionGenerator):
+    """Gives colours in 0..255."""
+
+    def generate(self, conditioning: Any, cameras: spmem.Camera, *, seed: int = 0) -> Tensor:
+        return super().generate(conditioning, cameras, seed=seed) * 255
+
+
+class Long:
+    """An embedder whose vectors are as long as they come."""
+
+    dim = 4
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        return torch.ones(len(rgb), 4)
+
+
+class Elsewhere(Baseline):
+    """A rule that answers what is not there."""
+
+    def select(self, query: Query, views: Views, k: int) -> Selection:
+        return Selection(np.array([99]), np.ones(1, np.float32))
+
+
+def crowded(place: Path) -> None:
+    """A memory whose policy names none of its keyframes."""
+    config = spmem.MemoryConfig(keyframes=spmem.KeyframeConfig(novelty=0.0))
+    with spmem.open(config=config, budget=1, retention=lambda held, count: [99]) as memory:
+        for seen in ROOM.frames(WALK)[:2]:
+            memory.store(seen)
+
+
 class Large(ProjectionGenerator):
     """Makes large images only."""
 
@@ -240,6 +275,10 @@ CASES = [
     Case("a frame with a trajectory", FrameError, "a frame has a single camera", lambda _: frame(camera=WALK)),
     Case("a time that is not finite", FrameError, "finite seconds", lambda _: frame(time=float("nan"))),
     Case("negative confidence", FrameError, "confidence must be", lambda _: frame(confidence=-DEPTH)),
+    Case("depth beyond 1e9", FrameError, "write 0 where nothing was seen", lambda _: frame(depth=DEPTH * 1e10)),
+    Case("a time that float32 cannot hold", FrameError, "at most 3.40282e+38", lambda _: frame(time=1e39)),
+    Case("a frame or camera cast to another dtype", DTypeError, "wanted a device, got torch.bfloat16", lambda _: frame().to(torch.bfloat16)),  # type: ignore[arg-type]
+    Case("a device that is not there", DeviceError, "there is no device 'cuda:99'", lambda _: frame().to("cuda:99")),
     # cameras
     Case("singular K", CameraError, "focal lengths must be positive", lambda _: camera(intrinsics(0, 0, 0.0))),
     Case("transposed K", CameraError, "do not transpose K", lambda _: camera(K.T)),
@@ -251,10 +290,17 @@ CASES = [
     Case("c2w [3, 4]", CameraError, "append the row 0 0 0 1", lambda _: camera(K, C2W[:3])),
     Case("K and c2w on two devices", DeviceError, "K is on meta", lambda _: camera(K.to("meta"))),
     Case("trajectories of two lengths", CameraError, "do not broadcast", lambda _: camera(K.expand(2, 3, 3), C2W.expand(3, 4, 4))),
+    Case("poses in bfloat16", DTypeError, "keep cameras in float32", lambda _: camera(K, C2W.bfloat16())),
+    Case("a camera that stands beyond 1e9", CameraError, "move the world to the cameras", lambda _: camera(K, C2W + torch.eye(4)[:, :3] @ torch.full((3, 1), 1e12) * torch.eye(4)[3])),
     # store
     Case("OpenGL poses, given as OpenCV's", ConventionError, "Camera.from_opengl", lambda _: walk_with(WALK.to_opengl())),
     Case("world-to-camera poses, given as camera-to-world", ConventionError, "invert them", lambda _: walk_with(WALK.w2c)),
     Case("a frame without depth, and no estimator", FrameError, "no depth to fuse", lambda _: spmem.open().store(frame(depth=None))),
+    Case("a frame that was not checked, with NaN in its depth", FrameError, "depth has NaN", lambda _: spmem.open().store(frame().replace(depth=DEPTH * torch.nan))),
+    Case("a depth estimator that returns NaN", FrameError, "returned depth from nan", lambda _: spmem.open(depth=lambda rgb, cameras, known: DEPTH[None] * torch.nan).store(frame(depth=None))),
+    Case("a segmenter that returns floats", DTypeError, "wanted a bool tensor [T, H, W]", lambda _: spmem.open(segmenter=lambda frames, known: DEPTH[None]).store(frame())),
+    Case("an embedder whose vectors are not of unit length", InputError, "wanted unit length", lambda _: spmem.open(embedder=Long()).store(frame())),
+    Case("a retention policy that names other keyframes", InputError, "was to name 1 of the 2 keyframes", crowded),
     Case("something else than a frame", InputError, "store takes a spmem.Frame", lambda _: spmem.open().store(RGB)),
     Case("features with other channels than the map's", FrameError, "features have 5 channels", two_channels),
     Case("storing with mode r", ReadOnlyError, 'open it with mode="a"', lambda place: reopened(place, mode="r").store(frame())),
@@ -263,6 +309,11 @@ CASES = [
     Case("cameras [2, 3]", InputError, "a trajectory [T]", lambda _: spmem.open().retrieve(camera(K, C2W.expand(2, 3, 4, 4)))),
     Case("matrices in place of cameras", InputError, "retrieve takes a Camera", lambda _: spmem.open().retrieve(C2W)),
     Case("negative k", InputError, "k must be an integer >= 0", lambda _: spmem.open().retrieve(CAMERA, k=-1)),
+    Case("k that is None", InputError, "k must be an integer >= 0, got None", lambda _: spmem.open().retrieve(CAMERA, k=None)),  # type: ignore[arg-type]
+    Case("a method that is no rule", InputError, "method is the name of a rule or a rule", lambda _: spmem.open().retrieve(CAMERA, method=5)),  # type: ignore[arg-type]
+    Case("a rule that answers keyframes that are not there", InputError, "is no keyframe or may not be answered", lambda place: one(place).retrieve(CAMERA, method=Elsewhere())),
+    Case("an id that no keyframe can have", InputError, "keyframe ids are below 2**63", lambda place: one(place).remove(2**70)),
+    Case("a span of time that is a number", InputError, "where.time is (start, end) in seconds", lambda place: one(place).forget(time=5)),  # type: ignore[arg-type]
     Case("an unknown rule", UnknownNameError, "did you mean 'covisibility'?", lambda _: spmem.open().retrieve(CAMERA, method="covisibilty")),
     Case("the rule oracle by its name", InputError, "the rule 'oracle' needs the ground truth", lambda _: spmem.open().retrieve(CAMERA, method="oracle")),
     Case("a keyframe that is not there", KeyframeNotFoundError, "no keyframe has the id 7", lambda place: one(place).keyframes[7]),
@@ -278,6 +329,8 @@ CASES = [
     Case("cameras of a size that the generator does not make", InputError, "camera.resize() them, or crop", lambda _: roll(Large())),
     Case("a memory that keeps fewer recent frames than the generator wants", InputError, "MemoryConfig(recent=", lambda _: roll(Forgetful())),
     Case("a generator that returns channels first", FrameError, "move the channels last", lambda _: roll(Sideways())),
+    Case("a generator whose colours are far outside of their range", FrameError, "declares what the model returns", lambda _: roll(Glaring())),
+    Case("a generator out of a function of two arguments", InputError, "from_function takes f(history, cameras, context)", lambda _: spmem.from_function(lambda history, cameras: RGB[None])),
     Case("a memory that knows nothing of the first cameras", InputError, "there is no depth to carry on", lambda _: roll(ProjectionGenerator(), known=False)),
     Case("an unknown depth estimator", UnknownNameError, "projection-depth", lambda _: roll(ProjectionGenerator(), depth="projected")),
     # configuration

@@ -11,7 +11,13 @@ import torch
 
 import spmem
 from spmem import Frame, KeyframeConfig, MemoryConfig, SpatialMemory
-from spmem.errors import ConflictError, FrameError, InputError, StoreError
+from spmem.errors import (
+    ConflictError,
+    FrameError,
+    InputError,
+    KeyframeNotFoundError,
+    StoreError,
+)
 from spmem.testing.box import BoxRoom
 
 EVERY = MemoryConfig(recent=1, keyframes=KeyframeConfig(novelty=0.0, commit_every=0))
@@ -237,10 +243,14 @@ def test_paths_that_no_file_has_are_refused(bad: object) -> None:
         spmem.open(bad)  # type: ignore[arg-type]
 
 
-def test_ids_beyond_all_integers_are_unknown(path: Path, frames: list[Frame]) -> None:
+def test_ids_that_were_never_given_are_unknown(path: Path, frames: list[Frame]) -> None:
     with spmem.open(path, config=EVERY) as memory:
         memory.store(frames[0])
-        with pytest.raises(KeyError):
+        with pytest.raises(InputError, match="below 2\\*\\*63"):
             memory.keyframes.frames([2**70])
-        with pytest.raises(KeyError):
-            memory.keyframes[2**70]
+        for id in (2**70, 2**62, -1):
+            with pytest.raises(KeyError):
+                memory.keyframes[id]
+        for id in (2**62, -1):
+            with pytest.raises(KeyframeNotFoundError):
+                memory.keyframes.frames([0, id])

@@ -15,7 +15,7 @@ from spmem.errors import (
     KeyframeNotFoundError,
     UnknownNameError,
 )
-from spmem.geometry.consistency import pose_agreement
+from spmem.geometry.consistency import DepthView, pose_agreement
 from spmem.query import Query, Selection
 from spmem.retrieval.rules import METHODS
 from spmem.retrieval.rules.baseline import Baseline
@@ -239,7 +239,12 @@ def test_poses_of_another_convention_are_noticed(how: str, says: str) -> None:
 
 def test_right_poses_agree_with_depth() -> None:
     frames = walk(24)
-    found = pose_agreement(frames[0], frames[3])
+    a, b = (
+        DepthView(depth, frame.camera.K, frame.camera.c2w)
+        for frame in (frames[0], frames[3])
+        if (depth := frame.depth) is not None
+    )
+    found = pose_agreement(a, b)
     assert found.given > 0.9
     assert max(found.opengl, found.inverted) < 0.5
 
@@ -300,7 +305,7 @@ def test_bad_calls() -> None:
         memory.store(frame.rgb)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mode"):
         spmem.open(mode="x")
-    with pytest.raises(InputError, match="need a path"):
+    with pytest.raises(InputError, match="are for stored ones"):
         spmem.open(mode="r")
     with pytest.raises(InputError, match="local folders"):
         spmem.open("ftp://host/kitchen")

@@ -8,12 +8,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spmem
 from spmem import Frame, MemoryConfig, worlds
-from spmem.geometry.consistency import ScaleCheck
+from spmem.checks import ScaleCheck
 from spmem.integrations.readers import open_walk
 
 SIZE = {"width": 64, "height": 48}
@@ -69,6 +70,43 @@ def test_noise_and_things_that_move_are_not_warned_of() -> None:
 def test_a_camera_that_only_turns_tells_nothing_of_scale() -> None:
     turn = list(HOUSE.frames(worlds.rotate_and_return(HOUSE, 12, seed=1, **SIZE)))
     assert told(turn) == told(turn, 3.0) == []
+
+
+@pytest.mark.parametrize("arm", [0.1, -0.1])
+def test_poses_of_a_device_that_turns_about_another_point_are_not_warned_of(arm: float) -> None:
+    """Its camera sits a hand away from the point whose pose it tells: all that moves while it turns is that error."""
+    house = worlds.House(seed=0, rooms=2)
+    cameras = worlds.rotate_and_return(house, 24, seed=0, width=96, height=72)
+    turned = []
+    for frame in house.frames(cameras, noise=worlds.DepthNoise(seed=0)):
+        c2w = frame.camera.c2w.clone()
+        c2w[:3, 3] += c2w[:3, 2] * arm
+        turned.append(frame.moved(c2w))
+    assert told(turned) == []
+
+
+HIDDEN = [(125, 62), (84, 180), (166, 45), (27, 183), (124, 44), (166, 61)]
+"""Frames of the recorded walk that look at the same place past a wall."""
+
+
+@pytest.mark.parametrize("count", [0, pytest.param(150, marks=pytest.mark.slow)])
+def test_what_is_hidden_from_the_other_frame_contradicts_nothing(
+    count: int, real_walks: Path
+) -> None:
+    if not (real_walks / "hololens_dvmvs").exists():
+        pytest.skip(f"there is no hololens_dvmvs at {real_walks}")
+    frames = open_walk(real_walks / "hololens_dvmvs")
+    more = torch.randint(len(frames), (count, 2), generator=torch.Generator().manual_seed(0))
+    for i, j in [*HIDDEN, *more.tolist()]:
+        assert told([frames[i], frames[j]]) == []
+
+
+def test_times_are_told_in_full() -> None:
+    wrong = [frame.replace(depth=frame.depth * 3) for frame in walk() if frame.depth is not None]
+    check = ScaleCheck()
+    timed = [frame.replace(time=1305031102.5 + i / 4) for i, frame in enumerate(wrong)]
+    with pytest.warns(UserWarning, match=r"frames at 1305031102\.5 s and 13050311\d\d\.\d+ s as"):
+        list(map(check, timed))
 
 
 def test_a_memory_warns_and_can_be_told_not_to() -> None:

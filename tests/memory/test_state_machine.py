@@ -40,11 +40,13 @@ from spmem.errors import (
     SnapshotNotFoundError,
     StoreError,
 )
+from spmem.query import Query, Selection
 from spmem.stores.keyframes.zarr import ZarrKeyframes
 from spmem.testing.box import BoxRoom
 from spmem.verification import flaws
+from spmem.views import Views
 
-SIZES = ((24, 16), (24, 15))
+SIZES = ((24, 16), (24, 15), (26, 17))
 BOX = ((-0.4, -0.4, -0.4), (0.4, 0.4, 0.4))
 NAMES = ("left", "right", "main")
 """Of branches and of tags: one name may be both."""
@@ -124,6 +126,7 @@ class MemoryMachine(RuleBasedStateMachine):
         budget=st.sampled_from([None, None, None, 4]),
         policy=st.sampled_from(["coverage", "recency", "uniform"]),
         features=st.booleans(),
+        first=st.sampled_from([4, 3, 2, 0]),
     )
     def begin(
         self,
@@ -136,6 +139,7 @@ class MemoryMachine(RuleBasedStateMachine):
         budget: int | None,
         policy: str,
         features: bool,
+        first: int,
     ) -> None:
         self.frames, self.features = walk(*size), features
         self.cameras = Camera.stack([self.frames[n].camera for n in (1, 4)])
@@ -155,6 +159,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.used_tags: set[str] = set()
         self.memories = {"main": spmem.open(self.path, config=self.config)}
         self.branch = "main"
+        self.store_some(0, first)
 
     def teardown(self) -> None:
         for memory in getattr(self, "memories", {}).values():
@@ -219,32 +224,43 @@ class MemoryMachine(RuleBasedStateMachine):
         noise=st.booleans(),
         latent=st.booleans(),
         confidence=st.booleans(),
-        times=st.integers(1, 3),
     )
     def store(
-        self, n: int, backwards: bool, noise: bool, latent: bool, confidence: bool, times: int
+        self,
+        n: int,
+        backwards: bool,
+        noise: bool = True,
+        latent: bool = True,
+        confidence: bool = True,
     ) -> None:
-        for _ in range(times):
-            self.count += 1
-            frame = self.frames[n]
-            draw = torch.Generator().manual_seed(self.count)
-            parts: dict[str, Any] = {"time": float(-self.count if backwards else self.count)}
-            if noise:
-                parts["rgb"] = torch.randint(0, 255, frame.rgb.shape, generator=draw).to(torch.uint8)  # fmt: skip
-            if latent:
-                parts["latent"] = torch.randn(2, 3, generator=draw).half()
-            if confidence:
-                parts["confidence"] = torch.rand(frame.rgb.shape[:2], generator=draw).round()
-            if self.features:
-                parts["features"] = torch.rand(*frame.rgb.shape[:2], 2, generator=draw)
-            frame = frame.replace(**parts)
-            id = self.memory.store(frame)
-            if id is None:
-                assert self.novelty > 0
-                continue
-            assert id not in self.line.now
-            self.keep({id: self.count}, frame.time)
-            n = (n + 1) % 8
+        self.count += 1
+        frame = self.frames[n % len(self.frames)]
+        draw = torch.Generator().manual_seed(self.count)
+        parts: dict[str, Any] = {"time": float(-self.count if backwards else self.count)}
+        if noise:
+            parts["rgb"] = torch.randint(0, 255, frame.rgb.shape, generator=draw).to(torch.uint8)
+        if latent:
+            parts["latent"] = torch.randn(2, 3, generator=draw).half()
+        if confidence:
+            parts["confidence"] = torch.rand(frame.rgb.shape[:2], generator=draw).round()
+        if self.features:
+            parts["features"] = torch.rand(*frame.rgb.shape[:2], 2, generator=draw)
+        frame = frame.replace(**parts)
+        id = self.memory.store(frame)
+        if id is None:
+            assert self.novelty > 0 or self.budget is not None
+        assert id not in self.line.now
+        self.keep({} if id is None else {id: self.count}, frame.time)
+
+    @rule(n=st.integers(0, 7), times=st.integers(2, 4))
+    def store_some(self, n: int, times: int) -> None:
+        for more in range(times):
+            self.store(n + more, False, False, False, more % 2 == 1)
+
+    @rule()
+    def ask_a_rule_that_fails(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            self.memory.retrieve(self.cameras, method=Failing())
 
     def keep(self, new: dict[int, int], time: float | None = None) -> None:
         """Take in keyframes by id and identity, as they are read; a budget may have dropped some, and others."""
@@ -534,6 +550,16 @@ class MemoryMachine(RuleBasedStateMachine):
             self.known = {id: found for id, found in self.known.items() if id in stays}
 
 
+class Failing:
+    """A rule that is shown views, and raises."""
+
+    def observe(self, views: Views, rows: slice) -> None:
+        pass
+
+    def select(self, query: Query, views: Views, k: int) -> Selection:
+        raise ZeroDivisionError("somebody's rule")
+
+
 class Alone:
     """Closes the memories of other branches while one of them needs the place for itself."""
 
@@ -589,6 +615,7 @@ class DurableMachine(MemoryMachine):
     def crash(self) -> None:
         """The folder as it is once the automatic commits so far are written."""
         self.stop_reading()
+        config = None if self.memory.snapshots() else self.config  # which no commit holds yet
         for memory in self.memories.values():
             memory.flush()
         old, self.path = self.path, self.path.with_name(str(int(self.path.name) + 1))
@@ -597,7 +624,7 @@ class DurableMachine(MemoryMachine):
             memory.close()
         shutil.rmtree(old)
         for name, line in self.lines.items():
-            self.memories[name] = self.open(name)
+            self.memories[name] = spmem.open(self.path, branch=name, config=config)
             found = read(self.memories[name])
             states = [past for past in line.past if shown(past) == found]
             assert states, (name, found.keys(), [list(past) for past in line.past])

@@ -87,6 +87,21 @@ def test_tensors_with_gradients_are_stored_without_them(
             assert not memory.retrieve(asked).projection.depth.requires_grad
 
 
+def test_an_estimator_may_run_in_inference_mode() -> None:
+    @torch.inference_mode()
+    def lift(rgb: torch.Tensor, cameras: Camera, known: Any = None) -> torch.Tensor:
+        return torch.full((len(rgb), 48, 64), 2.0)
+
+    @torch.inference_mode()
+    def still(frames: Any, known: Any = None) -> torch.Tensor:
+        return torch.zeros(len(frames), 48, 64, dtype=torch.bool)
+
+    memory = spmem.open(depth=lift, segmenter=still)
+    for frame in FRAMES:
+        memory.store(frame.replace(depth=None))
+    assert not any(part.is_inference() for one in memory.recent for part in one.tensors().values())
+
+
 @pytest.fixture
 def modes() -> Iterator[None]:
     """Torch's defaults are put back."""

@@ -35,6 +35,37 @@ except ModuleNotFoundError as error:
 """
 
 
+IN_RAM = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"zarr", "icechunk", "numcodecs", "simplejpeg", "google_crc32c"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import spmem
+import spmem.integrations.reference.training
+from spmem.integrations.reference.episodes import Episodes, record_episode
+from spmem.testing.box import BoxRoom
+
+room = BoxRoom()
+frames = room.frames(room.walk(8, width=32, height=32))
+with spmem.open() as memory:
+    memory.store(frames[0])
+    print(len(memory.retrieve(frames[1].camera).frames()))
+    memory.commit()
+print(Episodes.write(sys.argv[1], [record_episode(frames)]), len(Episodes(sys.argv[1])))
+"""
+
+
+def test_a_memory_in_ram_and_training_need_nothing_of_storage(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", IN_RAM, str(tmp_path / "episodes")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "1", "1"], done.stderr
+
+
 def test_maps_need_neither_zarr_nor_numba() -> None:
     """Numba where its kernels are called: on the CPU."""
     root = Path(__file__).resolve().parents[2]

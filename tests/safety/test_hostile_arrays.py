@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*made anew")
 Arrays = dict[str, NDArray[Any]]
 Change = Callable[[NDArray[Any]], NDArray[Any] | None]
 
-GROUPS = ("geometry", "views", "recent", "descriptors", "free", "index")
+GROUPS = ("geometry", "views", "recent", "descriptors", "free", "rule.covisibility")
 METHODS = (
     "surfel-votes",
     "point-votes",
@@ -116,7 +116,7 @@ def test_a_map_with_one_array_of_another_form_is_refused(whole: Path, tmp_path: 
                 spmem.open(path, mode="r")
 
 
-@pytest.mark.parametrize("group", ["views", "free", "index", "descriptors"])
+@pytest.mark.parametrize("group", ["views", "free", "rule.covisibility", "descriptors"])
 def test_a_cache_with_one_array_of_another_form_is_made_anew(
     whole: Path, tmp_path: Path, frames: list[Frame], group: str
 ) -> None:

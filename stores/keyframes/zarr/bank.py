@@ -179,6 +179,7 @@ class ZarrKeyframes:
         Raises:
             KeyframeNotFoundError: No keyframe has one of the ids.
             CorruptMemoryError: The stored bytes of one are damaged.
+            SnapshotNotFoundError: Another process has deleted the snapshot that is open here.
         """
         self._require_open()
         if not self._pending.coming.isdisjoint(ids):
@@ -290,6 +291,7 @@ class ZarrKeyframes:
         try:
             content = read_group(self._session.root, group)
         except Exception as error:  # Zarr raises whatever it meets in metadata that is not its own
+            self._session.require_snapshot()
             raise CorruptMemoryError(
                 f"{self._location}: the arrays of {group!r} are damaged ({cause_of(error)}); `spmem verify --repair` "
                 "makes again what can be made from the keyframes"
@@ -529,6 +531,7 @@ class ZarrKeyframes:
             except (
                 Exception
             ) as error:  # Zarr raises whatever it meets in metadata that is not its own
+                self._session.require_snapshot()
                 raise CorruptMemoryError(
                     f"{self._location}: the table of keyframes is damaged ({cause_of(error)})"
                 ) from error
@@ -657,9 +660,8 @@ class ZarrKeyframes:
         )
         read = []
         for id, one in zip(ids, found, strict=True):
-            if isinstance(
-                one, Exception
-            ):  # each decoder has its own way to say that bytes are damaged
+            if isinstance(one, Exception):  # each decoder has its own for damaged bytes
+                self._session.require_snapshot()
                 raise CorruptMemoryError(
                     f"{self._location}: keyframe {id} cannot be read, its stored bytes are damaged or missing "
                     f"({cause_of(one)}); the others are not affected"

@@ -7,7 +7,7 @@ import os
 import icechunk
 import zarr
 
-from spmem.errors import CorruptMemoryError, StoreError
+from spmem.errors import CorruptMemoryError, SnapshotNotFoundError, StoreError
 from spmem.names import MAIN
 from spmem.stores.keyframes.zarr.commits import Commits, WriterLock, locked
 from spmem.stores.keyframes.zarr.errors import store_errors
@@ -122,6 +122,24 @@ class Session:
         if self._lock.inode not in (None, there):
             raise StoreError(
                 f"{self.location}: the folder was deleted, moved or replaced since it was opened; nothing was written"
+            )
+
+    def require_snapshot(self) -> None:
+        """Raise SnapshotNotFoundError if the snapshot that this builds on was deleted, as another process does that
+        forgets or reclaims.
+        """
+        folder = self.location.folder
+        if folder is not None:
+            there = (folder / "snapshots" / self.base).exists()
+        else:
+            try:
+                there = self.repository.lookup_snapshot(self.base).id == self.base
+            except icechunk.IcechunkError:
+                there = False
+        if not there:
+            raise SnapshotNotFoundError(
+                f"{self.location}: the snapshot {self.base}, which is open here, was deleted meanwhile (forget and reclaim "
+                "do so); refresh() a reader, or open the memory again"
             )
 
     def lock(self) -> WriterLock:

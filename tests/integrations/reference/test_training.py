@@ -183,13 +183,13 @@ def test_warped_pixels_are_what_the_camera_sees(episode: TrainingEpisode) -> Non
 
 
 def test_episodes_are_read_as_they_were_written(episode: TrainingEpisode, tmp_path: Path) -> None:
-    assert Episodes.write(tmp_path / "e.zarr", [episode, episode]) == 2
-    read = Episodes(tmp_path / "e.zarr")
+    assert Episodes.write(tmp_path / "episodes", [episode, episode]) == 2
+    read = Episodes(tmp_path / "episodes")
     assert len(read) == 2
     for name in ARRAYS:
         assert np.array_equal(getattr(read[1], name), getattr(episode, name)), name
     with pytest.raises(FormatError, match="holds no episodes"):
-        Episodes(tmp_path / "nothing.zarr")
+        Episodes(tmp_path / "nothing")
 
 
 def test_a_recorded_walk_becomes_episodes() -> None:
@@ -249,11 +249,11 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_two_processes_train_one_sharded_model(episode: TrainingEpisode, tmp_path: Path) -> None:
-    Episodes.write(tmp_path / "e.zarr", [episode])
+    Episodes.write(tmp_path / "episodes", [episode])
     (tmp_path / "run.py").write_text(SHARDED)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-    command += [str(tmp_path / "run.py"), str(tmp_path / "e.zarr"), str(tmp_path)]
+    command += [str(tmp_path / "run.py"), str(tmp_path / "episodes"), str(tmp_path)]
     root = Path(__file__).parents[3]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)

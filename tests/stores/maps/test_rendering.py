@@ -108,7 +108,7 @@ def test_what_cannot_draw_is_refused() -> None:
 
 def test_a_store_that_draws_itself_takes_no_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = EntryPoint("theirs", "spmem.stores.maps.surfels:SurfelMap", "spmem.geometry_store")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [theirs])
+    monkeypatch.setattr(registry, "_installed", lambda seam: [theirs])
     with pytest.raises(InputError, match="draws itself"):
         spmem.open(config=spmem.MemoryConfig(geometry="theirs", renderer="pytorch3d"))
 

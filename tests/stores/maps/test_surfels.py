@@ -238,31 +238,74 @@ def test_fast_and_plain_rendering_agree(seed: int) -> None:
         assert torch.allclose(a[same], b[same], atol=2e-3)
 
 
+def drawn(
+    discs: list[tuple[float, float, float, float]], kernel: str, away: int = -1
+) -> tuple[int, float]:
+    """The row and the depth that the middle of a picture shows; a disc is (x, z, radius, confidence), ``away`` faces away."""
+    camera = Camera.look_at([0, 0, 0], [0, 0, 1], width=97, height=97)
+    columns, normal = Columns(torch.device("cpu")), torch.tensor([[0, 0, -1.0]])
+    normal = normal.repeat(len(discs), 1)
+    normal[[row == away for row in range(len(discs))]] *= -1
+    x, z, radius, confidence = torch.tensor(discs, dtype=torch.float32).T
+    rows = {
+        "position": torch.stack([x, 0 * x, z], -1),
+        "normal": normal,
+        "radius": radius.contiguous(),
+        "colour": torch.full((len(discs), 3), 0.5),
+        "confidence": confidence.contiguous(),
+    }
+    columns.append(rows)
+    _, depth, _, _, seen = raster.rasterize(columns, camera[None], kernel=kernel)
+    return int(seen[0, 48, 48]), float(depth[0, 48, 48])
+
+
+@pytest.mark.parametrize("kernel", ["numba", "torch"])
+@pytest.mark.parametrize("confidence", [0.5, 2, 8])
+def test_a_wall_seen_seldom_hides_what_was_seen_often(confidence: float, kernel: str) -> None:
+    assert drawn([(0, 1, 5, confidence), (0, 2, 5, 64)], kernel) == (0, pytest.approx(1))
+
+
 @pytest.mark.parametrize("kernel", ["numba", "torch"])
 @pytest.mark.parametrize(
-    ("confidence", "shown"),
-    [([0.5, 2], 0), ([0.5, 4], 1), ([2, 8], 0), ([2, 64], 1), ([4, 64], 0)],
+    ("confidence", "depth", "shown"),
+    [(0.5, 1.02, 1), (0.5, 1.1, 0), (4, 1.02, 0)],
 )
-def test_a_stray_disc_does_not_hide_what_is_far_surer(
-    confidence: list[float], shown: int, kernel: str
+def test_of_two_hits_of_one_surface_the_far_surer_counts(
+    confidence: float, depth: float, shown: int, kernel: str
 ) -> None:
-    """Of two discs one behind the other, the nearer is looked through where the other is two levels surer."""
-    camera = Camera.look_at([0, 0, 0], [0, 0, 1], width=9, height=9)
-    columns = Columns(torch.device("cpu"))
-    columns.append(
-        {
-            "position": torch.tensor([[0, 0, 1.0], [0, 0, 2.0]]),
-            "normal": torch.tensor([[0, 0, -1.0]]).expand(2, 3),
-            "radius": torch.ones(2),
-            "colour": torch.eye(3)[:2],
-            "confidence": torch.tensor(confidence, dtype=torch.float32),
-        }
-    )
-    rgb, depth, _, mask, rows = raster.rasterize(columns, camera[None], kernel=kernel)
-    assert mask[0, 4, 4]
-    assert rows[0, 4, 4] == shown
-    assert depth[0, 4, 4].item() == pytest.approx(1 + shown)
-    assert rgb[0, 4, 4, shown].item() == pytest.approx(1)
+    """4 and 20 are one level apart: whoever is nearer counts."""
+    assert drawn([(0, 1, 5, confidence), (0, depth, 5, 20)], kernel)[0] == shown
+
+
+@pytest.mark.parametrize("kernel", ["numba", "torch"])
+@pytest.mark.parametrize(
+    ("edge", "beside", "shown"),
+    [
+        (
+            0.01,
+            64,
+            2,
+        ),  # the surface ends just beside the pixel, and a wrong pose moved a part of it
+        (0.05, 64, 0),  # it ends farther off than poses err
+        (0.01, 0.5, 0),  # what is beside was seen as seldom
+    ],
+)
+def test_the_rim_that_a_wrong_pose_adds_to_a_thing_does_not_hide_what_is_behind(
+    edge: float, beside: float, shown: int, kernel: str
+) -> None:
+    rim, thing, wall = (0, 1, 5, 0.5), (-5 - edge, 1, 5, beside), (0, 2, 9, 64)
+    assert drawn([rim, thing, wall], kernel)[0] == shown
+
+
+@pytest.mark.parametrize("kernel", ["numba", "torch"])
+@pytest.mark.parametrize(
+    ("radius", "confidence", "shown"),
+    [(0.03, 0.5, 1), (0.3, 0.5, 0), (0.03, 9, 0), (0.03, 2, 1)],
+)
+def test_a_speck_does_not_hide_what_is_far_surer(
+    radius: float, confidence: float, shown: int, kernel: str
+) -> None:
+    assert drawn([(0, 1, radius, confidence), (0, 2, 5, 64)], kernel)[0] == shown
 
 
 @pytest.mark.parametrize("kernel", ["numba", "torch"])
@@ -280,22 +323,11 @@ def test_what_faces_away_is_not_looked_through_nor_what_lies_before_it(
     confidence: list[float], away: int, shown: int | None, kernel: str
 ) -> None:
     """Nobody saw from this side what faces away, or what lies behind it: neither tells that nothing stands before it."""
-    camera = Camera.look_at([0, 0, 0], [0, 0, 1], width=9, height=9)
-    columns, normal = Columns(torch.device("cpu")), torch.tensor([[0, 0, -1.0]]).repeat(3, 1)
-    normal[away] *= -1
-    columns.append(
-        {
-            "position": torch.tensor([[0, 0, 1.0], [0, 0, 1.2], [0, 0, 3.0]]),
-            "normal": normal,
-            "radius": torch.ones(3),
-            "colour": torch.eye(3),
-            "confidence": torch.tensor(confidence, dtype=torch.float32),
-        }
-    )
-    _, depth, _, mask, rows = raster.rasterize(columns, camera[None], kernel=kernel)
-    assert bool(mask[0, 4, 4]) == (shown is not None)
-    assert rows[0, 4, 4] == (-1 if shown is None else shown)
-    assert depth[0, 4, 4].item() == pytest.approx([1.0, 1.2, 3.0][shown or 0])
+    places = [(0.0, 1.0, 0.03), (0.0, 1.2, 5.0), (0.0, 3.0, 9.0)]
+    discs = [(*place, sure) for place, sure in zip(places, confidence, strict=True)]
+    row, depth = drawn(discs, kernel, away)
+    assert row == (-1 if shown is None else shown)
+    assert depth == pytest.approx([1.0, 1.2, 3.0][shown or 0])
 
 
 @pytest.mark.gpu

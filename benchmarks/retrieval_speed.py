@@ -383,7 +383,7 @@ def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
 def small_frames() -> list[Frame]:
     """Frames of a walk through a house, 320x240."""
     house = worlds.House(seed=3, rooms=3)
-    return house.frames(worlds.walk(house, 240, seed=3, width=320, height=240)[::8])
+    return list(house.frames(worlds.walk(house, 240, seed=3, width=320, height=240)[::8]))
 
 
 def store_and_retrieve(frames: Sequence[Frame]) -> tuple[list[float], list[float]]:

@@ -46,6 +46,20 @@ class BackgroundWriter:
         if error is not None:
             raise error
 
+    def run(self, job: Callable[[], T]) -> T:
+        """Do a job after all others, and return what it returns or raise what it raises.
+
+        An interrupt (Ctrl-C) ends the waiting and never the job: whoever comes next waits for it.
+        """
+        self.wait()
+        self._jobs.append((self._pool.submit(job), 0))
+        future: Future[T] = self._jobs[0][0]  # type: ignore[assignment]
+        try:
+            return future.result()
+        finally:
+            if future.done():
+                self._jobs.clear()
+
     def stop(self) -> None:
         """Take no more jobs; those that were taken are done."""
         try:
@@ -55,6 +69,10 @@ class BackgroundWriter:
             self._jobs.clear()
 
     def _first(self) -> None:
-        job, size = self._jobs.popleft()
-        self._waiting -= size
-        job.result()
+        job, size = self._jobs[0]
+        try:
+            job.result()
+        finally:
+            if job.done():  # else an interrupt has ended the waiting
+                self._jobs.popleft()
+                self._waiting -= size

@@ -20,6 +20,8 @@ def test_the_demo_of_a_house(told: Any, tmp_path: Path) -> None:
     assert again["recalled"] > 0.9
     assert again["shown"] > 0.7
     assert again["depth_error"] < 0.01
+    assert again["behind"] < 0.01  # walls are not looked through
+    assert 0 <= again["before"] < 0.1
     assert again["psnr"] > 15
     assert Image.open(answer["files"]["sheet"]).width == 1600
     assert Path(answer["files"]["video"]).stat().st_size > 0

@@ -318,8 +318,8 @@ class ZarrKeyframes:
             count = len(self)
             self._writer.put(lambda: self._try(lambda: self._commit(message, count)))
             return None
-        self._writer.wait()
-        return self._commit(message, len(self))
+        count = len(self)
+        return self._writer.run(lambda: self._commit(message, count))
 
     def flush(self) -> None:
         """Wait for what is under way in the background. Raises what went wrong there."""

@@ -36,7 +36,7 @@ def scattered(key: np.uint64) -> np.int64:
 
 
 @njit()
-def find(keys: U64, key: np.uint64, start: np.integer[Any], step: int) -> np.int64:
+def find(keys: U64, key: np.uint64, start: int | np.integer[Any], step: int) -> np.int64:
     """The place of a key, or the free one that it would take.
 
     start: Where to begin, of any size: bits of the key that differ between keys. step: Odd; how far on to look.

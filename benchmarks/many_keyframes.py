@@ -13,13 +13,14 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import spmem
-from spmem import KeyframeConfig, MemoryConfig, SpatialMemory
+from spmem import KeyframeConfig, MemoryConfig
 from spmem.evaluation.report import print_report
 from spmem.testing.box import BoxRoom
 
@@ -58,16 +59,16 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
             stored += len(batch)
         memory.commit()
         last = room.frames(walk[stored:size], time=float(stored))
-        store = [seconds(lambda frame=frame: memory.store(frame)) for frame in last]  # type: ignore[misc]
+        store = [seconds(partial(memory.store, frame)) for frame in last]
         stored = size
         memory.retrieve(last[0].camera)
-        retrieve = [seconds(lambda frame=frame: memory.retrieve(frame.camera)) for frame in last]  # type: ignore[misc]
+        retrieve = [seconds(partial(memory.retrieve, frame.camera)) for frame in last]
         commit = seconds(memory.commit)
         memory.close()
-        opened: list[SpatialMemory] = []
-        reopen = seconds(lambda: opened.append(spmem.open(path)))  # noqa: B023
-        memory = opened[0]
-        first = seconds(lambda: memory.retrieve(last[0].camera))  # noqa: B023
+        start = perf_counter()
+        memory = spmem.open(path)
+        reopen = perf_counter() - start
+        first = seconds(partial(memory.retrieve, last[0].camera))
         poses = {id: memory.keyframes[id].camera.c2w.clone() for id in range(0, size, size // 8)}
         for pose in poses.values():
             pose[0, 3] += 0.01
@@ -80,7 +81,7 @@ def measure(folder: Path, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
                 "commit s": round(commit, 3),
                 "open s": round(reopen, 3),
                 "first retrieve s": round(first, 3),
-                "8 poses s": round(seconds(lambda: memory.update_poses(poses)), 3),  # noqa: B023
+                "8 poses s": round(seconds(partial(memory.update_poses, poses)), 3),
                 "RAM MB": round(resident()),
                 "disk MB": round(
                     sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) / 1e6

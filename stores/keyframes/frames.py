@@ -36,5 +36,7 @@ def size(frame: Frame) -> int:
 
 def _copy(tensor: Tensor) -> Tensor:
     """A copy on the CPU, by numpy: it copies on this thread alone, torch wakes all."""
+    if not tensor.numel():
+        return tensor.detach().cpu().clone()
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return torch.from_numpy(flat.numpy().copy()).view(tensor.dtype).reshape(tensor.shape)

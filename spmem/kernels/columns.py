@@ -38,7 +38,8 @@ SURFELS = {
     "first_seen": ArraySchema("float32", "n"),
     "last_seen": ArraySchema("float32", "n"),
     "detail": ArraySchema("float32", "n", least=0),
-    "features": ArraySchema("float32", "n c", least=-LARGEST, most=LARGEST, optional=True),
+    # means of what is taken, which round a little beyond it
+    "features": ArraySchema("float32", "n c", least=-2 * LARGEST, most=2 * LARGEST, optional=True),
 }
 """What columns must be before kernels index them; rows with confidence have a radius of ``FINEST`` at least."""
 

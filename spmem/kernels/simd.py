@@ -5,8 +5,8 @@ a vector of eight, on whatever registers the machine has. Arithmetic and compari
 rest are the functions below; ``simd_memory`` reads and writes tiles.
 
 What it earns: plain numba's time over that of tiles, same input (a house, 640x480), one thread, calls in turn, least of 30 of
-each: 1.42 for ``prepare_numba.planes`` (2,438 against 1,721 µs), 2.65 for ``discs_numba.farthest`` (435 against 164 µs),
-2.54 for ``raster_numba.nearest`` (2,668 against 1,052 µs). Below 1.3 a function is to be plain numba.
+each: 1.4 to 1.8 for ``prepare_numba.planes`` (2,438 against 1,721 µs, in a second run 2,503 against 1,415) and 2.5 to 2.7 for
+``discs_numba.farthest`` (435 against 164 µs). The other users of tiles were not measured so.
 """
 
 from __future__ import annotations

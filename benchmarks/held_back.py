@@ -2,6 +2,7 @@
 
 - depth error: |rendered - sensor| / sensor over the pixels that a map covers and the sensor measured: median and 95th
   percentile of all queries' pixels
+- covered but wrong: share of those pixels more than 5 % before, and behind, the sensor's depth
 - coverage: of the pixels that some stored frame really saw, by depth reprojection, at every fourth pixel
 - PSNR and SSIM (Wang et al. 2004; scikit-image) of the colour on the covered pixels, mean over the queries; uncovered
   pixels are filled from the truth on both sides, so that they neither help nor hurt their neighbours
@@ -28,7 +29,7 @@ from spmem.evaluation.report import mean_and_error
 from spmem.pictures import depth_image, rgb_image, save
 from spmem.pictures.canvas import Page
 from spmem.progress import track
-from spmem.testing.truth import covisibility
+from spmem.testing.truth import WRONG, covisibility
 
 SMALL = 4
 """Truth of coverage is computed on depth sampled this much coarser."""
@@ -123,7 +124,7 @@ class Scores:
     def add(self, frame: Frame, view: View, common: Tensor, seen: Tensor) -> None:
         """Compare one view with the frame; ``common`` pixels are those of all maps, ``seen`` [h / 4, w / 4]."""
         assert frame.depth is not None
-        off, known = (view.depth - frame.depth).abs() / frame.depth, frame.depth > 0
+        off, known = (view.depth - frame.depth) / frame.depth, frame.depth > 0
         self._off.append(off[view.mask & known])
         self._off_common.append(off[common & known])
         covered = view.mask[SMALL // 2 :: SMALL, SMALL // 2 :: SMALL]
@@ -142,11 +143,14 @@ class Scores:
 
     def row(self) -> dict[str, Any]:
         """The figures."""
-        off, off_common = torch.cat(self._off).numpy(), torch.cat(self._off_common).numpy()
+        signed, off_common = torch.cat(self._off).numpy(), torch.cat(self._off_common).abs().numpy()
+        off = np.abs(signed)
         return {
             "coverage %": round(100 * float(np.mean(self._values["coverage"])), 2),
             "depth error %, median": round(100 * float(np.median(off)), 3),
             "95th percentile": round(100 * float(np.percentile(off, 95)), 2),
+            "covered but wrong %: before": round(100 * float((signed < -WRONG).mean()), 3),
+            "behind": round(100 * float((signed > WRONG).mean()), 3),
             "PSNR dB": mean_and_error(self._values["psnr"]),
             "SSIM": mean_and_error(self._values["ssim"]),
             "on common pixels: 95th percentile": round(100 * float(np.percentile(off_common, 95)), 2),

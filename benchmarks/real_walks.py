@@ -7,6 +7,7 @@ held-back cameras. Truth is depth reprojection (spmem.testing.truth) and owes no
 from SPMEM_TEST_DATA (default ../shared/data).
 
 - depth error: median over covered pixels of |rendered - sensor| / sensor; the median and the worst over queries
+- covered but wrong: share of the covered pixels more than 5 % before, and behind, the sensor's depth, over all queries
 - coverage: share of the pixels that some stored frame really saw, that the projection covers
 - recall@4: what the four keyframes chosen saw of the query, as a share of what the best four could have (best: greedy
   on the truth); and the share of the truly best four single keyframes that were among them. The generator holds
@@ -46,7 +47,7 @@ from spmem.evaluation.report import (
 from spmem.integrations.readers import open_walk
 from spmem.progress import track
 from spmem.retrieval.rules import METHODS
-from spmem.testing.truth import covisibility
+from spmem.testing.truth import covered_but_wrong, covisibility
 
 WALKS = {"redkitchen_7scenes": "7scenes", "hololens_dvmvs": "folders"}
 K = 4
@@ -84,6 +85,7 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
     stored_depth = torch.stack([depth for depth, _ in stored])
     stored_cameras = Camera.stack([camera for _, camera in stored])
     errors, coverages, seconds = [], [], []
+    wrong = np.zeros(3)  # pixels before, behind, and covered in all
     gains: dict[str, list[float]] = {method: [] for method in METHODS}
     hits: dict[str, list[float]] = {method: [] for method in METHODS}
     with spmem.open(path, mode="r") as memory:
@@ -109,6 +111,8 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
             covered = found.projection.mask[0]
             off = (found.projection.depth[0] - frame.depth).abs() / frame.depth
             errors.append(float(off[covered & (frame.depth > 0)].median()))
+            before, behind = covered_but_wrong(found.projection.depth[0], covered, frame.depth)
+            wrong += [float(part.sum()) for part in (before, behind, covered & (frame.depth > 0))]
             seen = covisibility(depth, camera, stored_depth, stored_cameras).masks.any(0)
             small_covered = covered[SMALL // 2 :: SMALL, SMALL // 2 :: SMALL]
             coverages.append(float((seen & small_covered).sum() / seen.sum()))
@@ -117,6 +121,8 @@ def query_walk(name: str, path: Path, stop: int | None) -> dict[str, Any]:
         "queries": len(queries),
         "depth error %, median": round(100 * float(np.median(errors)), 3),
         "worst query %": round(100 * max(errors), 3),
+        "covered but wrong %: before": round(100 * float(wrong[0] / wrong[2]), 3),
+        "behind": round(100 * float(wrong[1] / wrong[2]), 3),
         "coverage of the seen %, mean": round(100 * float(np.mean(coverages)), 2),
         "worst coverage %": round(100 * min(coverages), 2),
         "retrieve ms": round(1000 * float(np.median(seconds)), 1),

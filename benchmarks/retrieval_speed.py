@@ -1,6 +1,6 @@
 """How fast is retrieval, and how does it grow? Candidate search to a million keyframes, a whole retrieve at 100,000.
 
-    python benchmarks/retrieval_speed.py [--quick] [--json] [--only search retrieve votes]
+    python benchmarks/retrieval_speed.py [--quick] [--json] [--only search retrieve votes beside]
 
 - search: the 128 best keyframes for one camera (as many as are scored), on one thread. The bank is copies of the views
   of 16 procedural houses, each copy a place of its own; queries are views that are not in it. The inverted index (``voxels``) against sketches
@@ -11,6 +11,8 @@
   and with a finer map of 12 million.
 - votes: VMem's rule in the structure of its code (an object a surfel, ``peers_retrieval.py``) against ours and against
   ``covisibility``, on the same map.
+- beside: ``store`` and ``retrieve`` at 320x240 while another process works with a memory of its own, and while four
+  processes compute; alone before and after each.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Any
 
@@ -374,15 +377,88 @@ def vote_rows(frames: Sequence[Frame]) -> list[dict[str, Any]]:
     return rows
 
 
+# -- beside -----------------------------------------------------------------------------------------
+
+
+def small_frames() -> list[Frame]:
+    """Frames of a walk through a house, 320x240."""
+    house = worlds.House(seed=3, rooms=3)
+    return list(house.frames(worlds.walk(house, 240, seed=3, width=320, height=240)[::8]))
+
+
+def store_and_retrieve(frames: Sequence[Frame]) -> tuple[list[float], list[float]]:
+    """Seconds of each store, and of each retrieve after it."""
+    stores, retrieves = [], []
+    with spmem.open() as memory:
+        for frame in frames:
+            start = perf_counter()
+            memory.store(frame)
+            stored = perf_counter()
+            memory.retrieve(frame.camera, k=4)
+            stores.append(stored - start)
+            retrieves.append(perf_counter() - stored)
+    return stores, retrieves
+
+
+def work_beside(what: str, begun: Any) -> None:
+    """In a process of its own: work until it is ended."""
+    frames = small_frames() if what == "memory" else []
+    while True:
+        if what == "memory":
+            store_and_retrieve(frames)
+        else:
+            sum(i * i for i in range(10_000))
+        begun.set()
+
+
+def beside_rows(walks: int) -> list[dict[str, Any]]:
+    """Medians over so many walks: alone, beside others, and what they are to one another."""
+    frames, spawn = small_frames(), get_context("spawn")
+    store_and_retrieve(frames)
+
+    def medians() -> NDArray[np.float64]:
+        spans = [store_and_retrieve(frames) for _ in range(walks)]
+        return 1000 * np.median(np.concatenate(spans, 1), 1)
+
+    rows = []
+    for name, what, count in (("another memory", "memory", 1), ("load 4", "core", 4)):
+        before = medians()
+        begun = [spawn.Event() for _ in range(count)]
+        others = [spawn.Process(target=work_beside, args=(what, one), daemon=True) for one in begun]
+        for other in others:
+            other.start()
+        for one in begun:
+            one.wait()
+        found = medians()
+        for other in others:
+            other.terminate()
+            other.join()
+        alone = (before + medians()) / 2
+        times = found / alone
+        rows.append(
+            {
+                "beside": name,
+                "store alone ms": round(float(alone[0]), 2),
+                "store ms": round(float(found[0]), 2),
+                "store, times": round(float(times[0]), 2),
+                "retrieve alone ms": round(float(alone[1]), 2),
+                "retrieve ms": round(float(found[1]), 2),
+                "retrieve, times": round(float(times[1]), 2),
+            }
+        )
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small banks only, under a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--only", nargs="+", choices=("search", "retrieve", "votes"))
+    parser.add_argument("--only", nargs="+", choices=("search", "retrieve", "votes", "beside"))
     options = parse_options(parser)
-    only = options.only or ("search", "retrieve", "votes")
-    frames = walks_through_houses(2 if options.quick else HOUSES)
+    only = options.only or ("search", "retrieve", "votes", "beside")
+    walks = {"search", "retrieve", "votes"} & set(only)
+    frames = walks_through_houses(2 if options.quick else HOUSES) if walks else []
     rows, aims = [], []
     if "search" in only:
         sizes = (1_000, 4_000, 8_000) if options.quick else (10_000, 100_000, 1_000_000)
@@ -415,6 +491,20 @@ def main() -> None:
                 "faster than surfel votes as objects", found[-1]["times faster"], 100, "x", "higher"
             )
         )
+    if "beside" in only:
+        found = beside_rows(1 if options.quick else 5)
+        rows += found
+        aims += [
+            aim(
+                f"{call} beside {row['beside']}, times alone",
+                row[f"{call}, times"],
+                3,
+                "x",
+                "lower",
+            )
+            for row in found
+            for call in ("store", "retrieve")
+        ]
     print_report(rows, aims, as_json=options.json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from spmem import Camera, Frame, FusionConfig, worlds
 from spmem.evaluation.report import aim
 from spmem.progress import track
 from spmem.stores.maps.surfels import SurfelMap
+from spmem.testing.truth import covered_but_wrong
 from spmem.types import Surfels
 
 VOXEL = 0.02
@@ -40,16 +42,44 @@ def noisy_walks(quick: bool) -> tuple[Rows, Rows]:
             theirs.fuse(frame)
             truth.see(view.depth[0], view.normal[0], camera, depth > 0, i)
         truth.close()
-        scores = {
+        asked = [(cameras[i], house.render(cameras[i][None]).depth[0]) for i in range(0, n, 10)]
+        scores: dict[str, dict[str, float]] = {
             "surfel map": truth.score(on_discs(ours.surfels()).numpy()),
             "VoxelBlockGrid, seen 3 times": truth.score(theirs.points(3.0).numpy()),
             "VoxelBlockGrid, seen at all": truth.score(theirs.points(0.0).numpy()),
         }
+        for who, shown in {
+            "surfel map": partial(surfel_depth, ours),
+            "VoxelBlockGrid, seen 3 times": partial(volume_depth, theirs, 3.0),
+            "VoxelBlockGrid, seen at all": partial(volume_depth, theirs, 1.0),
+        }.items():
+            scores[who] |= wrong_depth([(shown(camera), true) for camera, true in asked])
         rows += [{"noise": f"house {seed}", "map": who, **score} for who, score in scores.items()]
         mine, peer = scores["surfel map"], scores["VoxelBlockGrid, seen 3 times"]
         for name, better in (("mean mm", "lower"), ("complete at 2 cm", "higher"), ("strays", "lower")):  # fmt: skip
             aims.append(aim(f"house {seed}: {name}", mine[name], peer[name], "", better))
     return rows, aims
+
+
+def surfel_depth(ours: SurfelMap, camera: Camera) -> Tensor:
+    """The depth that the map shows of a camera, 0 where it covers nothing."""
+    seen = ours.render(camera[None])
+    return seen.depth[0] * seen.mask[0]
+
+
+def volume_depth(theirs: VoxelBlockGrid, least_weight: float, camera: Camera) -> Tensor:
+    """The depth that the volume shows of a camera, 0 where it covers nothing."""
+    return theirs.render(camera, least_weight)[1]
+
+
+def wrong_depth(views: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Shares of the covered pixels of (shown, true) depths that lie more than 5 % before, and behind, the truth."""
+    parts = [(shown > 0, *covered_but_wrong(shown, shown > 0, true)) for shown, true in views]
+    covered, before, behind = (float(sum(part[k].sum() for part in parts)) for k in range(3))
+    return {
+        "covered but wrong %: before": round(100 * before / covered, 3),
+        "behind": round(100 * behind / covered, 3),
+    }
 
 
 def on_discs(surfels: Surfels) -> Tensor:

@@ -183,9 +183,6 @@ class MemoryConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> MemoryConfig:
         """Inverse of :meth:`to_json`. Raises InputError for keys or kinds of values that this version does not know."""
-        stored = values.get("retrieval", {})
-        if isinstance(stored, dict) and stored.get("index") == "auto":  # the name until 0.1
-            values = {**values, "retrieval": {**stored, "index": "voxels"}}
         parts = {
             "fusion": FusionConfig,
             "keyframes": KeyframeConfig,

@@ -97,7 +97,8 @@ class SpatialMemory:
     def part(self, name: str) -> Part:
         """A part of the memory by its name, as ``geometry``, or one that an installed package registers.
 
-        It is in step with the keyframes, and replaced by another one when the memory goes back in history or is rebuilt.
+        To ask it; only the memory changes it. It is in step with the keyframes, and replaced by another one when the memory
+        goes back in history or is rebuilt.
 
         Raises:
             UnknownNameError: No part has this name.

@@ -232,7 +232,7 @@ class State:
         self.map.move(ids, c2w)
         self.changed = self.corrected = True
         self.bank.move(ids, c2w)
-        for part in self._followers():
+        for part in self._parts_after_map():
             part.move(ids, c2w)
 
     def drop(self, ids: NDArray[np.int64], *, keep: bool = False) -> None:
@@ -241,10 +241,10 @@ class State:
         self.map.drop(ids, keep=keep)
         self.changed = self.corrected = True
         self.bank.remove(ids)
-        for part in self._followers():
+        for part in self._parts_after_map():
             part.drop(ids, keep=keep)
 
-    def _followers(self) -> list[Part]:
+    def _parts_after_map(self) -> list[Part]:
         """All parts but the map, the views last: the others compare with what these were."""
         return [part for part in reversed(self.parts.values()) if part is not self.map]
 

@@ -14,7 +14,6 @@ if not torch.cuda.is_available():  # Triton's kernels, where Triton is installed
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are shared with the other workers
     torch.set_num_threads(1)
-    os.environ["NUMBA_NUM_THREADS"] = "1"  # which numba has not read yet
     os.environ["OMP_NUM_THREADS"] = "1"  # of what tests start
 
 settings.register_profile("spmem", deadline=None, max_examples=25, derandomize=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spmem.arrays import ArraySchema, require
+from spmem.kernels.hashing import find
 from spmem.kernels.jit import njit
 
 POOL = ("slot", "weight", "filled", "next")
@@ -17,7 +18,7 @@ BLOCK = 8
 """Postings that lie together; a chain runs from the newest block to the oldest."""
 
 SCHEMA = {
-    "key": ArraySchema("uint64", "voxels"),
+    "key": ArraySchema("uint64", "voxels", least=1),
     "head": ArraySchema("int32", "voxels", least=0, below="blocks"),
     "slot": ArraySchema("int32", f"blocks {BLOCK}", least=0, below="slots"),
     "weight": ArraySchema("uint8", f"blocks {BLOCK}"),
@@ -57,11 +58,11 @@ class PostingChains(NamedTuple):
 
 def lists(voxels: int = 0, blocks: int = 0) -> PostingChains:
     """Empty chains with room for so many voxels and blocks."""
-    capacity = 1 << max(10, int(2 * voxels).bit_length())
+    places = max(1 << 10, 1 << int(2 * voxels).bit_length())
     room = max(256, blocks)
     return PostingChains(
-        np.zeros(capacity, np.uint64),
-        np.full(capacity, -1, np.int32),
+        np.zeros(places, np.uint64),
+        np.full(places, -1, np.int32),
         np.zeros((room, BLOCK), np.int32),
         np.zeros((room, BLOCK), np.uint8),
         np.zeros(room, np.uint8),
@@ -135,20 +136,16 @@ def without(old: PostingChains, renamed: I32) -> PostingChains:
 
 
 @njit()
-def _find(key: np.uint64, keys: U64, head: I32) -> np.int64:
-    """Where a voxel is in the table, or would be."""
-    last = np.uint64(len(keys) - 1)
-    at = np.int64((key >> np.uint64(7)) & last)
-    while head[at] >= 0 and keys[at] != key:
-        at = np.int64((at + 1) & (len(keys) - 1))
-    return at
+def _find(key: np.uint64, keys: U64) -> np.int64:
+    """Where a voxel is in the table, or would be; its key is a hash already."""
+    return find(keys, key, np.int64(key >> np.uint64(7)), 1)
 
 
 @njit()
 def _rehash(keys: U64, head: I32, new_keys: U64, new_head: I32) -> None:
     for i in range(len(keys)):
         if head[i] >= 0:
-            at = _find(keys[i], new_keys, new_head)
+            at = _find(keys[i], new_keys)
             new_keys[at], new_head[at] = keys[i], head[i]
 
 
@@ -157,7 +154,7 @@ def _append(
     key: np.uint64, one: np.int32, share: np.uint8, keys: U64, head: I32, slot: I32, weight: U8,
     count: U8, next_: I32, used: I64,
 ) -> None:  # fmt: skip
-    at = _find(key, keys, head)
+    at = _find(key, keys)
     block = head[at]
     if block < 0:
         keys[at] = key
@@ -188,7 +185,7 @@ def _vote(
     touched = np.empty(min(len(votes), budget + BLOCK), np.int32)
     found, read = 0, 0
     for i in range(len(key)):
-        block = head[_find(key[i], keys, head)]
+        block = head[_find(key[i], keys)]
         while block >= 0 and read < budget:
             for n in range(count[block]):
                 one = slot[block, n]

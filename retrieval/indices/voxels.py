@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from spmem.kernels.hashing import FREE, capacity, find
 from spmem.kernels.jit import njit
 from spmem.views import THUMB, Views
 
@@ -166,10 +167,7 @@ def _voxels(
     sets, largest = len(offsets) - 1, 1
     for i in range(sets):
         largest = max(largest, offsets[i + 1] - offsets[i])
-    size = 16
-    while size < 2 * GRIDS * largest:
-        size *= 2
-    last = np.uint64(size - 1)
+    size = capacity(GRIDS * largest)
     keys, amount = np.zeros(size, np.uint64), np.zeros(size, np.float32)
     used = np.zeros(GRIDS * largest, np.int64)
     out_key = np.zeros(max(GRIDS * len(position), 1), np.uint64)
@@ -190,10 +188,8 @@ def _voxels(
                 if slot < 0 or x != vx or y != vy or z != vz:  # neighbours mostly share a voxel
                     vx, vy, vz = x, y, z
                     key = voxel_key(x, y, z, SEED + np.uint64(grid))
-                    slot = np.int64(key & last)
-                    while amount[slot] > 0 and keys[slot] != key:
-                        slot = np.int64((slot + 1) & (size - 1))
-                    if amount[slot] == 0:
+                    slot = find(keys, key, np.int64(key), 1)
+                    if keys[slot] == FREE:
                         keys[slot] = key
                         used[count] = slot
                         count += 1
@@ -201,7 +197,7 @@ def _voxels(
         for n in range(count):
             slot = used[n]
             out_key[total], out_share[total] = keys[slot], amount[slot]
-            amount[slot] = 0
+            keys[slot], amount[slot] = FREE, 0
             total += 1
         bounds[i + 1] = total
     return out_key[:total].copy(), out_share[:total].copy(), bounds

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spmem.arrays import ArraySchema, require
 from spmem.camera import LARGEST
+from spmem.kernels.hashing import FREE, find, scattered
 from spmem.kernels.jit import njit
 from spmem.kernels.threads import Turns, claimed, shared
 from spmem.limits import FINEST
@@ -281,8 +282,8 @@ def _of_view(depth: F32, K: F32, c2w: F32, edge: float, keys: U64) -> int:
     pose, size, found = c2w.astype(np.float64), 1 << 10, 0
     base = np.floor(pose[:3, 3] / edge)
     eye = pose[:3, 3] / edge - base + FAR
-    # What was found: cells around the camera packed into one number, and where each is in a table of its own.
-    packed, table = np.empty(len(keys), np.int64), np.zeros(size, np.int32)
+    # What was found: cells around the camera packed into one number, and a table of them.
+    packed, table = np.empty(len(keys), np.int64), np.zeros(size, np.uint64)
     for y in range(STRIDE // 2, depth.shape[0], STRIDE):
         for x in range(STRIDE // 2, depth.shape[1], STRIDE):
             right, down = (x + 0.5 - K[0, 2]) / K[0, 0], (y + 0.5 - K[1, 2]) / K[1, 1]
@@ -300,17 +301,18 @@ def _of_view(depth: F32, K: F32, c2w: F32, edge: float, keys: U64) -> int:
                 if cell == before:
                     continue
                 before = cell
-                at = _place(table, packed, cell)
-                if table[at] > 0:
+                key = np.uint64(cell + 1)
+                at = find(table, key, scattered(key), 1)
+                if table[at] != FREE:
                     continue
-                packed[found] = cell
+                table[at], packed[found] = key, cell
                 found += 1
-                table[at] = found
                 if 2 * found > size:
                     size *= 2
-                    table = np.zeros(size, np.int32)
+                    table = np.zeros(size, np.uint64)
                     for n in range(found):
-                        table[_place(table, packed, packed[n])] = n + 1
+                        key = np.uint64(packed[n] + 1)
+                        table[find(table, key, scattered(key), 1)] = key
     x, y, z = int(base[0]) - FAR, int(base[1]) - FAR, int(base[2]) - FAR
     for n in range(found):
         i, j, k = packed[n] // (WIDE * WIDE), packed[n] // WIDE % WIDE, packed[n] % WIDE
@@ -330,16 +332,6 @@ def _within(i: int, j: int, k: int) -> np.uint64:
     """The number of a voxel in its block."""
     edge = (1 << BITS) - 1
     return np.uint64((((i & edge) << BITS | (j & edge)) << BITS) | (k & edge))
-
-
-@njit()
-def _place(table: I32, packed: I64, cell: int) -> np.int64:
-    """Where a cell is in a view's table, or would be."""
-    last = len(table) - 1
-    at = np.int64((np.uint64(cell) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & last
-    while table[at] > 0 and packed[table[at] - 1] != cell:
-        at = (at + 1) & last
-    return at
 
 
 @njit()
@@ -430,11 +422,8 @@ def _between(pixels: int, samples: int, stride: int) -> tuple[I64, F32]:
 
 @njit()
 def _find(table: U64, key: np.uint64) -> np.int64:
-    last = len(table) - 1
-    at = np.int64(key) & last
-    while table[at] != 0 and table[at] != key:
-        at = (at + NEXT) & last
-    return at
+    """Where a voxel is in the table, or would be; its key is a hash already."""
+    return find(table, key, np.int64(key), NEXT)
 
 
 @njit()

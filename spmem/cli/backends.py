@@ -123,13 +123,6 @@ def _check_icechunk() -> str:
     return f"commits ({session.commit('a commit')[:8]})"
 
 
-def _check_pycolmap() -> str:
-    import pycolmap
-
-    assert pycolmap.Reconstruction().num_images() == 0
-    return "makes a reconstruction"
-
-
 def _check_av() -> str:
     import io
 
@@ -179,6 +172,5 @@ CHECKS = (
     ),
     Check("xformers", ("xformers",), "xformers", "attention on the GPU", "pip install 'spmem[gpu]'", _check_xformers),
     Check("diffusers", ("diffusers",), "diffusers", "video pipelines", "pip install 'spmem[diffusers]'", _check_diffusers),
-    Check("pycolmap", ("pycolmap",), "pycolmap", "COLMAP's binary models", "pip install 'spmem[formats]'", _check_pycolmap),
     Check("av", ("av",), "av", "videos, in and out", "pip install 'spmem[formats]'", _check_av),
 )  # fmt: skip

@@ -176,10 +176,16 @@ def _format_figures(figures: dict[str, Any], k: int) -> dict[str, str]:
         "seen before, and covered": _format_percent(revisits["recalled"]),
         f"seen before, and in {k} keyframes": _format_percent(revisits["shown"]),
         "median depth error": _format_percent(revisits["depth_error"]),
+        "covered but wrong, before / behind": _format_wrong(revisits),
         "projection's PSNR": _format_decibels(revisits["psnr"]),
         "held back: median depth error": _format_percent(held_back["depth_error"]),
+        "covered but wrong of those": _format_wrong(held_back),
         "projection's PSNR of those": _format_decibels(held_back["psnr"]),
     }
+
+
+def _format_wrong(part: dict[str, Any]) -> str:
+    return f"{_format_percent(part['before'])} / {_format_percent(part['behind'])}"
 
 
 def _format_percent(share: float | None) -> str:

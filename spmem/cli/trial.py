@@ -16,7 +16,7 @@ from spmem.cli.course import Course
 from spmem.errors import FrameError
 from spmem.memory import SpatialMemory
 from spmem.pictures import agreement
-from spmem.testing.truth import covisibility
+from spmem.testing.truth import covered_but_wrong, covisibility
 from spmem.types import Frame, Retrieval
 from spmem.views import THUMB, Views, thumbnail
 
@@ -38,6 +38,8 @@ class Answer:
     recalled: Share of what was really seen that memory covers.
     shown: Share of what was really seen that the retrieved keyframes saw.
     depth_error: Median relative error on covered pixels.
+    before: Share of covered pixels more than 5 % before the truth.
+    behind: Share of covered pixels more than 5 % behind it.
     psnr: dB, on covered pixels.
     seconds: That retrieving took.
     """
@@ -50,6 +52,8 @@ class Answer:
     recalled: float
     shown: float
     depth_error: float
+    before: float
+    behind: float
     psnr: float
     seconds: float
 
@@ -114,6 +118,7 @@ class Trial:
         covered = thumbnail(found.projection.mask[0].numpy().astype(np.float32)) > 0
         chosen = [self._view_of[keyframe.id] for keyframe in found.keyframes]
         score = agreement(found.projection, [frame])
+        before, behind = _wrong_shares(found, frame)
         seen = float(once.sum() / max((true > 0).sum(), 1))
         return Answer(
             row=row,
@@ -126,6 +131,8 @@ class Trial:
             recalled=_share_of_mask(covered, once),
             shown=_share_of_mask(np.asarray(masks[chosen].any(0)), once),
             depth_error=float(score.depth_error),
+            before=before,
+            behind=behind,
             psnr=float(score.psnr),
             seconds=seconds,
         )
@@ -134,7 +141,7 @@ class Trial:
 def summary(answers: list[Answer]) -> dict[str, Any]:
     """How many, the means of their shares and the medians of their errors; None where there are none."""
     figures: dict[str, Any] = {"frames": len(answers)}
-    for name in ("seen", "coverage", "recalled", "shown"):
+    for name in ("seen", "coverage", "recalled", "shown", "before", "behind"):
         figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.mean)
     for name in ("depth_error", "psnr", "seconds"):
         figures[name] = _reduce_known([getattr(answer, name) for answer in answers], np.median)
@@ -144,6 +151,15 @@ def summary(answers: list[Answer]) -> dict[str, Any]:
 def _reduce_known(values: list[float], how: Callable[[list[float]], Any]) -> float | None:
     known = [value for value in values if value == value]
     return float(how(known)) if known else None
+
+
+def _wrong_shares(found: Retrieval, frame: Frame) -> tuple[float, float]:
+    """Shares of the covered pixels that lie before, and behind, the truth."""
+    assert frame.depth is not None
+    seen, true = found.projection, frame.depth
+    known = float((seen.mask[0] & (true > 0)).sum()) or float("nan")
+    before, behind = covered_but_wrong(seen.depth[0], seen.mask[0], true)
+    return float(before.sum()) / known, float(behind.sum()) / known
 
 
 def _share_of_mask(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:

@@ -21,6 +21,7 @@ from spmem.camera import Camera
 from spmem.config import MemoryConfig
 from spmem.evaluation.sight import seen_masks, sight_of
 from spmem.opening import open as open_memory
+from spmem.testing.truth import covered_but_wrong
 from spmem.worlds import House, walk
 from spmem.worlds.freespace import WalkableSpace, free_space
 
@@ -53,13 +54,14 @@ def calibration(
         config: Configuration of the memory; None takes the defaults.
 
     Returns:
-        Rows of ``world`` (the seed), ``where`` (``walked`` or ``other`` rooms), ``coverage`` as memory says, and
-        ``seen``, the true share.
+        Rows of ``world`` (the seed), ``where`` (``walked`` or ``other`` rooms), ``coverage`` as memory says,
+        ``seen``, the true share, and ``before`` and ``behind``: the share of all pixels that memory covers more than 5 %
+        before, and behind, the truth.
 
     Example:
         >>> row, *_ = calibration([1], stored=2, queries=2, width=32, height=24)
         >>> sorted(row), row["where"]
-        (['coverage', 'seen', 'where', 'world'], 'walked')
+        (['before', 'behind', 'coverage', 'seen', 'where', 'world'], 'walked')
     """
     return [
         row
@@ -69,13 +71,16 @@ def calibration(
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean absolute error with its standard error over worlds, bias, and the same by where the cameras stood.
+    """Mean absolute error with its standard error over worlds, bias, the same by where the cameras stood, and what is wrong.
 
     Example:
-        >>> rows = [{"world": w, "where": "other", "coverage": 0.5, "seen": s} for w, s in ((0, 0.4), (1, 0.6))]
+        >>> fact = {"where": "other", "coverage": 0.5, "before": 0.0, "behind": 0.01}
+        >>> rows = [fact | {"world": w, "seen": s} for w, s in ((0, 0.4), (1, 0.6))]
         >>> errors = summary(rows)
         >>> round(errors["mean absolute error"], 3), round(errors["bias"], 3)
         (0.1, 0.0)
+        >>> errors["covered but wrong: before"], errors["covered but wrong: behind"]  # of what is covered
+        (0.0, 0.02)
     """
     off = np.array([row["coverage"] - row["seen"] for row in rows])
     world = np.array([row["world"] for row in rows])
@@ -89,8 +94,19 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "standard error": error,
         "bias": float(off.mean()),
         "worst": float(np.abs(off).max()),
+        **{
+            f"covered but wrong: {side}": _share_of_covered(rows, side)
+            for side in ("before", "behind")
+        },
         **{f"in {one} rooms": float(np.abs(off[where == one]).mean()) for one in np.unique(where)},
     }
+
+
+def _share_of_covered(rows: Sequence[dict[str, Any]], side: str) -> float:
+    """Share of the covered pixels of all queries."""
+    return float(
+        sum(row[side] for row in rows) / (sum(row["coverage"] for row in rows) or math.nan)
+    )
 
 
 def reliability(rows: Sequence[dict[str, Any]], bins: int = 10) -> list[dict[str, Any]]:
@@ -126,11 +142,21 @@ def _measure_world(
     with open_memory(config=config) as memory:
         for frame in house.frames(way):
             memory.store(frame)
-        claimed = memory.retrieve(cameras, k=0, method="none", given=()).coverage
+        shown = memory.retrieve(cameras, k=0, method="none", given=()).projection
+    claimed = shown.coverage
+    wrong = covered_but_wrong(shown.depth, shown.mask, house.render(cameras).depth)
+    before, behind = (part.float().mean((1, 2)) for part in wrong)
     masks = seen_masks(sight_of(house, cameras), sight_of(house, way)).any(1)
     true = masks.float().mean((1, 2))
     return [
-        {"world": seed, "where": where[i], "coverage": float(claimed[i]), "seen": float(true[i])}
+        {
+            "world": seed,
+            "where": where[i],
+            "coverage": float(claimed[i]),
+            "seen": float(true[i]),
+            "before": float(before[i]),
+            "behind": float(behind[i]),
+        }
         for i in range(queries)
     ]
 

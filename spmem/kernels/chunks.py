@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spmem.arrays import ArraySchema, require
+from spmem.kernels.hashing import FREE, U64, find, scattered
 from spmem.kernels.jit import njit
 
 F32 = NDArray[np.float32]
@@ -32,20 +33,24 @@ SCHEMA = {
 
 
 @njit()
-def allot(block: I64, key: I64, chunk: I32, fill: I32, n: int) -> tuple[I64, int, int]:
+def key_of_block(block: int) -> np.uint64:
+    """A block in the hash table; :data:`LOOSE` too."""
+    return np.uint64(block) + np.uint64(2)
+
+
+@njit()
+def allot(block: I64, keys: U64, chunk: I32, fill: I32, n: int) -> tuple[I64, int, int]:
     """Rows for surfels of blocks, the chunks there are then, and how many blocks are new.
 
-    key, chunk: A hash table from block to the chunk that is being filled, -1 = free place, with room for all.
+    keys, chunk: A hash table from block to the chunk that is being filled, with room for all.
     """
-    last = len(key) - 1
     rows, fresh = np.empty(len(block), np.int64), 0
     for s in range(len(block)):
-        at = np.int64(np.uint64(block[s]) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) & last
-        while chunk[at] >= 0 and key[at] != block[s]:
-            at = (at + 1) & last
-        if chunk[at] < 0 or fill[chunk[at]] == CHUNK:
-            fresh += chunk[at] < 0
-            key[at], chunk[at], fill[n] = block[s], n, 0
+        key = key_of_block(block[s])
+        at = find(keys, key, scattered(key), 1)
+        if keys[at] == FREE or fill[chunk[at]] == CHUNK:
+            fresh += keys[at] == FREE
+            keys[at], chunk[at], fill[n] = key, n, 0
             n += 1
         rows[s] = np.int64(chunk[at]) * CHUNK + fill[chunk[at]]
         fill[chunk[at]] += 1
@@ -71,7 +76,7 @@ class Chunks:
         self.n = 0
         self._low, self._high = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32)
         self._fill, self._block = np.zeros(0, np.int32), np.zeros(0, np.int64)
-        self._key, self._chunk = np.zeros(256, np.int64), np.full(256, -1, np.int32)
+        self._keys, self._chunk = np.zeros(256, np.uint64), np.zeros(256, np.int32)
         self._blocks = 0
 
     @property
@@ -88,7 +93,7 @@ class Chunks:
         """Rows for so many surfels, of voxels [count, 3] where known."""
         block = np.full(count, LOOSE) if cell is None else blocks(cell)
         self._reserve(count)
-        rows, n, fresh = allot(block, self._key, self._chunk, self._fill, self.n)
+        rows, n, fresh = allot(block, self._keys, self._chunk, self._fill, self.n)
         new = rows // CHUNK >= self.n
         self._block[rows[new] // CHUNK] = block[new]
         self._blocks += fresh
@@ -112,16 +117,16 @@ class Chunks:
             self._high = np.concatenate([self._high, -infinite])
             self._fill = np.concatenate([self._fill, np.zeros(more, np.int32)])
             self._block = np.concatenate([self._block, np.zeros(more, np.int64)])
-        if 2 * (self._blocks + count) > len(self._key):
+        if 2 * (self._blocks + count) > len(self._keys):
             self._table(4 * (self._blocks + count))
 
     def _table(self, places: int) -> None:
         """Build the hash table afresh: the last chunk of each block is the one that is being filled."""
         size = 1 << max(8, (places - 1).bit_length())
         block, last = np.unique(self._block[: self.n][::-1], return_index=True)
-        self._key, self._chunk = np.zeros(size, np.int64), np.full(size, -1, np.int32)
+        self._keys, self._chunk = np.zeros(size, np.uint64), np.zeros(size, np.int32)
         self._blocks = len(block)
-        place(block, (self.n - 1 - last).astype(np.int32), self._key, self._chunk)
+        place(block, (self.n - 1 - last).astype(np.int32), self._keys, self._chunk)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint; bounds follow from the surfels."""
@@ -154,14 +159,12 @@ def blocks(cell: NDArray[np.int64]) -> I64:
 
 
 @njit()
-def place(block: I64, of: I32, key: I64, chunk: I32) -> None:
+def place(block: I64, of: I32, keys: U64, chunk: I32) -> None:
     """Put blocks and their chunks into an empty table."""
-    last = len(key) - 1
     for s in range(len(block)):
-        at = np.int64(np.uint64(block[s]) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) & last
-        while chunk[at] >= 0:
-            at = (at + 1) & last
-        key[at], chunk[at] = block[s], of[s]
+        key = key_of_block(block[s])
+        at = find(keys, key, scattered(key), 1)
+        keys[at], chunk[at] = key, of[s]
 
 
 def curve(cell: Int[Tensor, "m 3"]) -> Int[Tensor, " m"]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from spmem.kernels.chunks import CHUNK
 from spmem.kernels.discs_numba import HALF, ONE, STEEP, ZERO
 from spmem.kernels.fuse_torch import REACH
+from spmem.kernels.hashing import FREE, capacity, find, scattered
 from spmem.kernels.jit import njit
 from spmem.kernels.prepare_numba import DEPTH, NORMAL, WEIGHT
 from spmem.kernels.simd import PAD
@@ -39,10 +40,8 @@ def gather(
         for x in range(width):
             n += (shown[y, x] < 0) & (planes[DEPTH, y, x] > ZERO)
     cell = np.empty((n, 3), np.int64)
-    size = 16
-    while size < 2 * n:
-        size *= 2
-    table, key = np.full(size, -1, np.int32), np.empty(n, np.int64)
+    size = capacity(n)
+    keys, disc = np.zeros(size, np.uint64), np.empty(size, np.int32)
     sums = np.zeros((n, 13), np.float32)
     per_unit, edge = ONE / np.float32(voxel), np.float32(voxel)
     factor = np.float32(scale)
@@ -68,17 +67,13 @@ def gather(
             j = np.int64(np.floor(py * per_unit))
             k = np.int64(np.floor(pz * per_unit))
             name = ((i & LOW) << 40 | (j & LOW) << 20 | k & LOW) << 3 | (2 * side + up)
-            at = np.int64((np.uint64(name) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (
-                size - 1
-            )
-            while table[at] >= 0 and key[table[at]] != name:
-                at = (at + 1) & (size - 1)
-            s = table[at]
-            if s < 0:
-                s = table[at] = count
-                key[s] = name
-                cell[s, 0], cell[s, 1], cell[s, 2] = i, j, k
+            key = np.uint64(name) + np.uint64(1)
+            at = find(keys, key, scattered(key), 1)
+            if keys[at] == FREE:
+                keys[at], disc[at] = key, count
+                cell[count, 0], cell[count, 1], cell[count, 2] = i, j, k
                 count += 1
+            s = disc[at]
             shown[y, x] = -2 - s
             w = planes[WEIGHT, y, x]
             cosine = -(n0 * dx + n1 * dy + n2) / np.sqrt(dx * dx + dy * dy + ONE)

@@ -84,15 +84,18 @@ def believed(front: F32, around: I32, x: int, y: int, thick: Number) -> Any:
 
 
 @njit(fastmath=True)
-def clear(front: F32, level: int, x: int, y: int, thick: Number) -> Any:
-    """The nearest hit of discs two levels surer, infinity where one that is a level surer, or faces away, hides it."""
+def clear(front: F32, level: int, z: Number, x: int, y: int, thick: Number) -> Any:
+    """Whether the nearest hit of discs two levels surer is at depth z, and none a level surer, or facing away, hides it."""
     backs = len(front) - 1
-    surer, hides = INF, front[backs, y, x]
+    surer = INF
     for k in range(level + SURER, backs):
         surer = min(surer, front[k, y, x])
+    if not abs(surer - z) <= SAME * z:
+        return False
+    hides = front[backs, y, x]
     for k in range(level + 1, level + SURER):
         hides = min(hides, front[k, y, x])
-    return surer if surer <= hides * (ONE + thick) else INF
+    return surer <= hides * (ONE + thick)
 
 
 @njit(fastmath=True)
@@ -102,11 +105,7 @@ def rim(front: F32, around: I32, level: int, z: Number, x: int, y: int, thick: N
     for ring in range(RIM_RINGS):
         for way in range(WAYS):
             u, v = x + around[ring, way, 0], y + around[ring, way, 1]
-            if (
-                0 <= u < width
-                and 0 <= v < height
-                and abs(clear(front, level, u, v, thick) - z) <= SAME * z
-            ):
+            if 0 <= u < width and 0 <= v < height and clear(front, level, z, u, v, thick):
                 return True
     return False
 

@@ -35,6 +35,7 @@ from spmem.kernels.discs_numba import (
 )
 from spmem.kernels.fuse_torch import (
     ALIGNED,
+    ALIKE,
     BLUNT,
     CARVE,
     COARSE,
@@ -338,7 +339,8 @@ def merge(
             ratio = fresh / where(faded > ZERO, faded, TINY)
             taken = (ratio - np.float32(SHARP)) * np.float32(1 / (SHARPER - SHARP))
             taken = least(taken, spread(ONE))
-            alike = least((ratio - np.float32(BLUNT)) * np.float32(2), spread(ONE))
+            alike = (ratio - np.float32(BLUNT)) * np.float32(1 / (ALIKE - BLUNT))
+            alike = least(alike, spread(ONE))
             alike = where(alike > ZERO, alike, ZERO) * gain
             sharper = where(met, where(taken > alike, taken, alike), ZERO)
             put(detail, where(met, where(fresh > faded, fresh, faded), remembered), start + k)

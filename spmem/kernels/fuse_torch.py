@@ -42,8 +42,8 @@ FORGET = 0.98
 """Per frame, what is left of the claim of the view that gave a disc its colour."""
 SHARP, SHARPER = 1.5, 2.5
 """A view with more than SHARP times as many pixels on a disc as the claim takes its colour over; from SHARPER on, wholly."""
-BLUNT = 0.25
-"""A view with no more than this share of them leaves the colour alone; from half as many more on it counts in full."""
+BLUNT, ALIKE = 0.25, 0.75
+"""A view with no more than BLUNT times as many leaves the colour alone; from ALIKE on it counts in full."""
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def merge(
     columns.normal[row] = normal @ seen.c2w[:3, :3].T
     detail, faded = (how.voxel * seen.K[0, 0] / depth).square(), columns.detail[row] * FORGET
     ratio = (detail / faded)[:, None]
-    alike = ((ratio - BLUNT) / 0.5).clamp(0, 1) * gain
+    alike = ((ratio - BLUNT) / (ALIKE - BLUNT)).clamp(0, 1) * gain
     share = torch.maximum(((ratio - SHARP) / (SHARPER - SHARP)).clamp(0, 1), alike)
     columns.detail[row] = torch.maximum(detail, faded)
     columns.colour[row] += (sums[:, 4:7] / total - columns.colour[row]) * share

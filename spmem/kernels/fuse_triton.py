@@ -33,7 +33,7 @@ from spmem.kernels.triton_jit import constant, jit, lanes, programs, tl
 CARVE = constant(fuse_torch.CARVE)
 FORGET = constant(fuse_torch.FORGET)
 SHARP, SHARPER = constant(fuse_torch.SHARP), constant(fuse_torch.SHARPER)
-BLUNT = constant(fuse_torch.BLUNT)
+BLUNT, ALIKE = constant(fuse_torch.BLUNT), constant(fuse_torch.ALIKE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +136,7 @@ def merge(
         fresh = voxel * fx / Z
         fresh, faded = fresh * fresh, tl.load(detail + row, mask=met, other=1.0) * FORGET
         ratio = fresh / tl.maximum(faded, 1e-30)
-        alike = tl.minimum(tl.maximum((ratio - BLUNT) * 2.0, 0.0), 1.0) * gain
+        alike = tl.minimum(tl.maximum((ratio - BLUNT) / (ALIKE - BLUNT), 0.0), 1.0) * gain
         sharper = tl.maximum(tl.minimum((ratio - SHARP) / (SHARPER - SHARP), 1.0), alike)
         tl.store(detail + row, tl.maximum(fresh, faded), mask=met)
         for k in tl.static_range(3):

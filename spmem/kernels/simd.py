@@ -3,6 +3,10 @@
 Numba's own vectorisation gives up on loops as short as a disc is wide. Here a tile is a numba type that LLVM knows as
 a vector of eight, on whatever registers the machine has. Arithmetic and comparison take tiles and float32 numbers; the
 rest are the functions below; ``simd_memory`` reads and writes tiles.
+
+What it earns: plain numba's time over that of tiles, same input (a house, 640x480), one thread, calls in turn, least of 30 of
+each: 1.42 for ``prepare_numba.planes`` (2,438 against 1,721 µs), 2.65 for ``discs_numba.farthest`` (435 against 164 µs),
+2.54 for ``raster_numba.nearest`` (2,668 against 1,052 µs). Below 1.3 a function is to be plain numba.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from spmem.checkpoint import RESERVED, WRONG
 from spmem.config import MemoryConfig
 from spmem.keyframes import new_uid
 from spmem.parts.map import Map
@@ -31,9 +32,6 @@ from spmem.types import Frame
 from spmem.views import Views
 
 Make = Callable[[PartContext], Part]
-
-WRONG = (LookupError, ValueError, TypeError, RuntimeError, OverflowError, AttributeError)
-"""What a part may raise for arrays that are not its own."""
 
 
 class Walked:
@@ -128,7 +126,7 @@ class PartTests:
         part = walked.part
         assert isinstance(part, Part)
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", part.name)
-        assert part.name not in ("config", "parts", "merged", "keyframes")
+        assert part.name not in (*RESERVED, "keyframes")
         assert isinstance(part.derived, bool)
         assert isinstance(part.cache, bool)
         assert part.derived or not part.cache, "what is no derived state is no cache"

@@ -15,6 +15,23 @@ from spmem.errors import CameraError, FrameError, InputError
 from spmem.kernels.jit import njit
 from spmem.kernels.threads import Turns, claimed, shared
 
+WRONG = 0.05
+"""A covered pixel is wrong if its depth is off by more than this share of the true depth."""
+
+
+def covered_but_wrong(
+    depth: Float[Tensor, "*b"], mask: Bool[Tensor, "*b"], true: Float[Tensor, "*b"]
+) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:
+    """Covered pixels whose depth lies before, and behind, the true depth by more than ``WRONG`` of it; 0 is no true depth.
+
+    Example:
+        >>> depth, true = torch.tensor([0.9, 1.02, 1.5]), torch.ones(3)
+        >>> [part.tolist() for part in covered_but_wrong(depth, true > 0, true)]
+        [[True, False, False], [False, False, True]]
+    """
+    known = mask & (true > 0)
+    return known & (depth < (1 - WRONG) * true), known & (depth > (1 + WRONG) * true)
+
 
 class Covisibility(NamedTuple):
     """What n views saw of one query.

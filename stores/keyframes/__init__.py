@@ -30,5 +30,5 @@ mantissa needs no logarithm, so that every machine decodes the same bits.
 
 The codecs are ours to call, not Zarr codecs: Zarr sees bytes, with its own Zstandard and crc32c around them. A codec
 registered with Zarr would make files that nobody opens without spmem; here any Zarr library gives the JPEG file of a
-keyframe, and a few lines of NumPy its depth, as the attributes of the group tell.
+keyframe, and a few lines of NumPy its depth, as the attributes of the group describe.
 """

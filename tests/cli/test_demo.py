@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from spmem.opening import open as open_memory
@@ -20,11 +21,21 @@ def test_the_demo_of_a_house(told: Any, tmp_path: Path) -> None:
     assert again["recalled"] > 0.9
     assert again["shown"] > 0.7
     assert again["depth_error"] < 0.01
+    assert again["behind"] < 0.01  # walls are not looked through
+    assert 0 <= again["before"] < 0.1
     assert again["psnr"] > 15
     assert Image.open(answer["files"]["sheet"]).width == 1600
     assert Path(answer["files"]["video"]).stat().st_size > 0
     with open_memory(answer["files"]["memory"], mode="r") as opened:
         assert len(opened.keyframes) == answer["keyframes"]
+
+
+@pytest.mark.slow
+def test_the_demo_does_not_see_through_walls(told: Any, tmp_path: Path) -> None:
+    """House 8 has walls that the way out saw once, before rooms that it saw well."""
+    answer = told("demo", "--quick", "--seed", 8, "--out", tmp_path)
+    assert answer["later"]["coverage"] > 0.8
+    assert answer["later"]["behind"] < 0.006
 
 
 def test_the_demo_of_a_data_set(run: Any, dataset: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import re
 import sys
@@ -249,6 +250,25 @@ def truncated_image(place: Path) -> None:
     _ = open_walk(place / "walk")[2]
 
 
+def rewritten(place: Path, **changes: Any) -> Path:
+    """A data set whose frames say something else."""
+    file = data_set(place) / "transforms.json"
+    about = json.loads(file.read_text())
+    for one in about["frames"]:
+        one.update(changes)
+    file.write_text(json.dumps(about))
+    return file.parent
+
+
+def claiming_array(place: Path) -> None:
+    path = rewritten(place, depth_file_path="depth.npy")
+    np.lib.format.write_array_header_1_0(
+        (path / "depth.npy").open("wb"),
+        {"descr": "<f4", "fortran_order": False, "shape": (1 << 25, 1 << 20)},
+    )
+    _ = open_walk(path)[0]
+
+
 def pose_line(place: Path) -> None:
     path = data_set(place)
     (path / "transforms.json").unlink()
@@ -341,7 +361,7 @@ CASES = [
     Case("an extra that is not installed", MissingExtraError, "pip install 'spmem[cpu]'", without_faiss),
     # stored memories
     Case("an unknown mode", InputError, 'mode must be "a", "r" or "w"', lambda _: spmem.open(mode="rw")),
-    Case("an address of another kind", InputError, "s3://, gs://, az://", lambda _: spmem.open("ftp://host/m.spmem")),
+    Case("an address of another kind", InputError, "no keyframe store opens ftp://", lambda _: spmem.open("ftp://host/m.spmem")),
     Case("a branch that is not there", SnapshotNotFoundError, "fork(name) makes one", lambda place: spmem.open(place / "b.spmem", branch="left")),
     Case("a budget that is none", InputError, "a number of keyframes, or bytes", lambda _: spmem.open(budget="much")),
     Case("a snapshot that is not there", SnapshotNotFoundError, "snapshots() lists ids", lambda place: spmem.open(place / "s.spmem").at("yesterday")),
@@ -358,6 +378,11 @@ CASES = [
     Case("a folder of no known format", FormatError, "is of no known format", lambda place: open_walk(place)),
     Case("a missing image", FormatError, "is missing", missing_image),
     Case("a truncated image", FormatError, "is not a readable image", truncated_image),
+    Case("a path that leads out of a data set", FormatError, "leads out of the data set", lambda place: open_walk(rewritten(place, file_path="../other/0.png"))[0]),
+    Case("a name that no file has", FormatError, "is no name of a file", lambda place: open_walk(rewritten(place, file_path="a\0b.png"))[0]),
+    Case("a folder or a pipe for an image", FormatError, "is no regular file", lambda place: open_walk(rewritten(place, file_path="images"))[0]),
+    Case("an image of more pixels than the limit", FormatError, "the limit is 134,217,728 pixels", lambda place: open_walk(rewritten(place, w=40_000, h=40_000))),
+    Case("an array that claims more than its file holds", FormatError, "bytes of an array, of which", claiming_array),
     Case("a pose line with too few numbers", FormatError, "line 3 has 14 numbers", pose_line),
 ]  # fmt: skip
 

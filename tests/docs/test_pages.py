@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from spmem import registry
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"python", "console", "toml", "text"}
@@ -68,6 +70,7 @@ def install(pyproject: Path) -> None:
     for group, parts in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {value}" for name, value in parts.items())]
     (record / "entry_points.txt").write_text("\n".join(lines))
+    registry._entry_points.cache_clear()  # as a program that starts after the installation
 
 
 def check(file: Path) -> None:

@@ -305,7 +305,7 @@ def test_bad_calls() -> None:
         memory.store(frame.rgb)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mode"):
         spmem.open(mode="x")
-    with pytest.raises(InputError, match="need a path"):
+    with pytest.raises(InputError, match="are for stored ones"):
         spmem.open(mode="r")
     with pytest.raises(InputError, match="local folders"):
         spmem.open("ftp://host/kitchen")

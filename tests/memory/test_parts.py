@@ -137,6 +137,33 @@ class Bright:
     def verify(self, kept):
         self.restore(kept)
         return None
+
+
+class Latest:
+    """A rule with an index of its own: the latest keyframes, by a list that it fills as it is shown views."""
+
+    shown = 0
+
+    def __init__(self, config):
+        self.ids = np.zeros(0, np.int64)
+
+    def observe(self, views, rows):
+        Latest.shown += rows.stop - rows.start
+        self.ids = np.union1d(self.ids, views.ids[rows])
+
+    def select(self, query, views, k):
+        from spmem.query import Selection
+        here = self.ids[np.isin(self.ids, views.ids) & ~np.isin(self.ids, query.exclude)]
+        chosen = here[::-1][:k]
+        return Selection(chosen, np.ones(len(chosen), np.float32))
+
+    def arrays(self, views):
+        return {"ids": self.ids[np.isin(self.ids, views.ids)]}
+
+    def restore(self, arrays, ids):
+        if not np.array_equal(arrays["ids"], ids):
+            raise ValueError("an index of other views")
+        self.ids = arrays["ids"]
 '''
 
 
@@ -148,7 +175,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     about.mkdir(parents=True)
     (site / "spmem_bright.py").write_text(COUNTER)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spmem-bright\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[spmem.part]\nbright = spmem_bright:Bright\n")
+    (about / "entry_points.txt").write_text(
+        "[spmem.part]\nbright = spmem_bright:Bright\n"
+        "[spmem.retriever]\nlatest words = spmem_bright:Latest\n"
+    )
     monkeypatch.syspath_prepend(site)
     return site
 
@@ -225,6 +255,34 @@ def test_what_an_uninstalled_package_kept_is_forgotten_too(
     with spmem.open(path) as memory:
         memory.forget(keyframes=[0])
     assert kept(path) is None
+
+
+def test_the_index_of_a_packages_rule_is_kept(
+    installed: Path, tmp_path: Path, frames: list[Frame]
+) -> None:
+    """A rule that has `arrays` and `restore` is all that it takes; its name need not be one that a group can bear."""
+    from spmem_bright import Latest  # type: ignore[import-not-found]
+
+    path = stored(tmp_path / "m", frames)
+    with spmem.open(path) as memory:
+        found = memory.retrieve(frames[0].camera, k=2, method="latest words")
+        assert [one.id for one in found.keyframes] == [5, 4]
+        memory.store(frames[1].replace(time=9.0))
+    assert kept(path, "rule.latest_words") == [0, 1, 2, 3, 4, 5, 6]
+    Latest.shown = 0
+    with spmem.open(path) as memory:
+        memory.update_poses({0: frames[3].camera.c2w})
+        found = memory.retrieve(frames[0].camera, k=2, method="latest words")
+        assert [one.id for one in found.keyframes] == [6, 5]
+        memory.remove(6)
+        found = memory.retrieve(frames[0].camera, k=2, method="latest words")
+        assert [one.id for one in found.keyframes] == [5, 4]
+    assert kept(path, "rule.latest_words") == [0, 1, 2, 3, 4, 5]
+    Latest.shown = 0
+    with spmem.open(path, mode="r") as memory:
+        found = memory.retrieve(frames[0].camera, k=2, method="latest words")
+        assert [one.id for one in found.keyframes] == [5, 4]
+        assert Latest.shown == 0
 
 
 # -- the map, to read -------------------------------------------------------------------------------

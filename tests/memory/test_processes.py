@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/processes.md"
 ROOM = BoxRoom()
 ALL = spmem.MemoryConfig(keyframes=spmem.KeyframeConfig(novelty=0))
-LIMIT = 120
+LIMIT = 280
 """Seconds after which a process counts as hanging."""
 
 PARENT = """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
@@ -220,6 +223,39 @@ def write_7scenes(folder: Path, frames: list[Frame]) -> None:
     np.savetxt(folder / "camera-intrinsics.txt", frames[0].camera.K.numpy())
 
 
+def write_folders(folder: Path, frames: list[Frame]) -> None:
+    for kind in ("images", "depth"):
+        (folder / kind).mkdir(parents=True)
+    for n, frame in enumerate(frames):
+        assert frame.depth is not None
+        Image.fromarray(frame.rgb_uint8().numpy()).save(folder / "images" / f"{n}.png")
+        np.save(folder / "depth" / f"{n}.npy", 1000 * frame.depth.numpy())
+    np.savetxt(folder / "poses.txt", [frame.camera.c2w.numpy().reshape(16) for frame in frames])
+    np.savetxt(folder / "K.txt", frames[0].camera.K.numpy())
+
+
+def write_binary_colmap(folder: Path, frames: list[Frame]) -> None:
+    writers.write_colmap(folder, frames)
+    model, camera = folder / "sparse" / "0", frames[0].camera
+    for file in model.iterdir():
+        file.unlink()
+    about = struct.pack("<QIiQQ4d", 1, 1, 1, camera.width, camera.height, 20, 20, 8, 6)
+    (model / "cameras.bin").write_bytes(about)
+    images = b"".join(
+        struct.pack("<I7dI", n, 1, 0, 0, 0, n, 0, 0, 1) + b"frame_%05d.png\0" % n + struct.pack("<Q", 0)
+        for n in range(len(frames))
+    )  # fmt: skip
+    (model / "images.bin").write_bytes(struct.pack("<Q", len(frames)) + images)
+    (model / "points3D.bin").write_bytes(bytes(8))
+
+
+def write_npz(folder: Path, frames: list[Frame]) -> None:
+    writers.write_video(folder, frames, fps=1)
+    (folder / "video.json").unlink()
+    c2w = np.stack([frame.camera.c2w.numpy() for frame in frames])
+    np.savez_compressed(folder / "video.npz", c2w=c2w, K=frames[0].camera.K.numpy())
+
+
 def write_surfels(folder: Path, frames: list[Frame]) -> None:
     folder.mkdir()
     map = SurfelMap()
@@ -242,6 +278,9 @@ class Format:
 
 FORMATS = {
     "7scenes": Format(write_7scenes),
+    "folders": Format(write_folders),
+    "binary-colmap": Format(write_binary_colmap),
+    "npz": Format(write_npz),
     "tum": Format(writers.write_tum),
     "nerfstudio": Format(writers.write_nerfstudio),
     "colmap": Format(writers.write_colmap),
@@ -268,6 +307,59 @@ def data(
     return folder, format.read, {file: file.read_bytes() for file in files}
 
 
+ODD_WORDS = ("nan", "-inf", "1e999", "-1.#IND", "0", "-1", "1e308", "9" * 400, "9" * 5000, "x", "\0", "/", "..", "\u0663", '"')  # fmt: skip
+ODD_VALUES = (
+    None, True, "", "/", "..", "../x.png", "/etc/passwd", "a\0b", "\ud800", "x" * 5000, "1" * 6000, [], {}, [[1]], 0, -1, 0.5,
+    1e308, -1e308, float("nan"), float("inf"), 1 << 31, 1 << 63, 10**400, "{chunk_index:99999999999}", "{x}",
+)  # fmt: skip
+ODD_NUMBERS = (0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 60, (1 << 63) - 1, (1 << 64) - 1)  # fmt: skip
+
+
+@st.composite
+def oddities(draw: st.DrawFn) -> Callable[[Path, bytes], bytes]:
+    """A value of a file becomes one that nobody expects: a word of a text, a value of a JSON, a number among bytes."""
+    at = draw(WHERE)
+    word, value = draw(st.sampled_from(ODD_WORDS)), draw(st.sampled_from(ODD_VALUES))
+    number, form = (
+        draw(st.sampled_from(ODD_NUMBERS)),
+        draw(st.sampled_from(["<Q", ">Q", "<I", ">I"])),
+    )
+
+    def change(file: Path, content: bytes) -> bytes:
+        if file.suffix == ".txt":
+            words = re.split(r"(\s+)", content.decode())
+            words[2 * int(at * (len(words) // 2))] = word
+            return "".join(words).encode()
+        if file.suffix == ".json":
+            found = json.loads(content)
+            places: list[tuple[Any, Any]] = []
+            todo = [found]
+            while todo:
+                one = todo.pop()
+                keys = list(one) if isinstance(one, dict) else range(len(one))
+                places += [(one, key) for key in keys]
+                todo += [one[key] for key in keys if isinstance(one[key], dict | list)]
+            holder, key = places[int(at * len(places))]
+            holder[key] = value
+            return json.dumps(found).encode()
+        packed = struct.pack(form, number & ((1 << (8 * struct.calcsize(form))) - 1))
+        start = int(at * len(content))
+        return content[:start] + packed + content[start + len(packed) :]
+
+    return change
+
+
+@MANY
+@given(at=WHERE, change=oddities())
+def test_an_odd_value_in_a_data_set(
+    data: tuple[Path, Callable[[Path], Sized], dict[Path, bytes]],
+    at: float,
+    change: Callable[[Path, bytes], bytes],
+) -> None:
+    file = list(data[2])[int(at * len(data[2]))]
+    check_data(data, file, change(file, data[2][file]))
+
+
 @MANY
 @given(at=WHERE, damage=damages())
 def test_a_damaged_file_of_a_data_set(
@@ -275,9 +367,16 @@ def test_a_damaged_file_of_a_data_set(
     at: float,
     damage: Callable[[bytes], bytes],
 ) -> None:
+    file = list(data[2])[int(at * len(data[2]))]
+    check_data(data, file, damage(data[2][file]))
+
+
+def check_data(
+    data: tuple[Path, Callable[[Path], Sized], dict[Path, bytes]], file: Path, content: bytes
+) -> None:
+    """Read a data set with one file changed: it is read, or a documented error says why not."""
     folder, read, files = data
-    file = list(files)[int(at * len(files))]
-    file.write_bytes(damage(files[file]))
+    file.write_bytes(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

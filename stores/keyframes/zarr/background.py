@@ -19,7 +19,7 @@ class BackgroundWriter:
     """
 
     def __init__(self, room: int) -> None:
-        self._room, self._held = room, 0
+        self._room, self._waiting = room, 0
         self._pool = ThreadPoolExecutor(1, "spmem-writer")
         self._coders = ThreadPoolExecutor(os.cpu_count() or 1, "spmem-coder")
         self._jobs: deque[tuple[Future[object], int]] = deque()
@@ -30,10 +30,10 @@ class BackgroundWriter:
 
     def put(self, job: Callable[[], object], size: int = 0) -> None:
         """Hand over a job that holds ``size`` bytes. Raises what an earlier one raised; this one is not taken then."""
-        while self._jobs and (self._jobs[0][0].done() or self._held + size > self._room):
+        while self._jobs and (self._jobs[0][0].done() or self._waiting + size > self._room):
             self._first()
         self._jobs.append((self._pool.submit(job), size))
-        self._held += size
+        self._waiting += size
 
     def wait(self) -> None:
         """Return when all jobs are done; raises what the first that failed raised."""
@@ -75,4 +75,4 @@ class BackgroundWriter:
         finally:
             if job.done():  # else an interrupt has ended the waiting
                 self._jobs.popleft()
-                self._held -= size
+                self._waiting -= size

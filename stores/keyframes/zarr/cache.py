@@ -21,7 +21,7 @@ class FrameCache:
     """Frames by id, within a budget in bytes. Cameras are not its business: a pose may be corrected meanwhile."""
 
     def __init__(self, budget: int) -> None:
-        self.budget, self.held = budget, 0
+        self.budget, self.taken = budget, 0
         self._frames: OrderedDict[int, Frame] = OrderedDict()  # the latest read last
         self._once: OrderedDict[int, None] = OrderedDict()  # read once, and not kept
 
@@ -38,8 +38,8 @@ class FrameCache:
 
     def offer(self, id: int, frame: Frame) -> None:
         """Tell that a frame was read and decoded; it is copied where it is kept from now on."""
-        taken = size(frame)
-        if not 0 < taken <= self.budget or id in self._frames:
+        size_now = size(frame)
+        if not 0 < size_now <= self.budget or id in self._frames:
             return
         if id not in self._once:
             self._once[id] = None
@@ -48,16 +48,16 @@ class FrameCache:
             return
         del self._once[id]
         self._frames[id] = copied(frame)
-        self.held += taken
-        while self.held > self.budget:
-            self.held -= size(self._frames.popitem(last=False)[1])
+        self.taken += size_now
+        while self.taken > self.budget:
+            self.taken -= size(self._frames.popitem(last=False)[1])
 
     def drop(self, ids: Iterable[int]) -> None:
         """Let frames go."""
         for id in ids:
             self._once.pop(id, None)
             frame = self._frames.pop(id, None)
-            self.held -= 0 if frame is None else size(frame)
+            self.taken -= 0 if frame is None else size(frame)
 
     def clear(self) -> None:
         """Let all go."""

@@ -57,12 +57,6 @@ async def delete_chunk(array: zarr.Array[Any], number: Number) -> None:
     await array.store_path.store.delete(_key(array, number))
 
 
-async def resize(array: zarr.Array[Any], shape: tuple[int, ...]) -> None:
-    """Give an array another shape."""
-    if array.shape != shape:
-        await array.async_array.resize(shape)
-
-
 def open_arrays(group: zarr.Group, names: Sequence[str]) -> dict[str, zarr.Array[Any]]:
     """The arrays of a group that are there, by name, opened together."""
 

@@ -20,7 +20,7 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from spmem.stores.keyframes.zarr.chunks import delete_chunk, resize, run, write_chunk
+from spmem.stores.keyframes.zarr.chunks import delete_chunk, run, write_chunk
 
 LEVEL = 1
 """Zstandard's level in all that is written."""
@@ -44,7 +44,8 @@ def write_records(records: zarr.Array[Any], parts: Mapping[int, bytes]) -> None:
             for n, start in enumerate(range(0, len(record), width)):
                 yield (id, n), record[start : start + width]
 
-    run(_write(records, shape, list(chunks())))
+    _resize(records, shape)
+    run(_write(records, list(chunks())))
 
 
 def delete_records(records: zarr.Array[Any], lengths: Mapping[int, int]) -> None:
@@ -63,21 +64,24 @@ def write_columns(
 ) -> None:
     """Make columns hold ``values``, of which the first ``saved`` rows are stored."""
 
+    def chunks(name: str, rows: int) -> list[Chunk]:
+        numbers = range(saved // rows, ceil(len(values[name]) / rows))
+        return list(_row_chunks(values[name], rows, numbers))
+
     async def all_columns() -> None:
-        writes = []
-        for name, column in columns.items():
-            value, rows = values[name], column.chunks[0]
-            numbers = range(saved // rows, ceil(len(value) / rows))
-            writes.append(_write(column, value.shape, list(_row_chunks(value, rows, numbers))))
+        writes = (_write(one, chunks(name, one.chunks[0])) for name, one in columns.items())
         await asyncio.gather(*writes)
 
+    for name, column in columns.items():
+        _resize(column, values[name].shape)
     run(all_columns())
 
 
 def write_rows(array: zarr.Array[Any], values: NDArray[Any], numbers: Iterable[int]) -> None:
     """Make an array hold ``values``, of which only the chunks of rows of these numbers are not stored."""
     chunks = _row_chunks(np.atleast_1d(values), (array.chunks or (1,))[0], numbers)
-    run(_write(array, values.shape, [(number[: array.ndim], part) for number, part in chunks]))
+    _resize(array, values.shape)
+    run(_write(array, [(number[: array.ndim], part) for number, part in chunks]))
 
 
 def _row_chunks(values: NDArray[Any], rows: int, numbers: Iterable[int]) -> Iterator[Chunk]:
@@ -85,8 +89,12 @@ def _row_chunks(values: NDArray[Any], rows: int, numbers: Iterable[int]) -> Iter
         yield (number, *(0,) * (values.ndim - 1)), values[number * rows : (number + 1) * rows]
 
 
-async def _write(array: zarr.Array[Any], shape: tuple[int, ...], chunks: list[Chunk]) -> None:
-    await resize(array, shape)
+def _resize(array: zarr.Array[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        array.resize(shape)
+
+
+async def _write(array: zarr.Array[Any], chunks: list[Chunk]) -> None:
     await asyncio.gather(
         *(write_chunk(array, number, partial(_pack, array, part)) for number, part in chunks)
     )

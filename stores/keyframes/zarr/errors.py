@@ -28,7 +28,7 @@ def store_errors(where: object) -> Iterator[None]:
         raise ConflictError(
             f"{where}: another writer has committed to this branch since this memory was opened, and a branch has one "
             "writer at a time; nothing was overwritten. fork(name) keeps what this one holds on a branch of its own; "
-            "or open the memory again and store the frames since the last commit anew"
+            "or open the memory again and store the frames since the last commit again"
         ) from error
     except (icechunk.IcechunkError, OSError) as error:
         cause = cause_of(error)
@@ -43,9 +43,9 @@ def store_errors(where: object) -> Iterator[None]:
 
 
 def cause_of(error: Exception) -> str:
-    """One line: Icechunk's messages are trees, where the system's own words or else the last branch tell the cause."""
-    told = re.search(r"[^:\n]+\(os error \d+\)", str(error))
-    lines = [line.strip(" |`->x") for line in (told[0] if told else str(error)).splitlines()]
+    """One line: Icechunk's messages are trees, where the system's own words or else the last branch name the cause."""
+    system = re.search(r"[^:\n]+\(os error \d+\)", str(error))
+    lines = [line.strip(" |`->x") for line in (system[0] if system else str(error)).splitlines()]
     return next((line for line in reversed(lines) if line), type(error).__name__)
 
 

@@ -3,7 +3,7 @@
 ``keyframes/records`` is uint8 ``[ids, longest]``: row ``id`` is that keyframe's record, padded with zeros, in chunks of
 its own that are written once. Where a keyframe was removed they are gone, and the row reads as zeros. The other arrays
 of the group are the columns of :mod:`spmem.stores.keyframes.zarr.table`, one row a keyframe that the bank holds, by ascending
-id; ``bytes`` tells a record's parts, ``digest`` is the first 8 bytes of its SHA-256 as a little-endian number, ``c2w`` the
+id; ``bytes`` holds the lengths of a record's parts, ``digest`` is the first 8 bytes of its SHA-256 as a little-endian number, ``c2w`` the
 pose as it was last corrected. The group's attribute ``table`` is the SHA-256 of the columns, ordered by name. All use codecs of the Zarr v3 core
 (Zstandard, crc32c), so any Zarr library reads them without spmem.
 """

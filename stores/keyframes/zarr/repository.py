@@ -21,7 +21,7 @@ from spmem.stores.keyframes.zarr.location import StoreLocation
 from spmem.stores.keyframes.zarr.untrusted import reject_links
 
 # Icechunk warns on stdout, whenever a local folder is opened, that commits of two processes may race; commits here
-# hold a lock. And it tells there of each place where no region or credentials were found, before the error that tells
+# hold a lock. It also reports there each place where no region or credentials were found, before the error that reports
 # the same. Only these sources are quietened, and not where the user has chosen what Icechunk logs.
 if "ICECHUNK_LOG" not in os.environ:
     icechunk.set_logs_filter("warn,icechunk::storage::object_store=error,aws_config=error")

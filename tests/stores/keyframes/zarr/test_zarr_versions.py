@@ -12,7 +12,7 @@ import zarr
 import spmem
 from spmem.stores.keyframes.zarr import chunks
 
-RUN_WITH = ("3.1.6",)
+RUN_WITH = ("3.1.2", "3.1.6")
 """The versions of Zarr with which the tests of this folder were run."""
 
 FILE = "stores/keyframes/zarr/chunks.py"

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from spmem.camera import Camera
 from spmem.protocols import Kept, Observation, PartContext
@@ -90,9 +92,16 @@ def _frames(kept: Kept) -> list[tuple[Frame, bytes | None]]:
             if name in ("rgb", "depth") or f"{name}_{i}" in arrays
         }
         if f"latent_{i}" in arrays:
-            given["latent"] = load(arrays[f"latent_{i}"].tobytes())["latent"]
+            given["latent"] = _read_latent(arrays[f"latent_{i}"])
         height, width = given["depth"].shape
         camera = Camera(arrays[f"K_{i}"], arrays[f"c2w_{i}"], width=width, height=height)
         frame = Frame(**given, camera=camera, time=time)
         frames.append((frame, None if uid is None else bytes.fromhex(uid)))
     return frames
+
+
+def _read_latent(file: NDArray[Any]) -> Tensor:
+    try:
+        return load(file.tobytes())["latent"]
+    except SafetensorError as error:
+        raise ValueError(f"a latent is no safetensors file: {error}") from error

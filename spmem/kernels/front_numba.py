@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,15 +16,17 @@ from spmem.kernels.simd_memory import load, store
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+Number: TypeAlias = Any
+"""A float32 inside a kernel."""
 
 LEVELS = tuple(np.float32(bound) for bound in front_torch.LEVELS)
 SAME = np.float32(front_torch.SAME)
 
 
 @njit()
-def level_of(confidence: float) -> int:
+def level_of(confidence: Number) -> int:
     """How many of ``LEVELS`` a confidence reaches."""
-    level = 0
+    level: Any = 0
     for bound in LEVELS:
         level += confidence >= bound
     return level
@@ -58,7 +62,7 @@ def fronts(front: F32, around: I32, slab: float) -> F32:
 
 
 @njit(fastmath=True)
-def believed(front: F32, around: I32, x: int, y: int, thick: float) -> float:
+def believed(front: F32, around: I32, x: int, y: int, thick: Number) -> Number:
     """The front of one pixel."""
     backs = len(front) - 1
     back, at, sure = front[backs, y, x], INF, 0
@@ -80,10 +84,10 @@ def believed(front: F32, around: I32, x: int, y: int, thick: float) -> float:
 
 
 @njit(fastmath=True)
-def clear(front: F32, level: int, z: float, x: int, y: int, thick: float) -> bool:
+def clear(front: F32, level: int, z: Number, x: int, y: int, thick: Number) -> Any:
     """Whether the nearest hit of discs two levels surer is at depth z, and none a level surer, or facing away, hides it."""
     backs = len(front) - 1
-    surer = INF
+    surer: Any = INF
     for k in range(level + SURER, backs):
         surer = min(surer, front[k, y, x])
     if not abs(surer - z) <= SAME * z:
@@ -95,7 +99,7 @@ def clear(front: F32, level: int, z: float, x: int, y: int, thick: float) -> boo
 
 
 @njit(fastmath=True)
-def rim(front: F32, around: I32, level: int, z: float, x: int, y: int, thick: float) -> bool:
+def rim(front: F32, around: I32, level: int, z: Number, x: int, y: int, thick: Number) -> bool:
     """Whether something surer lies beside a hit, at its own depth."""
     height, width = front.shape[1] - 1, front.shape[2] - PAD
     for ring in range(RIM_RINGS):
@@ -107,11 +111,11 @@ def rim(front: F32, around: I32, level: int, z: float, x: int, y: int, thick: fl
 
 
 @njit(fastmath=True)
-def speck(front: F32, around: I32, z: float, x: int, y: int) -> bool:
+def speck(front: F32, around: I32, z: Number, x: int, y: int) -> bool:
     """Whether all that is met around a hit, on one of the rings, lies farther away."""
     height, width = front.shape[1] - 1, front.shape[2] - PAD
     for ring in range(RIM_RINGS, len(around)):
-        alone = True
+        alone: Any = True
         for way in range(WAYS):
             u, v = x + around[ring, way, 0], y + around[ring, way, 1]
             alone = alone and 0 <= u < width and 0 <= v < height

@@ -33,8 +33,8 @@ def jit(function: Any) -> Any:
     return function if triton is None else triton.jit(function)
 
 
-def constant(value: float) -> Any:
-    """A number at a module's top that kernels may use."""
+def constant(value: float | tuple[float, ...]) -> Any:
+    """A number, or a tuple of numbers, at a module's top that kernels may use."""
     return value if tl is None else tl.constexpr(value)
 
 

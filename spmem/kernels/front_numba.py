@@ -29,7 +29,7 @@ def level_of(confidence: Number) -> int:
     level: Any = 0
     for bound in LEVELS:
         level += confidence >= bound
-    return level
+    return int(level)
 
 
 @njit(parallel=True, fastmath=True)

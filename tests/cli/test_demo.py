@@ -35,7 +35,7 @@ def test_the_demo_does_not_see_through_walls(told: Any, tmp_path: Path) -> None:
     """House 8 has walls that the way out saw once, before rooms that it saw well."""
     answer = told("demo", "--quick", "--seed", 8, "--out", tmp_path)
     assert answer["later"]["coverage"] > 0.8
-    assert answer["later"]["behind"] < 0.006
+    assert answer["later"]["behind"] < 0.0045  # 0.0058 with a ratio of confidences alone
 
 
 def test_the_demo_of_a_data_set(run: Any, dataset: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import spmem
 from spmem import KeyframeConfig, MemoryConfig
-from spmem.evaluation.report import print_report
+from spmem.evaluation.report import parse_options, print_report
 from spmem.testing.box import BoxRoom
 
 SIZES = (500, 1000, 2000, 5000)
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="up to 200 keyframes")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    options = parser.parse_args()
+    options = parse_options(parser)
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder), QUICK if options.quick else SIZES)
     print_report(rows, [], as_json=options.json)

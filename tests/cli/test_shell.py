@@ -106,6 +106,6 @@ def test_after_warming_nothing_is_compiled_twice(told: Any) -> None:
     from spmem.kernels import fuse_numba
 
     told("warm")
-    kinds = len(fuse_numba.match.signatures)  # type: ignore[attr-defined]
+    kinds = len(fuse_numba.match_bands.signatures)  # type: ignore[attr-defined]
     told("warm")
-    assert len(fuse_numba.match.signatures) == kinds >= 2  # type: ignore[attr-defined]
+    assert len(fuse_numba.match_bands.signatures) == kinds >= 2  # type: ignore[attr-defined]

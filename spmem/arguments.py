@@ -21,8 +21,9 @@ def whole(value: Any, name: str, least: int = 0) -> int:
         >>> whole(4.0, "k")
         4
     """
+    exact: Any = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
-        number = int(value) if isinstance(value, float) and value.is_integer() else index(value)
+        number = index(exact)
     except TypeError:
         number = least - 1
     if not least <= number <= MOST:
@@ -34,7 +35,9 @@ def keyframe_ids(ids: Any) -> NDArray[np.int64]:
     """Ids ``[n]`` in the order given, of one or several. Raises InputError for what no id can be."""
     if isinstance(ids, str | bytes):
         raise InputError(f"keyframes are named by whole numbers, got {ids!r:.80}")
-    several = ids if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) != 0 else [ids]
+    several: Iterable[Any] = [ids]
+    if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) != 0:
+        several = ids
     found = []
     for id in several:
         try:

@@ -38,6 +38,8 @@ class History:
     def commit(self, message: str = "") -> str | None:
         """Make everything durable in one step; None if nothing changed."""
         self.require_writable()
+        if not isinstance(message, str) or "\0" in message:
+            raise InputError(f"a commit's message is text without NUL, got {message!r:.80}")
         committing(self.state.bank, "commit()")
         return self.state.commit(message) if self.state.changed else None
 

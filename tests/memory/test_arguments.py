@@ -62,6 +62,8 @@ CALLS: dict[str, Callable[[SpatialMemory], Any]] = {
     "at 5": lambda m: m.at(5),  # type: ignore[arg-type]
     "at a time that is text": lambda m: m.at(time="x"),  # type: ignore[arg-type]
     "fork 5": lambda m: m.fork(5),  # type: ignore[arg-type]
+    "commit 5": lambda m: m.commit(5),  # type: ignore[arg-type]
+    "commit NUL": lambda m: m.commit("a\0b"),
     "tag None": lambda m: m.tag(None),  # type: ignore[arg-type]
     "drop 5": lambda m: m.drop(branch=5),  # type: ignore[arg-type]
     "merge 5": lambda m: m.merge(5),  # type: ignore[arg-type]
